@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The data path's vocabulary: receive from a source, send to an outlet. */
+#ifndef FORWARD_H
+#define FORWARD_H
+
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+#include "vnet.h"
+#include "worker.h"
+
+/*
+ * Theory of operation
+ *
+ * An engine receives a burst from its stream's source and passes every packet on in one
+ * of four ways:
+ *
+ *	forward_burst()	 a whole burst to one outlet, now           (pairwise engines)
+ *	forward_later()	 one packet to a port, at the end of the    (bridge, known address)
+ *			 iteration or when 64 have gathered
+ *	forward_copies() a burst to many ports, and keep it          (bridge, flood)
+ *	forward_drop()	 to nobody, for a named reason
+ *
+ * The first two take the packets over. A VM copies what it is sent and keeps nothing, a
+ * device keeps the mbufs; forward_burst() hides that. Towards an outlet that lacks an
+ * offload which packets ask for, they go through lib/vnet's software first.
+ */
+
+/** Up to n packets, which the caller owns then. */
+static inline uint16_t port_rx(const struct source *src, struct rte_mbuf **pkts, uint16_t n)
+{
+	if (src->kind == PORT_VM)
+		return vnet_dequeue(src->vq, pkts, n);
+	return rte_eth_rx_burst(src->eth, src->queue, pkts, n);
+}
+
+/** Receive from a stream, and count. */
+static inline uint16_t forward_receive(
+	const struct plan *plan, const struct stream *st, struct rte_mbuf **pkts)
+{
+	uint16_t n = port_rx(&st->rx, pkts, plan->conf.burst);
+
+	if (n)
+		virtq_count(&st->q->stats.rx_packets, n);
+	return n;
+}
+
+/**
+ * Send a burst and give it away. What the outlet does not take, after plan->conf's
+ * retries, is dropped and counted at the outlet's port (a VM's in its ring).
+ *
+ * @return how many were sent; software segmentation counts as its segments
+ */
+uint16_t forward_burst(struct worker *w, const struct plan *plan, const struct outlet *out,
+	struct rte_mbuf **pkts, uint16_t n);
+
+/** forward_burst() to the stream's peer (which it must have), counted in the stream. */
+void forward_stream(struct worker *w, const struct plan *plan, const struct stream *st,
+	struct rte_mbuf **pkts, uint16_t n);
+
+/** Send what waits for a port. */
+void forward_flush(struct worker *w, const struct plan *plan, uint16_t port);
+
+/** Send all that waits. */
+void forward_flush_all(struct worker *w, const struct plan *plan);
+
+/** Send one packet to a port, soon, and give it away. port < plan->n_ports. */
+static inline void forward_later(
+	struct worker *w, const struct plan *plan, uint16_t port, struct rte_mbuf *pkt)
+{
+	struct output *out = &w->outputs[port];
+
+	if (!out->dirty) {
+		out->dirty = true;
+		w->dirty[w->n_dirty++] = port;
+	}
+	out->pkts[out->n++] = pkt;
+	if (out->n == OUTPUT_MAX)
+		forward_flush(w, plan, port);
+}
+
+/**
+ * Send copies of a burst to every port of the flood list but one.
+ * @return how many ports there were
+ */
+unsigned forward_copies(struct worker *w, const struct plan *plan, uint16_t except,
+	struct rte_mbuf **pkts, uint16_t n);
+
+/** Free packets that came in by this port, and count why. */
+void forward_drop(
+	struct worker *w, uint16_t port, enum switch_drop why, struct rte_mbuf **pkts, uint16_t n);
+
+#endif

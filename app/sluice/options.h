@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The command line of sluice, after the EAL's part. */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine.h"
+
+#define OPTIONS_CONTROL_DEFAULT "/run/sluice/control.sock"
+
+enum options_action {
+	OPTIONS_RUN,
+	OPTIONS_HELP,
+	OPTIONS_VERSION,
+	OPTIONS_DUMP_COMMANDS,
+};
+
+struct options {
+	enum options_action action;
+	bool interactive;
+	bool stopped;         /* --stop */
+	const char *commands; /* a file, or NULL */
+	const char *control;  /* socket path, or NULL */
+	uint32_t mbufs;       /* per NUMA node */
+	uint16_t burst;
+	const struct engine *engine;
+};
+
+/**
+ * Take argv apart: what stands before "--" is the EAL's, what follows ours. The actions
+ * are found on either side, so that `sluice -h` works without an EAL.
+ *
+ * @param n_eal	how many of argv the EAL gets, argv[0] included
+ * @param why	on failure one line
+ * @return 0 or -EINVAL
+ */
+int options_parse(
+	int argc, char **argv, struct options *opt, int *n_eal, char *why, size_t why_len);
+
+void options_help(void);
+
+#endif

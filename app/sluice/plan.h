@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The plan: everything workers need to forward, as one immutable value. */
+#ifndef PLAN_H
+#define PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_ether.h>
+#include <rte_spinlock.h>
+
+#include "engine.h"
+#include "port.h"
+
+/*
+ * Theory of operation
+ *
+ * Commands and vhost-user events edit ports and settings (struct port, struct sluice),
+ * which only the control thread sees. plan_update() then builds a new plan from them,
+ * publishes the pointer, waits until every worker has come round its loop once
+ * (rte_rcu_qsbr), and frees the old plan. A worker loads the pointer once per iteration,
+ * and holds neither packets nor pointers from one iteration to the next: so after the wait
+ * nobody uses a queue, a port or a lock that only the old plan knew.
+ *
+ * A receive queue has one consumer at a time. Where a queue goes from one worker to another,
+ * plan_update() first publishes a plan in which nobody polls it, waits, and then the new
+ * one.
+ *
+ * A transmit queue is used without a lock only if one worker owns it in every plan:
+ * there is one worker, or the device has a transmit queue for each. That holds whatever
+ * the plan, so no transition has to care.
+ */
+
+/* Where a stream receives. */
+struct source {
+	enum port_kind kind;
+	uint16_t eth, queue; /* PORT_DEV; queue is the number people see for both */
+	struct virtq *vq;    /* PORT_VM */
+};
+
+/* Where one worker, or one stream, sends what leaves by a port. */
+struct outlet {
+	enum port_kind kind;  /* PORT_NONE: there is no such port */
+	bool up;              /* worth flooding to */
+	uint16_t port;        /* its number */
+	uint16_t eth, queue;  /* PORT_DEV; queue as in struct source */
+	struct virtq *vq;     /* PORT_VM; a port without a usable ring has its first one here,
+			       * which counts what is lost */
+	rte_spinlock_t *lock; /* NULL: nobody else sends there */
+	uint64_t soften;      /* mbuf flags it cannot take as they are */
+	uint64_t offloads;    /* RTE_ETH_TX_OFFLOAD_* it takes */
+};
+
+/* A receive queue a worker polls, and for pairwise engines where its packets go. */
+struct stream {
+	struct source rx;
+	uint16_t port;                  /* where it receives */
+	bool has_peer;                  /* tx is valid */
+	struct outlet tx;               /* its partner, see enum engine_peer */
+	struct port_rxq *q;             /* counters; written by the polling worker only */
+	struct rte_ether_addr src, dst; /* of engines mac, csum, txonly */
+	uint64_t csum_hw;               /* engine csum: what it leaves to the outlet */
+};
+
+/* What one worker does. */
+struct plan_worker {
+	struct stream *streams;
+	struct outlet *outlets; /* plan.n_ports of them, by port number */
+	uint32_t n_streams;
+};
+
+struct plan {
+	const struct engine *engine;
+	struct engine_conf conf;
+	struct fdb *fdb;
+	uint16_t n_ports; /* highest port number + 1 */
+	uint16_t n_flood;
+	uint16_t *flood; /* numbers of the ports that are up */
+	uint16_t n_workers;
+	struct plan_worker workers[];
+};
+
+/* All functions: control thread. */
+
+/**
+ * Build a plan from the state of the switch and put it in force; returns when every worker
+ * follows it.
+ *
+ * @return 0, or -ENOMEM: the old plan goes on
+ */
+int plan_update(struct sluice *sl);
+
+/** Have plan_update() called at the end of this turn of the event loop, once. */
+void plan_dirty(struct sluice *sl);
+
+/** Wait until every worker has come round its loop since the call. */
+void plan_grace(struct sluice *sl);
+
+/** The partner of a port under the configured engine and topology, or NULL. */
+struct port *plan_peer(const struct sluice *sl, const struct port *port);
+
+/** The ports that forward, in the order of `set portlist` (default: by number). @return how
+ * many */
+unsigned plan_port_list(const struct sluice *sl, struct port *list[static PORT_MAX]);
+
+int plan_init(struct sluice *sl);
+void plan_fini(struct sluice *sl);
+
+#endif

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Ports of the switch: a VM's vhost-user socket or a DPDK device, under one name and number. */
+#ifndef PORT_H
+#define PORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <rte_ether.h>
+#include <rte_spinlock.h>
+
+#include "drops.h"
+#include "vnet.h"
+#include "vu.h"
+
+/*
+ * Theory of operation
+ *
+ * A port is created, changed and deleted by the control thread only. Workers never see a
+ * struct port: what they need of it is copied into the plan (plan.h), except for two things
+ * that outlive plans and are written by one worker at a time: the counters of each receive
+ * queue and the locks of the transmit queues. A port is therefore freed after a plan without
+ * it is in force everywhere.
+ *
+ * Queues are named from the switch's side: receive queue i is where packets of the guest or
+ * the wire arrive (ring 2i + 1 of a VM), transmit queue i where we send (ring 2i).
+ */
+
+#define PORT_MAX      1024
+#define PORT_NAME_MAX 32 /* with the final NUL */
+
+struct sluice;
+
+enum port_kind {
+	PORT_NONE, /* in plans: no port has this number */
+	PORT_VM,
+	PORT_DEV
+};
+
+/* What became of a stream's packets. Written by the one worker that polls the queue, read
+ * by anybody (virtq_load). Never reset: clear keeps a copy to subtract. */
+struct stream_stats {
+	uint64_t rx_packets;
+	uint64_t tx_packets; /* pairwise engines: delivered to the stream's outlet */
+	uint64_t dropped;    /* pairwise engines: did not fit the outlet; testpmd's TX-dropped */
+	uint64_t bad_ip_csum, bad_l4_csum; /* engine csum */
+	uint64_t cycles;                   /* spent in polls that moved packets */
+	uint64_t bursts;                   /* polls that moved packets */
+};
+
+/* Control thread, but for what is marked. */
+struct port_rxq {
+	_Alignas(64) struct stream_stats stats;
+	uint64_t gen;      /* written by the worker: packets generated (txonly, flowgen) */
+	uint32_t tx_first; /* written by the worker: bursts sent of engine_conf.tx_first */
+	_Alignas(64) struct virtq *vq; /* VM */
+	bool usable;                   /* can be polled */
+	int16_t worker;                /* index of the worker that polls it, or -1 */
+	int16_t pin;                   /* the worker it is pinned to, or -1 */
+	uint32_t load;                 /* per mille of a worker, over the last second */
+	uint64_t cycles_before;        /* stats.cycles when load was measured */
+	struct stream_stats base;      /* at the last clear */
+};
+
+struct port_txq {
+	_Alignas(64) rte_spinlock_t lock; /* workers; unused where the plan gives one owner */
+	struct virtq *vq;                 /* VM */
+	bool usable;
+};
+
+struct port_vm {
+	struct vu_device *dev;
+	char path[108];
+	bool listen;
+	uint16_t queue_pairs;
+	struct vnet_rx_conf rx_conf;
+};
+
+struct port_dev {
+	uint16_t eth; /* ethdev number */
+	char *devargs;
+	uint16_t queues; /* receive queues asked for */
+};
+
+/* Since the port was added or cleared. Packets the switch lost are in drops, packets the
+ * port itself lost in the other fields: both never count the same packet. */
+struct port_counters {
+	uint64_t rx_packets, rx_bytes;
+	uint64_t rx_missed; /* a device had no descriptor free */
+	uint64_t rx_errors;
+	uint64_t rx_nombuf;
+	uint64_t tx_packets, tx_bytes;
+	uint64_t tx_errors;
+	uint64_t ring_drops[VIRTQ_DROP_COUNT]; /* VM ports, all rings */
+	uint64_t drops[SWITCH_DROP_COUNT];
+};
+
+struct port {
+	struct sluice *sl;
+	uint16_t id; /* 0..PORT_MAX - 1: testpmd's port number */
+	char name[PORT_NAME_MAX];
+	enum port_kind kind;
+	struct rte_ether_addr mac;  /* ours: source address of engine mac and txonly */
+	struct rte_ether_addr peer; /* what they send to; testpmd's `set eth-peer` */
+	int node;                   /* NUMA node of device or guest memory; -1: unknown */
+	bool up;                    /* guest connected and running, or link up */
+	uint64_t tx_offloads;       /* RTE_ETH_TX_OFFLOAD_* it takes right now */
+	uint64_t csum_hw;           /* `csum set`: RTE_ETH_TX_OFFLOAD_*_CKSUM left to the port */
+	uint16_t n_rxq, n_txq;
+	struct port_rxq *rxq;
+	struct port_txq *txq;
+	struct port *cross; /* cross-connect partner, or NULL */
+	struct port_counters base;
+	union {
+		struct port_vm vm;
+		struct port_dev dev;
+	};
+};
+
+/* All functions: control thread. */
+
+/**
+ * Add a VM port: a vhost-user back-end socket.
+ *
+ * @param name	 letters, digits, '.', '_', '-'; starts with a letter; unique
+ * @param queues 1..VU_QUEUE_PAIRS_MAX queue pairs
+ * @param why	 on failure one line naming what is wrong and what to do
+ * @return 0, -EINVAL, -EEXIST, -ENOSPC (too many ports), or what vu_device_create() said
+ */
+int port_add_vm(struct sluice *sl, const char *name, const char *path, bool listen, uint16_t queues,
+	struct port **out, char *why, size_t why_len);
+
+/**
+ * Add any DPDK device: probe it if the EAL has not yet, configure, start.
+ * @param queues receive queues; the device may have fewer: an error then
+ */
+int port_add_dev(struct sluice *sl, const char *name, const char *devargs, uint16_t queues,
+	struct port **out, char *why, size_t why_len);
+
+/** Take it from all workers, then close and free it. Detaches a device from DPDK too. */
+void port_del(struct port *port);
+
+struct port *port_by_id(const struct sluice *sl, unsigned id);
+
+/** By name, or by number where no port has that name. NULL: none. */
+struct port *port_find(const struct sluice *sl, const char *name_or_id);
+
+/** The next port after @prev (NULL: the first) in order of numbers, or NULL. */
+struct port *port_next(const struct sluice *sl, const struct port *prev);
+
+#define PORT_FOREACH(sl, p) for (p = port_next(sl, NULL); p; p = port_next(sl, p))
+
+/** Counters since the port was added or cleared. */
+void port_counters_get(const struct port *port, struct port_counters *out);
+void port_counters_clear(struct port *port);
+
+/** A receive queue's counters since its port was added or cleared. */
+void port_stream_stats(const struct port *port, unsigned queue, struct stream_stats *out);
+
+/** Link, offloads and node may have changed: look again, mark the plan dirty if so. */
+void port_refresh(struct port *port);
+
+/** Write the commands that make this port again, for `config save`. */
+void port_save(const struct port *port, FILE *f);
+
+/* ---- between the port*.c files ---- */
+
+/** Allocate queues and number; the caller fills in the kind's part. */
+struct port *port_new(struct sluice *sl, const char *name, enum port_kind kind, uint16_t n_rxq,
+	uint16_t n_txq, char *why, size_t why_len, int *err);
+void port_free(struct port *port);
+
+void port_vm_close(struct port *port);
+void port_dev_close(struct port *port);
+void port_vm_counters(const struct port *port, struct port_counters *out);
+void port_dev_counters(const struct port *port, struct port_counters *out);
+void port_vm_refresh(struct port *port);
+void port_dev_refresh(struct port *port);
+
+#endif

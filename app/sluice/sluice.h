@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The state of the running switch: what every command handler gets as cmd_ctx(). */
+#ifndef SLUICE_H
+#define SLUICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_log.h>
+#include <rte_rcu_qsbr.h>
+
+#include "options.h"
+#include "plan.h"
+#include "port.h"
+#include "worker.h"
+
+/*
+ * Theory of operation
+ *
+ * The main lcore is the one control thread. It runs the libevent base: vhost-user
+ * sockets, console, control socket, timers, signals. Every command handler and every
+ * vhost-user callback runs there, so nothing in this struct needs a lock. All other lcores
+ * are workers: they see the plan, their own struct worker, and nothing else.
+ */
+
+struct cmd_registry;
+struct event;
+struct event_base;
+
+struct sluice {
+	struct options opt;
+	struct event_base *base;
+	struct cmd_registry *commands;
+
+	struct port *ports[PORT_MAX]; /* by number; NULL: free */
+	uint16_t n_ports;             /* highest number in use + 1 */
+
+	/* What to forward and how; edit, then plan_update(). */
+	const struct engine *engine;
+	struct engine_conf conf;
+	enum topology topology;
+	uint16_t n_portlist; /* 0: all ports by number */
+	uint16_t portlist[PORT_MAX];
+	bool forwarding; /* between start and stop */
+
+	struct worker **workers; /* n_workers */
+	uint16_t n_workers;
+	struct rte_rcu_qsbr *rcu;
+	struct plan *plan; /* in force; published with release order */
+	struct event *plan_event;
+	bool plan_is_dirty;
+
+	struct fdb *fdb;
+	struct rte_mempool *pools[RTE_MAX_NUMA_NODES]; /* NULL: no lcore on that node */
+
+	struct event *tick; /* once a second */
+	uint32_t now;       /* seconds, coarse; written by the tick, read by workers */
+	bool quit;          /* written by control, read by workers */
+};
+
+extern int sluice_logtype;
+
+#define SL_LOG(level, fmt, ...) \
+	rte_log(RTE_LOG_##level, sluice_logtype, "sluice: " fmt "\n", ##__VA_ARGS__)
+
+/** The mbuf pool of a NUMA node; of any node if it has none. Never NULL. */
+struct rte_mempool *sluice_pool(const struct sluice *sl, int node);
+
+/** Leave the event loop; main() then ends everything. */
+void sluice_quit(struct sluice *sl);
+
+/** Begin or end forwarding. @return 0 or -ENOMEM */
+int sluice_start(struct sluice *sl);
+int sluice_stop(struct sluice *sl);
+
+/**
+ * Have every stream send a number of txonly bursts, then begin forwarding (testpmd's
+ * `start tx_first`).
+ * @return 0, -ENOMEM, or -ETIME: not all was sent in a second; forwarding has begun anyway
+ */
+int sluice_start_tx_first(struct sluice *sl, uint32_t bursts);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A worker: one lcore that polls its streams. */
+#ifndef WORKER_H
+#define WORKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_mempool.h>
+#include <rte_rcu_qsbr.h>
+
+#include "fdb.h"
+#include "plan.h"
+
+struct vnet_soft;
+
+/* What one worker did for one port. Written by the worker, read by anybody (virtq_load). */
+struct worker_port {
+	uint64_t drops[SWITCH_DROP_COUNT];
+};
+
+/* Written by the worker, read by anybody (virtq_load). Cycles are rte_rdtsc()'s. */
+struct worker_stats {
+	uint64_t iterations;      /* rounds over all streams */
+	uint64_t iterations_busy; /* that moved a packet */
+	uint64_t packets;         /* received or made */
+	uint64_t busy;            /* cycles in polls that moved packets and in flushes */
+	uint64_t since;           /* cycle count when it began: total = now - since */
+};
+
+/* Packets waiting for a port until the end of the iteration. */
+#define OUTPUT_MAX 64
+
+struct output {
+	uint16_t n;
+	bool dirty; /* its port is in worker.dirty */
+	struct rte_mbuf *pkts[OUTPUT_MAX];
+};
+
+struct worker {
+	/* Written by control before launch, then constant. */
+	struct sluice *sl;
+	struct plan *const *plan; /* the pointer plans are published by */
+	struct rte_rcu_qsbr *rcu;
+	const uint32_t *now; /* coarse seconds, written by control */
+	const bool *quit;    /* written by control */
+	struct rte_mempool *pool;
+	struct vnet_soft *soft;
+	uint16_t index; /* in sluice.workers and plan.workers; also its rcu thread id */
+	unsigned lcore;
+	int node;
+
+	/* The worker's own. */
+	_Alignas(64) const struct plan_worker *work; /* its part of the plan, this iteration */
+	struct worker_stats stats;
+	uint64_t rand;
+	struct output *outputs;    /* PORT_MAX */
+	struct worker_port *ports; /* PORT_MAX */
+	uint16_t *dirty;           /* numbers of the outputs that hold packets */
+	uint16_t n_dirty;
+	struct fdb_cache fdb_cache;
+
+	/* Control's. */
+	_Alignas(64) uint64_t busy_before, time_before; /* when load was measured last */
+	uint32_t load;                                  /* per mille busy, over the last second */
+};
+
+/** Make a worker for each lcore but the main one; none of them runs yet. Control thread.
+ * @return 0, -ENOMEM, or -ENODEV: there is only the main lcore */
+int workers_create(struct sluice *sl, char *why, size_t why_len);
+
+/** Start them; a plan must be in force. Control thread. */
+void workers_launch(struct sluice *sl);
+
+/** Have them finish and wait for it. Control thread. */
+void workers_stop(struct sluice *sl);
+void workers_destroy(struct sluice *sl);
+
+/** The worker of an lcore, or NULL. */
+struct worker *worker_of_lcore(const struct sluice *sl, unsigned lcore);
+
+/** Measure the load of workers and queues; call once a second. Control thread. */
+void workers_measure(struct sluice *sl);
+
+static inline void worker_drop(struct worker *w, uint16_t port, enum switch_drop why, uint64_t n)
+{
+	virtq_count(&w->ports[port].drops[why], n);
+}
+
+#endif
