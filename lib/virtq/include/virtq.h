@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A virtqueue: what is true now (view), where we are (virtq), what became of every packet. */
+#ifndef VIRTQ_H
+#define VIRTQ_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <linux/virtio_ring.h>
+
+#include "virtq_gate.h"
+#include "virtq_limits.h"
+#include "virtq_mem.h"
+#include "virtq_order.h"
+
+/*
+ * Theory of operation
+ *
+ * Each ring has three structs with three owners:
+ *
+ *   vu_queue_conf  what the front-end said            control thread (lib/vhost_user)
+ *   virtq_view     what is true now, immutable        made by control, read by the lcore
+ *   virtq          where we are in the ring           the polling lcore
+ *
+ * reconcile() makes a view out of the configuration and publishes it through the gate.
+ * The lcore calls virtq_burst() again and again: in, the view's burst function, out. With
+ * the gate closed the control thread owns the struct virtq and may read and set where we
+ * are.
+ *
+ * A burst function is an algorithm of lib/vnet instantiated over a struct virtq_ops (the
+ * ring's verbs) that the compiler sees as a constant. Split is in virtq_split.h.
+ */
+
+/* Why a ring is parked: only the guest's driver can have caused it, only a restart of the
+ * ring (GET_VRING_BASE, then a kick) mends it. */
+#define VIRTQ_FAULTS(X)                                                                          \
+	X(NONE, "none")                                                                          \
+	X(AVAIL_JUMP, "the driver made more descriptors available than the ring holds")          \
+	X(BAD_INDEX, "a descriptor index is outside its table")                                  \
+	X(LOOP, "a descriptor chain is longer than its table: a loop")                           \
+	X(TOO_LONG, "a descriptor chain has more segments than one burst holds")                 \
+	X(BAD_ADDRESS, "a descriptor points outside guest memory")                               \
+	X(BAD_DIRECTION, "a descriptor is writable where it must be readable, or the reverse")   \
+	X(BAD_INDIRECT, "an indirect table has a wrong length, is nested or was not negotiated") \
+	X(TOO_MANY_BYTES, "a descriptor chain is 4 GiB or longer")
+
+enum virtq_fault {
+#define X(name, text) VIRTQ_FAULT_##name,
+	VIRTQ_FAULTS(X)
+#undef X
+	VIRTQ_FAULT_COUNT
+};
+
+/* Every packet that is lost is lost for one of these reasons. Names are the statistics'
+ * names and stable; rx_ is from the guest, tx_ towards it; the text says what to do. */
+#define VIRTQ_DROPS(X)                                                                             \
+	X(RX_NO_MBUF, "rx_no_mbuf", "no free mbuf: enlarge the pool (--mbufs)")                    \
+	X(RX_SHORT, "rx_short", "the guest sent a chain without a whole Ethernet header")          \
+	X(RX_BAD_HEADER, "rx_bad_virtio_header",                                                   \
+		"the guest's virtio-net header contradicts its packet or the negotiated features") \
+	X(RX_TOO_BIG, "rx_too_big", "the packet does not fit one buffer and chaining is off")      \
+	X(RX_DISABLED, "rx_ring_disabled", "the guest sent on a queue it has disabled")            \
+	X(TX_NO_BUFFER, "tx_no_guest_buffer",                                                      \
+		"the guest posts receive buffers too slowly: give it CPU, or a larger ring")       \
+	X(TX_DISCONNECTED, "tx_not_connected", "no guest is connected")                            \
+	X(TX_STOPPED, "tx_ring_stopped", "the guest's driver has not started this queue")          \
+	X(TX_DISABLED, "tx_ring_disabled", "the guest has disabled this queue")                    \
+	X(TX_BROKEN, "tx_ring_parked", "the ring is parked after a driver error: see its fault")   \
+	X(TX_TOO_BIG, "tx_too_big", "the packet does not fit the guest's receive buffer")          \
+	X(TX_OFFLOAD, "tx_offload_unsupported",                                                    \
+		"the packet needs an offload the guest did not negotiate")
+
+enum virtq_drop {
+#define X(name, str, text) VIRTQ_DROP_##name,
+	VIRTQ_DROPS(X)
+#undef X
+	VIRTQ_DROP_COUNT
+};
+
+const char *virtq_fault_text(enum virtq_fault fault);
+const char *virtq_drop_name(enum virtq_drop drop);
+const char *virtq_drop_advice(enum virtq_drop drop);
+
+/* Frame sizes as librte_vhost bins them: <64, 64, 65-127, 128-255, 256-511, 512-1023,
+ * 1024-1518, above. */
+#define VIRTQ_SIZE_BINS 8
+
+/* Written by whoever polls the ring, read by anybody (virtq_load). Never reset: who wants
+ * to count from zero subtracts an earlier copy. */
+struct virtq_stats {
+	uint64_t packets;
+	uint64_t bytes; /* Ethernet frames, without the virtio-net header */
+	uint64_t multicast;
+	uint64_t broadcast;
+	uint64_t size[VIRTQ_SIZE_BINS];
+	uint64_t calls;        /* notifications sent to the guest */
+	uint64_t calls_failed; /* its eventfd was full or broken */
+	uint64_t no_mbuf;      /* times a burst found the mbuf pool empty; nothing was lost */
+	uint64_t drops[VIRTQ_DROP_COUNT];
+};
+
+struct virtq;
+struct virtq_view;
+
+/**
+ * Move up to n packets (struct rte_mbuf *) between the ring and pkts.
+ * @return how many packets were moved: towards the guest, how many of pkts are done with
+ *
+ * Lcore, inside the gate.
+ */
+typedef uint16_t (*virtq_burst_fn)(
+	struct virtq *vq, const struct virtq_view *view, void **pkts, uint16_t n);
+
+/* What is true of a started ring. Made by the control thread, never changed. */
+struct virtq_view {
+	/* the ring, in our addresses */
+	struct vring_desc *desc;
+	struct vring_avail *avail;
+	struct vring_used *used;
+	uint16_t num;    /* entries, a power of two for split */
+	uint8_t hdr_len; /* virtio-net header: 10 or 12 */
+	bool event_idx;  /* VIRTIO_RING_F_EVENT_IDX */
+	bool indirect;   /* VIRTIO_RING_F_INDIRECT_DESC */
+	int call_fd;     /* non-blocking eventfd, or -1; owned by the configuration */
+	struct virtq_mem *mem;
+	virtq_burst_fn burst;
+	const void *arg;   /* what the burst needs to know, see its own documentation */
+	uint64_t features; /* negotiated virtio features */
+};
+
+/* Where we are. Line 0 is all an idle poll touches. */
+struct virtq {
+	struct virtq_gate gate;
+	uint16_t avail;      /* next available entry to take */
+	uint16_t avail_seen; /* the driver's index when last read */
+	uint16_t used;       /* next used entry to write */
+	uint16_t called;     /* used index when the guest was last called (event index) */
+	bool called_valid;   /* false until the first call after a start */
+	uint8_t fault;       /* enum virtq_fault, 0 while healthy */
+	uint8_t closed;      /* enum virtq_drop for what is sent while the gate is closed;
+			      * written by control, read by the lcore */
+	_Alignas(64) struct virtq_stats stats;
+};
+
+/** A new ring, closed (TX_DISCONNECTED). Free with virtq_free() after its lcores left. */
+struct virtq *virtq_new(void);
+void virtq_free(struct virtq *vq);
+
+/** One burst. Lcore; one at a time per ring. */
+static inline uint16_t virtq_burst(struct virtq *vq, void **pkts, uint16_t n)
+{
+	const struct virtq_view *view = virtq_gate_enter(&vq->gate);
+	uint16_t done = 0;
+
+	if (virtq_likely(view != NULL))
+		done = view->burst(vq, view, pkts, n);
+	virtq_gate_leave(&vq->gate);
+	return done;
+}
+
+static inline void virtq_drop(struct virtq *vq, enum virtq_drop why, uint16_t n)
+{
+	virtq_count(&vq->stats.drops[why], n);
+}
+
+/* Park the ring: the burst ends, later ones do nothing, control finds out by itself. */
+static inline void virtq_park(struct virtq *vq, enum virtq_fault fault)
+{
+	virtq_store(&vq->fault, (uint8_t)fault);
+}
+
+/**
+ * Count a frame in packets, bytes, casts and size bins.
+ * @param frame	its first byte; at least 6 must be readable
+ */
+void virtq_count_frame_slow(struct virtq_stats *st, const uint8_t *frame);
+
+static inline void virtq_count_frame(struct virtq_stats *st, const uint8_t *frame, uint32_t len)
+{
+	uint32_t bin = len < 64      ? 0
+		       : len == 64   ? 1
+		       : len < 1024  ? 27 - (uint32_t)__builtin_clz(len)
+		       : len <= 1518 ? 6
+				     : 7;
+
+	virtq_count(&st->size[bin], 1);
+	if (virtq_unlikely(frame[0] & 1))
+		virtq_count_frame_slow(st, frame);
+}
+
+/* ---- control thread, gate closed ---- */
+
+/**
+ * Take a position, before the first view of a start is published.
+ * @param base	next available entry, as SET_VRING_BASE gave it
+ *
+ * The used position is what the ring itself says, so that a ring taken over from a
+ * back-end that died goes on where the driver saw it stop. Clears a fault. Tells the
+ * driver not to kick: we poll.
+ */
+void virtq_start(struct virtq *vq, const struct virtq_view *view, uint16_t base);
+
+/**
+ * Consume what the driver made available and throw it away: a started but disabled TX
+ * ring (vhost-user specification, "Ring states"). Bounded by the ring's size.
+ * @param view	a view that is not published
+ */
+void virtq_discard(struct virtq *vq, const struct virtq_view *view);
+
+/* Room for the view's lifetime. */
+struct virtq_view *virtq_view_new(const struct virtq_view *from);
+
+/** Drop the view and its reference on the memory table. */
+void virtq_view_free(struct virtq_view *view);
+
+#endif

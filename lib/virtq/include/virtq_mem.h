@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The guest's memory as the back-end sees it: an immutable, reference-counted table. */
+#ifndef VIRTQ_MEM_H
+#define VIRTQ_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "virtq_limits.h"
+#include "virtq_order.h"
+
+/*
+ * Theory of operation
+ *
+ * A table is a value. SET_MEM_TABLE builds a whole new one beside the old, and only
+ * when every region checked out and is mapped does anybody get to see it; an error
+ * leaves the old table untouched. Tables hold references on regions and views hold
+ * references on tables, so a mapping goes away exactly when its last user is gone.
+ *
+ * Three address spaces meet here:
+ *   gpa  guest physical: what descriptors contain
+ *   uva  the front-end's virtual address: what SET_VRING_ADDR contains
+ *   hva  ours, valid in this process
+ *
+ * There is no translation of an address alone: every one takes a length and says how
+ * much of it is contiguous, because neighbours in gpa need not be neighbours in hva.
+ */
+
+struct virtq_region; /* one mapping, private to virtq_mem.c */
+
+/* One region as lookups need it. */
+struct virtq_span {
+	uint64_t gpa;
+	uint64_t size;
+	uint8_t *hva;
+};
+
+struct virtq_mem {
+	uint32_t refs; /* any thread, atomic */
+	uint32_t n;
+	struct virtq_region **regions; /* by gpa, as spans */
+	struct virtq_span spans[];     /* n of them, then one of size 0 */
+};
+
+/* What the front-end asks for: one row of SET_MEM_TABLE. */
+struct virtq_mem_req {
+	uint64_t gpa;
+	uint64_t size;
+	uint64_t uva;
+	uint64_t mmap_offset;
+	int fd; /* borrowed: not kept, not closed */
+};
+
+/**
+ * Build a table from n requests.
+ *
+ * Checks count, sizes, overflow, overlap in guest and in front-end addresses, and that
+ * each file is a regular one and long enough; maps what @old does not already map.
+ *
+ * @param old	table to share unchanged mappings with, or NULL
+ * @param out	on success the new table with one reference, which the caller owns
+ * @param why	on failure one line saying which region is wrong and how
+ * @return 0, or -EINVAL (bad request), -ENOMEM, or mmap's error
+ *
+ * Any thread. vhost-user specification, "Memory regions description".
+ */
+int virtq_mem_create(const struct virtq_mem_req *reqs, uint32_t n, const struct virtq_mem *old,
+	struct virtq_mem **out, char *why, size_t why_len);
+
+struct virtq_mem *virtq_mem_get(struct virtq_mem *mem);
+
+/** Drop a reference (NULL is fine); the last one unmaps. Not for lcores: it may munmap. */
+void virtq_mem_put(struct virtq_mem *mem);
+
+/** One region in full, for people: uva, size of the pages behind it. False past the end. */
+struct virtq_region_info {
+	uint64_t gpa, size, uva, page_size;
+	const uint8_t *hva;
+};
+int virtq_mem_region(const struct virtq_mem *mem, uint32_t i, struct virtq_region_info *info);
+
+/**
+ * Translate a front-end address; the whole range must lie in one region.
+ * @return our address, or NULL
+ */
+uint8_t *virtq_mem_uva(const struct virtq_mem *mem, uint64_t uva, uint64_t len);
+
+/** The span that holds gpa, or NULL. Binary search. */
+const struct virtq_span *virtq_mem_find(const struct virtq_mem *mem, uint64_t gpa);
+
+/**
+ * Translate a guest physical address.
+ *
+ * @param hint	index of the span used last; kept by the caller for the length of a burst
+ * @param len	in: bytes wanted; out: bytes contiguous here, at most what was wanted
+ * @return our address, or NULL if not even the first byte is mapped
+ *
+ * Lcore, inside the gate.
+ */
+static inline uint8_t *virtq_mem_gpa(
+	const struct virtq_mem *mem, uint32_t *hint, uint64_t gpa, uint64_t *len)
+{
+	const struct virtq_span *s = &mem->spans[*hint];
+	uint64_t off = gpa - s->gpa;
+
+	if (virtq_unlikely(off >= s->size)) {
+		s = virtq_mem_find(mem, gpa);
+		if (!s)
+			return NULL;
+		*hint = (uint32_t)(s - mem->spans);
+		off = gpa - s->gpa;
+	}
+	if (virtq_unlikely(*len > s->size - off))
+		*len = s->size - off;
+	return s->hva + off;
+}
+
+/**
+ * Copy guest memory out, across regions.
+ * @return 0, or -EFAULT if any byte is not mapped
+ */
+int virtq_mem_read(const struct virtq_mem *mem, uint64_t gpa, void *buf, size_t len);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* All memory ordering of the project in one place. */
+#ifndef VIRTQ_ORDER_H
+#define VIRTQ_ORDER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define virtq_likely(x)   __builtin_expect(!!(x), 1)
+#define virtq_unlikely(x) __builtin_expect(!!(x), 0)
+
+/* One fetch of a field a peer may rewrite at any moment; never split, never repeated. */
+#define virtq_load(p)             __atomic_load_n(p, __ATOMIC_RELAXED)
+#define virtq_store(p, v)         __atomic_store_n(p, v, __ATOMIC_RELAXED)
+#define virtq_load_acquire(p)     __atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define virtq_store_release(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
+
+/* StoreLoad: everything before is visible to every CPU before anything after is read. */
+static inline void virtq_fence_full(void)
+{
+#if defined(__SANITIZE_THREAD__)
+	/* ThreadSanitizer does not model fences; callers use atomics that carry the order. */
+	__asm__ volatile("" ::: "memory");
+#elif defined(__x86_64__)
+	/* Cheaper than mfence and as strong for ordinary memory. */
+	__asm__ volatile("lock; addl $0, -4(%%rsp)" ::: "memory", "cc");
+#else
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
+static inline void virtq_pause(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#endif
+}
+
+/* A counter with one writer and any number of readers. */
+static inline void virtq_count(uint64_t *counter, uint64_t n)
+{
+	virtq_store(counter, *counter + n);
+}
+
+#endif

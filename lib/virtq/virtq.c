@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What of a virtqueue is not on the hot path. */
+#include "virtq.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "virtq_split.h"
+
+_Static_assert(sizeof(struct vring_desc) == 16, "virtio 1.2, 2.7.5");
+_Static_assert(sizeof(struct vring_used_elem) == 8, "virtio 1.2, 2.7.8");
+_Static_assert(offsetof(struct virtq, stats) == 64, "an idle poll touches one line");
+_Static_assert(VIRTQ_SEGS >= VIRTQ_BURST, "a burst needs a segment per packet");
+
+const char *virtq_fault_text(enum virtq_fault fault)
+{
+	static const char *const text[] = {
+#define X(name, str) str,
+		VIRTQ_FAULTS(X)
+#undef X
+	};
+
+	return fault < VIRTQ_FAULT_COUNT ? text[fault] : "unknown";
+}
+
+#define X(name, str, advice) {str, advice},
+static const struct {
+	const char *name, *advice;
+} drops[] = {VIRTQ_DROPS(X)};
+#undef X
+
+const char *virtq_drop_name(enum virtq_drop drop)
+{
+	return drop < VIRTQ_DROP_COUNT ? drops[drop].name : "unknown";
+}
+
+const char *virtq_drop_advice(enum virtq_drop drop)
+{
+	return drop < VIRTQ_DROP_COUNT ? drops[drop].advice : "unknown";
+}
+
+struct virtq *virtq_new(void)
+{
+	struct virtq *vq = aligned_alloc(64, (sizeof(*vq) + 63) & ~(size_t)63);
+
+	if (vq) {
+		memset(vq, 0, sizeof(*vq));
+		vq->closed = VIRTQ_DROP_TX_DISCONNECTED;
+	}
+	return vq;
+}
+
+void virtq_free(struct virtq *vq)
+{
+	free(vq);
+}
+
+void virtq_count_frame_slow(struct virtq_stats *st, const uint8_t *frame)
+{
+	static const uint8_t broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+
+	if (memcmp(frame, broadcast, sizeof(broadcast)) == 0)
+		virtq_count(&st->broadcast, 1);
+	else
+		virtq_count(&st->multicast, 1);
+}
+
+enum virtq_fault virtq_segs_add_slow(
+	const struct virtq_mem *mem, struct virtq_segs *segs, uint64_t gpa, uint32_t len)
+{
+	while (len > 0) {
+		uint64_t part = len;
+		uint8_t *va = virtq_mem_gpa(mem, &segs->hint, gpa, &part);
+
+		if (!va)
+			return VIRTQ_FAULT_BAD_ADDRESS;
+		if (segs->n == VIRTQ_SEGS)
+			return VIRTQ_FAULT_TOO_LONG;
+		segs->seg[segs->n++] = (struct virtq_seg){va, (uint32_t)part};
+		gpa += part;
+		len -= (uint32_t)part;
+	}
+	return VIRTQ_FAULT_NONE;
+}
+
+/* A table that lies across regions, or unaligned, is copied descriptor by descriptor. */
+static enum virtq_fault indirect_fetch(const struct virtq_view *v, const struct vring_desc *table,
+	uint64_t gpa, uint32_t i, struct split_desc *d)
+{
+	struct vring_desc copy;
+
+	if (virtq_likely(table != NULL)) {
+		*d = split_desc_fetch(&table[i]);
+		return VIRTQ_FAULT_NONE;
+	}
+	if (virtq_mem_read(v->mem, gpa + i * sizeof(copy), &copy, sizeof(copy)) != 0)
+		return VIRTQ_FAULT_BAD_ADDRESS;
+	*d = split_desc_fetch(&copy);
+	return VIRTQ_FAULT_NONE;
+}
+
+enum virtq_fault virtq_walk_indirect(const struct virtq_view *v, struct split_desc head,
+	enum virtq_dir dir, struct virtq_segs *segs, uint64_t *bytes)
+{
+	uint32_t n = head.len / sizeof(struct vring_desc);
+	uint64_t contiguous = head.len;
+	const struct vring_desc *table;
+	uint32_t i = 0, budget = n;
+
+	if (!v->indirect || (head.flags & VRING_DESC_F_NEXT) || n == 0 ||
+		head.len % sizeof(struct vring_desc) != 0 || n > VIRTQ_INDIRECT_MAX)
+		return VIRTQ_FAULT_BAD_INDIRECT;
+	table = (const void *)virtq_mem_gpa(v->mem, &segs->hint, head.addr, &contiguous);
+	if (!table)
+		return VIRTQ_FAULT_BAD_ADDRESS;
+	if (contiguous != head.len || (uintptr_t)table % sizeof(uint64_t) != 0)
+		table = NULL;
+	for (;;) {
+		struct split_desc d;
+		enum virtq_fault fault = indirect_fetch(v, table, head.addr, i, &d);
+
+		if (fault)
+			return fault;
+		if (d.flags & VRING_DESC_F_INDIRECT)
+			return VIRTQ_FAULT_BAD_INDIRECT;
+		fault = split_desc_add(v, d, dir, segs, bytes);
+		if (fault)
+			return fault;
+		if (!(d.flags & VRING_DESC_F_NEXT))
+			return VIRTQ_FAULT_NONE;
+		if (--budget == 0)
+			return VIRTQ_FAULT_LOOP;
+		i = d.next;
+		if (i >= n)
+			return VIRTQ_FAULT_BAD_INDEX;
+	}
+}
+
+void virtq_call(struct virtq *vq, const struct virtq_view *v)
+{
+	static const uint64_t one = 1;
+
+	if (virtq_likely(write(v->call_fd, &one, sizeof(one)) == sizeof(one)))
+		virtq_count(&vq->stats.calls, 1);
+	else
+		virtq_count(&vq->stats.calls_failed, 1);
+}
+
+void virtq_start(struct virtq *vq, const struct virtq_view *v, uint16_t base)
+{
+	vq->avail = base;
+	vq->avail_seen = base;
+	vq->used = virtq_load(&v->used->idx);
+	vq->called_valid = false;
+	virtq_store(&vq->fault, VIRTQ_FAULT_NONE);
+	/* With event index the flag is ignored; an index just passed has the same effect. */
+	virtq_store(&v->used->flags, VRING_USED_F_NO_NOTIFY);
+	if (v->event_idx)
+		virtq_store((uint16_t *)&v->used->ring[v->num], (uint16_t)(base - 1));
+}
+
+void virtq_discard(struct virtq *vq, const struct virtq_view *v)
+{
+	uint16_t n = vq->fault ? 0 : split_ready(vq, v, v->num);
+
+	for (uint16_t i = 0; i < n; i++) {
+		uint16_t mask = (uint16_t)(v->num - 1);
+		struct virtq_chain chain = {.id = virtq_load(&v->avail->ring[vq->avail & mask])};
+
+		virtq_store(&vq->avail, (uint16_t)(vq->avail + 1));
+		split_give(vq, v, &chain, 0);
+	}
+	if (n == 0)
+		return;
+	virtq_drop(vq, VIRTQ_DROP_RX_DISABLED, n);
+	split_publish(vq, v);
+}
+
+struct virtq_view *virtq_view_new(const struct virtq_view *from)
+{
+	struct virtq_view *view = aligned_alloc(64, (sizeof(*view) + 63) & ~(size_t)63);
+
+	if (view) {
+		*view = *from;
+		virtq_mem_get(view->mem);
+	}
+	return view;
+}
+
+void virtq_view_free(struct virtq_view *view)
+{
+	if (!view)
+		return;
+	virtq_mem_put(view->mem);
+	free(view);
+}
