@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A vhost-user back-end device: one socket, one front-end, many rings. */
+#ifndef VU_H
+#define VU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "virtq.h"
+
+/*
+ * Theory of operation
+ *
+ * A device is a socket path, listening or connecting, that serves one front-end at a
+ * time and for ever: it accepts or reconnects again by itself. Everything here runs on
+ * one control thread, the one that runs the libevent base the device was given; nothing
+ * ever blocks on the peer. Lcores see none of this, only the struct virtq of each ring.
+ *
+ *   socket -> message -> gate (the table in vu_message.c) -> handler edits configuration
+ *	    -> reconcile() makes a view per ring and publishes it -> ops tell the owner
+ *	    -> the reply: so an acknowledgement means the lcores have switched already
+ *
+ * Ring 2i is queue pair i's receive queue as the guest names it (we send into it),
+ * 2i + 1 its transmit queue (we receive from it).
+ */
+
+struct event_base;
+struct vu_device;
+
+/* KICK, CALL and ERR carry an 8-bit ring index. */
+#define VU_QUEUE_PAIRS_MAX 128
+
+/* Who is enabled before the first SET_VRING_ENABLE, where VHOST_USER_F_PROTOCOL_FEATURES
+ * was negotiated. AUTO: nobody, except for front-ends that negotiate as the 2015 text of
+ * the specification did, which expect the first pair. */
+enum vu_initial_enable {
+	VU_ENABLE_AUTO,
+	VU_ENABLE_FIRST_PAIR,
+	VU_ENABLE_NONE
+};
+
+enum vu_log_level {
+	VU_LOG_ERROR,
+	VU_LOG_WARNING,
+	VU_LOG_INFO,
+	VU_LOG_DEBUG
+};
+
+/* Called on the control thread. None may destroy the device. */
+struct vu_device_ops {
+	/**
+	 * Fill in what the data path decides, view->burst and view->arg, from
+	 * view->features and the ring's direction. Called before a view is published.
+	 */
+	void (*prepare)(void *arg, unsigned ring, struct virtq_view *view);
+
+	/** A ring became usable (started and enabled) or ceased to be; lcores have switched. */
+	void (*ring_changed)(void *arg, unsigned ring, bool usable);
+
+	/** A front-end is there and its first queue works (up), or not any more. */
+	void (*link_changed)(void *arg, bool up);
+
+	/** One line for people. NULL: nobody listens. */
+	void (*log)(void *arg, enum vu_log_level level, const char *line);
+};
+
+struct vu_device_conf {
+	const char *path;     /* at most 107 bytes; copied */
+	bool listen;          /* we create the socket; false: we connect, and try again for ever */
+	uint16_t queue_pairs; /* 1..VU_QUEUE_PAIRS_MAX, what GET_QUEUE_NUM answers */
+	uint64_t features; /* virtio bits offered besides the rings' own; vu_default_features() */
+	enum vu_initial_enable initial_enable;
+	const struct vu_device_ops *ops; /* borrowed for the device's life */
+	void *arg;                       /* handed to every op */
+};
+
+/** The virtio feature bits this back-end can serve; a configuration may only remove some. */
+uint64_t vu_default_features(void);
+
+/**
+ * Create a device and start serving its socket.
+ *
+ * @param base	the control thread's loop; borrowed for the device's life
+ * @param why	on failure one line naming what is wrong and what to do
+ * @return 0, -EINVAL (configuration), -ENAMETOOLONG (path), -EADDRINUSE (somebody else's
+ *	   file, or a live listener), or the socket call's error
+ *
+ * Control thread.
+ */
+int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
+	struct vu_device **out, char *why, size_t why_len);
+
+/**
+ * Close everything: gates first, then the connection, mappings, descriptors and, where we
+ * made it, the socket file. No op is called from here on. The rings are freed too: the
+ * owner has taken them from its lcores before.
+ */
+void vu_device_destroy(struct vu_device *dev);
+
+/** Ring i of 2 * queue_pairs; lives as long as the device. */
+struct virtq *vu_device_ring(struct vu_device *dev, unsigned ring);
+
+/** Drop the connection, as if the front-end had; listening or reconnecting goes on. */
+void vu_device_disconnect(struct vu_device *dev, const char *reason);
+
+/* ---- what a device is, for people and for the data path's owner ---- */
+
+enum vu_connection {
+	VU_WAITING,
+	VU_CONNECTED
+};
+
+/* Why there is no traffic, as far as can be told from here. */
+enum vu_trouble {
+	VU_TROUBLE_NONE,
+	VU_TROUBLE_NO_FRONT_END,    /* nobody has connected / nobody listens at the path */
+	VU_TROUBLE_CONNECT_REFUSED, /* connecting: error in vu_info.connect_errno */
+	VU_TROUBLE_NO_DRIVER,       /* connected, but the guest's driver has not started */
+	VU_TROUBLE_NO_MEMORY_TABLE, /* rings configured, no memory table accepted */
+	VU_TROUBLE_MEMORY_REJECTED, /* see vu_info.last_error */
+	VU_TROUBLE_RING_ADDRESSES,  /* ring addresses are not in the memory table */
+	VU_TROUBLE_FEATURES,        /* front-end asked for features not offered */
+	VU_TROUBLE_QUEUES,          /* front-end uses more queues than configured */
+	VU_TROUBLE_NOT_ENABLED,     /* started, never enabled */
+	VU_TROUBLE_PARKED,          /* a ring is parked: see its fault */
+};
+
+struct vu_info {
+	const char *path;
+	bool listen;
+	enum vu_connection connection;
+	int connect_errno;
+	bool link;
+	uint16_t queue_pairs; /* configured */
+	uint64_t features_offered;
+	uint64_t features;           /* acknowledged; 0 before SET_FEATURES */
+	uint64_t protocol_features;  /* acknowledged */
+	const struct virtq_mem *mem; /* borrowed until control returns to the loop; may be NULL */
+	uint64_t connections;        /* front-ends seen so far */
+	enum vu_trouble trouble;
+	char last_error[200]; /* the last message refused, or why the last connection ended */
+};
+
+struct vu_ring_info {
+	bool started, enabled, usable;
+	uint16_t num;         /* entries; 0 before SET_VRING_NUM */
+	uint16_t avail, used; /* our position */
+	uint16_t avail_idx;   /* the driver's */
+	uint16_t fill;        /* entries waiting for us */
+	int call_fd, kick_fd; /* -1: none */
+	enum virtq_fault fault;
+	struct virtq_stats stats; /* a copy */
+};
+
+/* Control thread. */
+void vu_device_info(const struct vu_device *dev, struct vu_info *info);
+void vu_ring_info(const struct vu_device *dev, unsigned ring, struct vu_ring_info *info);
+
+/** The sentence for a trouble, in words an operator can act on. */
+const char *vu_trouble_text(enum vu_trouble trouble);
+
+/**
+ * Names of the bits set, separated by spaces, unknown ones as "bit37".
+ * @return buf
+ */
+const char *vu_feature_names(uint64_t features, char *buf, size_t len);
+const char *vu_protocol_feature_names(uint64_t features, char *buf, size_t len);
+
+#endif

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A device's life, and what it says of itself. */
+#include "vu_device.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/virtio_net.h>
+
+#define BIT(n) (1ull << (n))
+
+uint64_t vu_default_features(void)
+{
+	return BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_F_ANY_LAYOUT) |
+	       BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) |
+	       BIT(VU_F_PROTOCOL_FEATURES) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MQ) |
+	       BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) |
+	       BIT(VIRTIO_NET_F_GUEST_ANNOUNCE) | BIT(VIRTIO_NET_F_CSUM) |
+	       BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_HOST_TSO4) |
+	       BIT(VIRTIO_NET_F_HOST_TSO6) | BIT(VIRTIO_NET_F_HOST_ECN) |
+	       BIT(VIRTIO_NET_F_HOST_UFO) | BIT(VIRTIO_NET_F_GUEST_TSO4) |
+	       BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_ECN) |
+	       BIT(VIRTIO_NET_F_GUEST_UFO);
+}
+
+void vu_log(const struct vu_device *dev, enum vu_log_level level, const char *fmt, ...)
+{
+	char line[320];
+	va_list ap;
+
+	if (!dev->ops->log)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	dev->ops->log(dev->arg, level, line);
+}
+
+int vu_refuse(struct vu_device *dev, enum vu_trouble trouble, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(dev->last_error, sizeof(dev->last_error), fmt, ap);
+	va_end(ap);
+	if (trouble != VU_TROUBLE_NONE)
+		dev->refused = trouble;
+	vu_log(dev, VU_LOG_WARNING, "refused: %s", dev->last_error);
+	return -EINVAL;
+}
+
+static int check_conf(const struct vu_device_conf *conf, char *why, size_t why_len)
+{
+	const size_t room = sizeof(((struct vu_device *)0)->path);
+
+	if (!conf->path || !conf->path[0]) {
+		snprintf(why, why_len, "a socket path is missing");
+		return -EINVAL;
+	}
+	if (strlen(conf->path) >= room) {
+		snprintf(why, why_len,
+			"the socket path has %zu bytes, at most %zu are possible: choose a shorter "
+			"one",
+			strlen(conf->path), room - 1);
+		return -ENAMETOOLONG;
+	}
+	if (conf->queue_pairs < 1 || conf->queue_pairs > VU_QUEUE_PAIRS_MAX) {
+		snprintf(why, why_len, "%u queue pairs: 1 to %u are possible", conf->queue_pairs,
+			VU_QUEUE_PAIRS_MAX);
+		return -EINVAL;
+	}
+	if (conf->features & ~vu_default_features()) {
+		snprintf(why, why_len, "features 0x%llx are not implemented",
+			(unsigned long long)(conf->features & ~vu_default_features()));
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static bool make_rings(struct vu_device *dev)
+{
+	dev->queue = calloc(dev->nrings, sizeof(dev->queue[0]));
+	if (!dev->queue)
+		return false;
+	for (unsigned i = 0; i < dev->nrings; i++) {
+		struct vu_queue *q = &dev->queue[i];
+
+		q->kick_fd = q->call_fd = q->err_fd = -1;
+		q->vq = virtq_new();
+		if (!q->vq)
+			return false;
+	}
+	return true;
+}
+
+int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
+	struct vu_device **out, char *why, size_t why_len)
+{
+	struct vu_device *dev;
+	int err = check_conf(conf, why, why_len);
+
+	if (err)
+		return err;
+	virtq_gate_init();
+	dev = calloc(1, sizeof(*dev));
+	if (!dev) {
+		snprintf(why, why_len, "out of memory");
+		return -ENOMEM;
+	}
+	dev->base = base;
+	dev->ops = conf->ops;
+	dev->arg = conf->arg;
+	strcpy(dev->path, conf->path);
+	dev->listen = conf->listen;
+	dev->nrings = (uint16_t)(conf->queue_pairs * 2);
+	dev->offered = conf->features | BIT(VU_F_PROTOCOL_FEATURES);
+	dev->initial_enable = conf->initial_enable;
+	dev->listen_fd = dev->conn.fd = -1;
+	dev->tick = evtimer_new(base, vu_on_tick, dev);
+	if (!dev->tick || !make_rings(dev)) {
+		snprintf(why, why_len, "out of memory");
+		err = -ENOMEM;
+	} else {
+		err = vu_socket_open(dev, why, why_len);
+	}
+	if (err)
+		vu_device_destroy(dev);
+	else
+		*out = dev;
+	return err;
+}
+
+static const struct vu_device_ops silent; /* during destruction; prepare is never reached */
+
+void vu_device_destroy(struct vu_device *dev)
+{
+	if (!dev)
+		return;
+	dev->ops = &silent;
+	vu_socket_close(dev);
+	vu_conn_close(dev, NULL);
+	vu_reap_stuck(dev);
+	for (unsigned i = 0; dev->queue && i < dev->nrings; i++)
+		if (!dev->stuck) /* else an lcore may still be inside one: leak them all */
+			virtq_free(dev->queue[i].vq);
+	if (dev->tick)
+		event_free(dev->tick);
+	free(dev->queue);
+	free(dev);
+}
+
+struct virtq *vu_device_ring(struct vu_device *dev, unsigned ring)
+{
+	return ring < dev->nrings ? dev->queue[ring].vq : NULL;
+}
+
+void vu_device_disconnect(struct vu_device *dev, const char *reason)
+{
+	vu_conn_close(dev, reason);
+}
+
+/* ---- for people ---- */
+
+static enum vu_trouble ring_trouble(const struct vu_device *dev)
+{
+	bool started = false, addressed = true, enabled = false;
+
+	for (unsigned i = 0; i < dev->nrings; i++) {
+		const struct vu_queue *q = &dev->queue[i];
+
+		if (q->fault)
+			return VU_TROUBLE_PARKED;
+		started |= q->started;
+		addressed &= !q->bad_addr;
+		enabled |= q->started && vu_queue_enabled(dev, i);
+	}
+	if (!started)
+		return VU_TROUBLE_NO_DRIVER;
+	if (!dev->mem)
+		return VU_TROUBLE_NO_MEMORY_TABLE;
+	if (!addressed)
+		return VU_TROUBLE_RING_ADDRESSES;
+	return enabled ? VU_TROUBLE_NONE : VU_TROUBLE_NOT_ENABLED;
+}
+
+/* A refusal explains a silence only as long as there is one. */
+static enum vu_trouble find_trouble(const struct vu_device *dev)
+{
+	enum vu_trouble trouble;
+
+	if (dev->conn.fd < 0) {
+		if (dev->refused != VU_TROUBLE_NONE)
+			return dev->refused;
+		return dev->connect_errno ? VU_TROUBLE_CONNECT_REFUSED : VU_TROUBLE_NO_FRONT_END;
+	}
+	trouble = ring_trouble(dev);
+	if (trouble != VU_TROUBLE_NONE && trouble != VU_TROUBLE_PARKED &&
+		dev->refused != VU_TROUBLE_NONE)
+		return dev->refused;
+	return trouble;
+}
+
+const char *vu_trouble_text(enum vu_trouble trouble)
+{
+	static const char *const text[] = {
+		[VU_TROUBLE_NONE] = "none",
+		[VU_TROUBLE_NO_FRONT_END] =
+			"no front-end has connected: start the VM, or check its socket path",
+		[VU_TROUBLE_CONNECT_REFUSED] =
+			"the front-end's socket cannot be reached: is the VM running with "
+			"server=on, is the path right, may we open it?",
+		[VU_TROUBLE_NO_DRIVER] =
+			"connected, but the guest's driver has not started: is the "
+			"guest booted, is its virtio-net driver loaded and the link up?",
+		[VU_TROUBLE_NO_MEMORY_TABLE] =
+			"rings are started but no memory was shared: give the VM shared memory "
+			"(QEMU: memory-backend-memfd,share=on; libvirt: <access mode='shared'/>)",
+		[VU_TROUBLE_MEMORY_REJECTED] =
+			"the memory table was refused: give the VM shared file-backed memory "
+			"(QEMU: memory-backend-memfd,share=on; libvirt: <access mode='shared'/>)",
+		[VU_TROUBLE_RING_ADDRESSES] =
+			"the rings lie outside the memory the VM shares: is all "
+			"of its memory shared (share=on)?",
+		[VU_TROUBLE_FEATURES] = "the front-end and this port disagree on features: after a "
+					"change of features the VM must be restarted",
+		[VU_TROUBLE_QUEUES] =
+			"the VM uses more queues than the port has: add the port with "
+			"more queues, or give the VM fewer",
+		[VU_TROUBLE_NOT_ENABLED] =
+			"rings are started but the front-end has not enabled them",
+		[VU_TROUBLE_PARKED] =
+			"a ring is parked after an error of the guest's driver: reset "
+			"the driver or reboot the guest",
+	};
+
+	return trouble < sizeof(text) / sizeof(text[0]) && text[trouble] ? text[trouble]
+									 : "unknown";
+}
+
+void vu_device_info(const struct vu_device *dev, struct vu_info *info)
+{
+	*info = (struct vu_info){
+		.path = dev->path,
+		.listen = dev->listen,
+		.connection = dev->conn.fd >= 0 ? VU_CONNECTED : VU_WAITING,
+		.connect_errno = dev->connect_errno,
+		.link = dev->link,
+		.queue_pairs = dev->nrings / 2,
+		.features_offered = dev->offered,
+		.features = dev->features,
+		.protocol_features = dev->protocol_features,
+		.mem = dev->mem,
+		.connections = dev->connections,
+		.trouble = find_trouble(dev),
+	};
+	memcpy(info->last_error, dev->last_error, sizeof(info->last_error));
+}
+
+void vu_ring_info(const struct vu_device *dev, unsigned ring, struct vu_ring_info *info)
+{
+	const struct vu_queue *q = &dev->queue[ring];
+	const struct virtq_view *v = virtq_gate_view(&q->vq->gate);
+
+	*info = (struct vu_ring_info){
+		.started = q->started,
+		.enabled = vu_queue_enabled(dev, ring),
+		.usable = v != NULL,
+		.num = q->num,
+		.avail = virtq_load(&q->vq->avail),
+		.used = virtq_load(&q->vq->used),
+		.call_fd = q->call_fd,
+		.kick_fd = q->kick_fd,
+		.fault = q->fault,
+	};
+	v = v ? v : q->drain;
+	if (v) {
+		info->avail_idx = virtq_load(&v->avail->idx);
+		info->fill = (uint16_t)(info->avail_idx - info->avail);
+		if (info->fill > v->num)
+			info->fill = 0; /* between two looks, or a parked ring */
+	}
+	for (size_t i = 0; i < sizeof(info->stats) / sizeof(uint64_t); i++)
+		((uint64_t *)&info->stats)[i] = virtq_load(&((uint64_t *)&q->vq->stats)[i]);
+}

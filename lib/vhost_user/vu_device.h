@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A device from inside: what the files of this library share. */
+#ifndef VU_DEVICE_H
+#define VU_DEVICE_H
+
+#include <stdio.h>
+
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <event2/event.h>
+
+#include "vu.h"
+#include "vu_proto.h"
+
+enum vu_enable {
+	VU_ENABLE_UNSET,
+	VU_ENABLE_ON,
+	VU_ENABLE_OFF
+};
+
+/* What the front-end said about a ring, and what reconcile() made of it. */
+struct vu_queue {
+	/* configuration: edited by handlers, forgotten with the connection */
+	uint16_t num;
+	uint16_t base;
+	bool started;
+	bool have_addr;
+	enum vu_enable enable;
+	struct vu_ring_addr addr;
+	int kick_fd, call_fd, err_fd;
+
+	/* consequences: edited by reconcile() only */
+	struct virtq *vq;
+	struct virtq_view *drain; /* started and disabled: we consume and discard */
+	bool positioned;          /* virtq_start() has run since the last kick */
+	bool bad_addr;            /* its addresses are not in the memory table */
+	enum virtq_fault fault;   /* noticed and reported */
+};
+
+/* A view an lcore would not let go in time; freed when it does. */
+struct vu_stuck_view {
+	struct virtq_view *view;
+	const struct virtq_gate *gate;
+	uint32_t ticket;
+	struct vu_stuck_view *next;
+};
+
+/* One front-end's connection: framing state. */
+struct vu_conn {
+	int fd; /* -1: none */
+	struct event *readable, *writable, *deadline;
+	struct vu_message in;
+	size_t in_len; /* header and payload bytes so far */
+	int fds[VU_FDS_MAX];
+	unsigned nfds;
+	struct vu_message out;
+	size_t out_len, out_done;
+};
+
+struct vu_device {
+	struct event_base *base;
+	const struct vu_device_ops *ops;
+	void *arg;
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	bool listen;
+	uint16_t nrings;
+	uint64_t offered;
+	enum vu_initial_enable initial_enable;
+
+	int listen_fd;
+	struct stat listen_stat; /* of the socket file we made */
+	struct event *accepting, *retry, *tick;
+	int connect_errno;
+	uint64_t connections;
+
+	struct vu_conn conn;
+	bool features_set;
+	uint64_t features, protocol_features;
+	bool odd_enable_seen; /* an odd ring had its own SET_VRING_ENABLE */
+	struct virtq_mem *mem;
+	bool link;
+	enum vu_trouble refused; /* why the last refused message was, if it tells */
+	char last_error[200];
+
+	struct vu_stuck_view *stuck;
+	struct vu_queue *queue;
+};
+
+/* vu_socket.c: how connections come to be */
+int vu_socket_open(struct vu_device *dev, char *why, size_t why_len);
+void vu_socket_close(struct vu_device *dev);
+void vu_socket_again(struct vu_device *dev); /* the connection ended */
+
+/* vu_conn.c: framing */
+int vu_conn_open(struct vu_device *dev, int fd); /* takes fd */
+void vu_conn_close(struct vu_device *dev, const char *reason);
+int vu_conn_reply(struct vu_device *dev, uint32_t payload_size);
+void vu_close_fds(int *fds, unsigned n);
+
+/* vu_message.c: the table and the gate. False: the connection must end. */
+bool vu_message_handle(struct vu_device *dev, struct vu_message *msg, int *fds, unsigned nfds);
+const char *vu_message_name(uint32_t request);
+
+/* vu_reconcile.c: from configuration to views */
+int vu_reconcile_ring(struct vu_device *dev, unsigned ring);
+int vu_reconcile(struct vu_device *dev);
+void vu_device_reset(struct vu_device *dev, bool forget_connection);
+bool vu_queue_enabled(const struct vu_device *dev, unsigned ring);
+void vu_reap_stuck(struct vu_device *dev);
+void vu_tick_start(struct vu_device *dev);
+void vu_on_tick(evutil_socket_t fd, short what, void *arg);
+
+/* vu_device.c */
+void vu_log(const struct vu_device *dev, enum vu_log_level level, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+int vu_refuse(struct vu_device *dev, enum vu_trouble trouble, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static inline void vu_close_fd(int *fd)
+{
+	if (*fd >= 0)
+		vu_close_fds(fd, 1);
+	*fd = -1;
+}
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* vhost-user on the wire: numbers and layouts, nothing else. */
+#ifndef VU_PROTO_H
+#define VU_PROTO_H
+
+#include <stdint.h>
+
+/* vhost-user specification, "Message types": front-end to back-end. */
+enum vu_request_id {
+	VU_GET_FEATURES = 1,
+	VU_SET_FEATURES = 2,
+	VU_SET_OWNER = 3,
+	VU_RESET_OWNER = 4,
+	VU_SET_MEM_TABLE = 5,
+	VU_SET_VRING_NUM = 8,
+	VU_SET_VRING_ADDR = 9,
+	VU_SET_VRING_BASE = 10,
+	VU_GET_VRING_BASE = 11,
+	VU_SET_VRING_KICK = 12,
+	VU_SET_VRING_CALL = 13,
+	VU_SET_VRING_ERR = 14,
+	VU_GET_PROTOCOL_FEATURES = 15,
+	VU_SET_PROTOCOL_FEATURES = 16,
+	VU_GET_QUEUE_NUM = 17,
+	VU_SET_VRING_ENABLE = 18,
+	VU_REQUEST_MAX
+};
+
+#define VU_PROTOCOL_F_MQ        0
+#define VU_PROTOCOL_F_REPLY_ACK 3
+
+/* Shares its number with a virtio bit that is reserved for the transport. */
+#define VU_F_PROTOCOL_FEATURES 30
+
+#define VU_VERSION             1u
+#define VU_VERSION_MASK        3u
+#define VU_FLAG_REPLY          (1u << 2)
+#define VU_FLAG_NEED_ACK       (1u << 3)
+
+#define VU_MEM_REGIONS_MAX     8 /* in one SET_MEM_TABLE */
+#define VU_FDS_MAX             8
+#define VU_RING_INDEX_MASK     0xffull
+#define VU_RING_NO_FD          0x100ull
+
+struct vu_header {
+	uint32_t request;
+	uint32_t flags;
+	uint32_t size; /* of the payload, bytes */
+};
+
+struct vu_ring_state {
+	uint32_t index;
+	uint32_t num;
+};
+
+struct vu_ring_addr {
+	uint32_t index;
+	uint32_t flags;
+	uint64_t desc;
+	uint64_t used;
+	uint64_t avail;
+	uint64_t log;
+};
+
+struct vu_mem_region {
+	uint64_t gpa;
+	uint64_t size;
+	uint64_t uva;
+	uint64_t mmap_offset;
+};
+
+struct vu_mem_table {
+	uint32_t n;
+	uint32_t padding;
+	struct vu_mem_region region[VU_MEM_REGIONS_MAX];
+};
+
+union vu_payload {
+	uint64_t u64;
+	struct vu_ring_state state;
+	struct vu_ring_addr addr;
+	struct vu_mem_table mem;
+};
+
+struct vu_message {
+	struct vu_header header;
+	union vu_payload payload;
+};
+
+_Static_assert(sizeof(struct vu_header) == 12, "wire format");
+_Static_assert(sizeof(struct vu_ring_state) == 8, "wire format");
+_Static_assert(sizeof(struct vu_ring_addr) == 40, "wire format");
+_Static_assert(sizeof(struct vu_mem_region) == 32, "wire format");
+_Static_assert(sizeof(struct vu_mem_table) == 8 + 8 * 32, "wire format");
+
+#endif
