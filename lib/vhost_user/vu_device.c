@@ -156,6 +156,11 @@ struct virtq *vu_device_ring(struct vu_device *dev, unsigned ring)
 	return ring < dev->nrings ? dev->queue[ring].vq : NULL;
 }
 
+int vu_device_reconcile(struct vu_device *dev)
+{
+	return vu_reconcile(dev);
+}
+
 void vu_device_disconnect(struct vu_device *dev, const char *reason)
 {
 	vu_conn_close(dev, reason);

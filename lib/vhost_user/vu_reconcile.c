@@ -21,7 +21,8 @@
  *   does not run	gate closed, nothing touches the ring
  *
  * It runs when it was kicked, its size and addresses are known, features and memory
- * table are there, the addresses are in that table, and it is not parked.
+ * table are there, the addresses are in that table, it is not parked, and the owner's
+ * prepare() gave it a burst.
  */
 
 #define DRAIN_MS 10
@@ -83,7 +84,7 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 	v->call_fd = q->call_fd;
 	v->mem = dev->mem;
 	dev->ops->prepare(dev->arg, ring, v);
-	return true;
+	return v->burst != NULL;
 }
 
 /* An lcore sits inside with this view: it must outlive that. */

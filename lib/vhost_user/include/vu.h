@@ -51,7 +51,9 @@ enum vu_log_level {
 struct vu_device_ops {
 	/**
 	 * Fill in what the data path decides, view->burst and view->arg, from
-	 * view->features and the ring's direction. Called before a view is published.
+	 * view->features and the ring's direction. Called before a view is published. A
+	 * view left without a burst says that nobody polls this ring for now: it stays
+	 * closed until vu_device_reconcile().
 	 */
 	void (*prepare)(void *arg, unsigned ring, struct virtq_view *view);
 
@@ -100,6 +102,14 @@ void vu_device_destroy(struct vu_device *dev);
 
 /** Ring i of 2 * queue_pairs; lives as long as the device. */
 struct virtq *vu_device_ring(struct vu_device *dev, unsigned ring);
+
+/**
+ * What prepare() decides has changed: ask it again for every ring.
+ * @return 0: lcores have switched; -ETIMEDOUT: one has not left its ring
+ *
+ * Control thread, not from inside an op.
+ */
+int vu_device_reconcile(struct vu_device *dev);
 
 /** Drop the connection, as if the front-end had; listening or reconnecting goes on. */
 void vu_device_disconnect(struct vu_device *dev, const char *reason);
