@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Guest to mbufs. */
+#include <rte_malloc.h>
+
+#include "burst.h"
+#include "offload.h"
+#include "virtq_split.h"
+
+/*
+ * Theory of operation
+ *
+ * Three passes over a burst:
+ *
+ *   take   walk every chain into an array of segments, prefetching the payload
+ *   copy   each chain into an mbuf of ours; from here on nothing of the guest's is read
+ *   give   hand all chains back, publish once, call the guest at most once
+ *
+ * A chain whose packet must not go on is given back like any other.
+ */
+
+virtq_inline void chain_prefetch(const struct virtq_chain *chain)
+{
+	if (likely(chain->nseg > 0))
+		rte_prefetch0(chain->seg[0].va);
+	if (chain->nseg > 1)
+		rte_prefetch0(chain->seg[1].va);
+}
+
+/* As many mbufs as there are chains, or as many as the pool has. */
+static uint16_t alloc_some(struct rte_mempool *pool, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t got = 0;
+
+	while (got < n && (pkts[got] = rte_pktmbuf_alloc(pool)) != NULL)
+		got++;
+	return got;
+}
+
+/* Copy what the chain holds from the cursor on, chaining mbufs as needed. */
+static int copy_scattered(
+	struct vnet_cursor c, uint32_t len, struct rte_mbuf *head, struct rte_mempool *pool)
+{
+	struct rte_mbuf *m = head;
+
+	head->pkt_len = len;
+	while (len > 0) {
+		uint32_t part = vnet_cursor_room(&c, len);
+
+		if (rte_pktmbuf_tailroom(m) == 0) {
+			m->next = rte_pktmbuf_alloc(pool);
+			if (!m->next)
+				return -ENOMEM;
+			m = m->next;
+			m->pkt_len = 0;
+			head->nb_segs++;
+		}
+		part = RTE_MIN(part, rte_pktmbuf_tailroom(m));
+		rte_memcpy(
+			rte_pktmbuf_mtod_offset(m, void *, m->data_len), c.seg->va + c.off, part);
+		m->data_len += part;
+		c.off += part;
+		len -= part;
+	}
+	return 0;
+}
+
+static void ext_free(void *addr, void *opaque)
+{
+	(void)addr;
+	rte_free(opaque);
+}
+
+/* Give the mbuf one external buffer large enough for the packet. */
+static int attach_external(struct rte_mbuf *m, uint32_t len)
+{
+	struct rte_mbuf_ext_shared_info *info;
+	uint32_t total = RTE_PKTMBUF_HEADROOM + len + sizeof(*info) + sizeof(uintptr_t);
+	uint16_t buf_len;
+	void *buf;
+
+	if (total > UINT16_MAX)
+		return -EMSGSIZE;
+	buf = rte_malloc(NULL, total, RTE_CACHE_LINE_SIZE);
+	if (!buf)
+		return -ENOMEM;
+	buf_len = (uint16_t)total;
+	info = rte_pktmbuf_ext_shinfo_init_helper(buf, &buf_len, ext_free, buf);
+	if (!info) {
+		rte_free(buf);
+		return -ENOMEM;
+	}
+	rte_pktmbuf_attach_extbuf(m, buf, rte_malloc_virt2iova(buf), buf_len, info);
+	rte_pktmbuf_reset_headroom(m);
+	return 0;
+}
+
+/* Anything but one segment into one mbuf. Returns what the packet is lost for, or -1. */
+static __rte_noinline int copy_slow(const struct virtq_chain *chain, struct vnet_cursor c,
+	uint32_t len, struct rte_mbuf *m, const struct vnet_rx_conf *conf, bool linear)
+{
+	(void)chain;
+	if (len > VNET_FRAME_MAX)
+		return VIRTQ_DROP_RX_TOO_BIG;
+	if (linear && len > rte_pktmbuf_tailroom(m) &&
+		(!conf->ext_buf || attach_external(m, len) != 0))
+		return VIRTQ_DROP_RX_TOO_BIG;
+	if (copy_scattered(c, len, m, conf->pool) != 0)
+		return VIRTQ_DROP_RX_NO_MBUF;
+	return -1;
+}
+
+/* The virtio-net header, which the driver may have cut anywhere. */
+static __rte_noinline struct vnet_cursor header_slow(
+	struct vnet_cursor c, uint8_t *hdr, uint32_t len)
+{
+	for (uint32_t done = 0; done < len;) {
+		uint32_t part = vnet_cursor_room(&c, len - done);
+
+		memcpy(hdr + done, c.seg->va + c.off, part);
+		c.off += part;
+		done += part;
+	}
+	return c;
+}
+
+/* One chain into one packet. Returns what the packet is lost for, or -1. */
+virtq_inline int chain_to_mbuf(const struct virtq_view *v, const struct virtq_chain *chain,
+	struct rte_mbuf *m, const struct vnet_rx_conf *conf, const int variant)
+{
+	union {
+		struct virtio_net_hdr_v1 v1;
+		struct virtio_net_hdr h;
+		uint8_t raw[sizeof(struct virtio_net_hdr_v1)];
+	} hdr;
+	struct vnet_cursor c = vnet_cursor_at(chain);
+	uint32_t len, first;
+	int lost;
+
+	if (unlikely(chain->len < v->hdr_len + (uint32_t)RTE_ETHER_HDR_LEN))
+		return VIRTQ_DROP_RX_SHORT;
+	len = chain->len - v->hdr_len;
+	if (likely(chain->seg[0].len >= v->hdr_len)) {
+		if (variant & VNET_OFFLOADS)
+			memcpy(&hdr.h, chain->seg[0].va, sizeof(hdr.h));
+		c.off = v->hdr_len;
+	} else {
+		c = header_slow(c, hdr.raw, v->hdr_len);
+	}
+	first = vnet_cursor_room(&c, len);
+	if (likely(first == len && len <= rte_pktmbuf_tailroom(m))) {
+		rte_memcpy(rte_pktmbuf_mtod(m, void *), c.seg->va + c.off, len);
+		m->data_len = (uint16_t)len;
+		m->pkt_len = len;
+	} else {
+		lost = copy_slow(chain, c, len, m, conf, variant & VNET_LINEAR);
+		if (lost >= 0)
+			return lost;
+	}
+	m->port = conf->port;
+	if ((variant & VNET_OFFLOADS) && unlikely(hdr.h.flags | hdr.h.gso_type) &&
+		vnet_hdr_to_mbuf(&hdr.h, v->features, conf->style, m) != 0)
+		return VIRTQ_DROP_RX_BAD_HEADER;
+	return -1;
+}
+
+virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void **out, uint16_t n,
+	const struct virtq_ops *ops, const int variant)
+{
+	const struct vnet_rx_conf *conf = v->arg;
+	struct rte_mbuf **pkts = (struct rte_mbuf **)out;
+	struct virtq_chain chain[VIRTQ_BURST];
+	struct virtq_segs segs;
+	uint16_t taken = 0, have, kept = 0;
+	uint64_t bytes = 0;
+
+	if (unlikely(vq->fault))
+		return 0;
+	n = ops->ready(vq, v, RTE_MIN(n, VIRTQ_BURST));
+	if (n == 0)
+		return 0;
+
+	segs.n = segs.hint = 0;
+	while (taken < n && ops->take(vq, v, VIRTQ_FROM_GUEST, &segs, &chain[taken]))
+		chain_prefetch(&chain[taken++]);
+
+	have = taken;
+	if (unlikely(rte_pktmbuf_alloc_bulk(conf->pool, pkts, taken) != 0)) {
+		have = alloc_some(conf->pool, pkts, taken);
+		ops->untake(vq, v, (uint16_t)(taken - have));
+		virtq_count(&vq->stats.no_mbuf, 1);
+	}
+	if (have == 0)
+		return 0;
+
+	for (uint16_t i = 0; i < have; i++) {
+		struct rte_mbuf *m = pkts[i];
+		int lost = chain_to_mbuf(v, &chain[i], m, conf, variant);
+
+		if (unlikely(lost >= 0)) {
+			virtq_drop(vq, (enum virtq_drop)lost, 1);
+			rte_pktmbuf_free(m);
+			continue;
+		}
+		bytes += m->pkt_len;
+		virtq_count_frame(&vq->stats, rte_pktmbuf_mtod(m, uint8_t *), m->pkt_len);
+		pkts[kept++] = m;
+	}
+
+	for (uint16_t i = 0; i < have; i++)
+		ops->give(vq, v, &chain[i], 0);
+	ops->publish(vq, v);
+	vnet_count_burst(&vq->stats, kept, bytes);
+	return kept;
+}
+
+#define INSTANCE(name, ops, variant)                                                             \
+	static uint16_t name(struct virtq *vq, const struct virtq_view *v, void **p, uint16_t n) \
+	{                                                                                        \
+		return dequeue(vq, v, p, n, ops, variant);                                       \
+	}
+
+INSTANCE(dequeue_split, &virtq_split_ops, 0)
+INSTANCE(dequeue_split_offloads, &virtq_split_ops, VNET_OFFLOADS)
+INSTANCE(dequeue_split_linear, &virtq_split_ops, VNET_LINEAR)
+INSTANCE(dequeue_split_offloads_linear, &virtq_split_ops, VNET_OFFLOADS | VNET_LINEAR)
+
+virtq_burst_fn vnet_dequeue_fn(uint64_t features, const struct vnet_rx_conf *conf)
+{
+	bool offloads = features & (1ull << VIRTIO_NET_F_CSUM);
+
+	if (conf->linear)
+		return offloads ? dequeue_split_offloads_linear : dequeue_split_linear;
+	return offloads ? dequeue_split_offloads : dequeue_split;
+}

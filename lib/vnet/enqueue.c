@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Mbufs to guest. */
+#include <linux/virtio_net.h>
+
+#include "burst.h"
+#include "offload.h"
+#include "virtq_split.h"
+
+/*
+ * Theory of operation
+ *
+ * Three passes over a burst, as in dequeue.c:
+ *
+ *   take   reserve the chains every packet needs (several, if receive buffers may be
+ *	    merged), prefetching for writing
+ *   copy   header and payload
+ *   give   hand all chains back, publish once, call the guest at most once
+ *
+ * A packet that finds too few buffers puts back what it took and ends the burst; the
+ * guest sees nothing of it.
+ */
+
+/* One packet's share of the burst. */
+struct slot {
+	struct virtio_net_hdr_v1 hdr;
+	uint16_t chain; /* index of its first one */
+	uint16_t n;     /* how many; 0: the packet was dropped */
+	struct vnet_patches patches;
+};
+
+struct reservation {
+	uint32_t nchain;
+	struct virtq_segs segs;
+	struct virtq_chain chain[VIRTQ_SEGS];
+};
+
+virtq_inline void chain_prefetch(const struct virtq_chain *chain)
+{
+	if (likely(chain->nseg > 0))
+		virtq_prefetch_write(chain->seg[0].va);
+	if (chain->nseg > 1)
+		virtq_prefetch_write(chain->seg[1].va);
+}
+
+/* Take chains until they hold need bytes. Returns how many, 0 if there are too few for
+ * now, -1 if the guest's buffer is too small. */
+virtq_inline int reserve(struct virtq *vq, const struct virtq_view *v, struct reservation *r,
+	uint32_t need, const struct virtq_ops *ops, const int variant)
+{
+	uint32_t seg0 = r->segs.n, chain0 = r->nchain;
+	uint64_t got = 0;
+
+	do {
+		struct virtq_chain *chain = &r->chain[r->nchain];
+
+		if (unlikely(r->nchain == VIRTQ_SEGS || ops->ready(vq, v, 1) == 0 ||
+			     !ops->take(vq, v, VIRTQ_TO_GUEST, &r->segs, chain))) {
+			ops->untake(vq, v, (uint16_t)(r->nchain - chain0));
+			r->nchain = chain0;
+			r->segs.n = seg0;
+			return 0;
+		}
+		chain_prefetch(chain);
+		got += chain->len;
+		r->nchain++;
+	} while ((variant & VNET_MERGEABLE) && got < need);
+
+	if (likely(got >= need))
+		return (int)(r->nchain - chain0);
+	ops->untake(vq, v, 1);
+	r->nchain = chain0;
+	r->segs.n = seg0;
+	return -1;
+}
+
+/* Write len bytes of the packet's image into its chains, wherever they are cut. */
+struct target {
+	struct vnet_cursor c;
+	const struct virtq_chain *chain, *end;
+};
+
+static bool target_write(struct target *t, const void *src, uint32_t len)
+{
+	const uint8_t *from = src;
+
+	while (len > 0) {
+		uint32_t part = vnet_cursor_room(&t->c, len);
+
+		if (part == 0) {
+			if (++t->chain == t->end)
+				return false;
+			t->c = vnet_cursor_at(t->chain);
+			continue;
+		}
+		rte_memcpy(t->c.seg->va + t->c.off, from, part);
+		t->c.off += part;
+		from += part;
+		len -= part;
+	}
+	return true;
+}
+
+static void target_skip(struct target *t, uint32_t len)
+{
+	while (len > 0) {
+		uint32_t part = vnet_cursor_room(&t->c, len);
+
+		if (part == 0) {
+			if (++t->chain == t->end)
+				return;
+			t->c = vnet_cursor_at(t->chain);
+			continue;
+		}
+		t->c.off += part;
+		len -= part;
+	}
+}
+
+static __rte_noinline void copy_slow(const struct virtq_view *v, const struct slot *s,
+	const struct virtq_chain *chain, const struct rte_mbuf *m)
+{
+	struct target t = {vnet_cursor_at(chain), chain, chain + s->n};
+
+	if (!target_write(&t, &s->hdr, v->hdr_len))
+		return;
+	for (; m; m = m->next)
+		if (!target_write(&t, rte_pktmbuf_mtod(m, const void *), m->data_len))
+			return;
+}
+
+/* Checksums that must differ between the guest's copy and a possibly shared mbuf. */
+static __rte_noinline void patch_slow(
+	const struct virtq_view *v, const struct slot *s, const struct virtq_chain *chain)
+{
+	for (unsigned i = 0; i < s->patches.n; i++) {
+		struct target t = {vnet_cursor_at(chain), chain, chain + s->n};
+
+		target_skip(&t, v->hdr_len + s->patches.at[i].offset);
+		target_write(&t, &s->patches.at[i].value, sizeof(s->patches.at[i].value));
+	}
+}
+
+virtq_inline void packet_copy(const struct virtq_view *v, const struct slot *s,
+	const struct virtq_chain *chain, const struct rte_mbuf *m, const int variant)
+{
+	uint32_t len = m->data_len;
+
+	if (likely(m->nb_segs == 1 && chain->seg[0].len >= v->hdr_len + len)) {
+		/* One store each and next to each other: the line is fetched once. */
+		uint8_t *va = chain->seg[0].va;
+
+		memcpy(va, &s->hdr, sizeof(struct virtio_net_hdr));
+		if (likely(v->hdr_len == sizeof(s->hdr)))
+			memcpy(va + sizeof(struct virtio_net_hdr), &s->hdr.num_buffers,
+				sizeof(s->hdr.num_buffers));
+		rte_memcpy(va + v->hdr_len, rte_pktmbuf_mtod(m, const void *), len);
+	} else {
+		copy_slow(v, s, chain, m);
+	}
+	if ((variant & VNET_OFFLOADS) && unlikely(s->patches.n))
+		patch_slow(v, s, chain);
+}
+
+/* What goes before the packet. False if the guest did not negotiate what it needs. */
+virtq_inline bool packet_header(
+	const struct virtq_view *v, struct slot *s, const struct rte_mbuf *m, const int variant)
+{
+	const uint64_t asks = variant & VNET_OFFLOADS
+				      ? VNET_OFFLOAD_FLAGS | RTE_MBUF_F_RX_L4_CKSUM_MASK
+				      : VNET_OFFLOAD_FLAGS;
+
+	memset(&s->hdr, 0, sizeof(s->hdr));
+	s->patches.n = 0;
+	if (likely(!(m->ol_flags & asks)))
+		return true;
+	return (variant & VNET_OFFLOADS) &&
+	       vnet_mbuf_to_hdr(m, v->features, (struct virtio_net_hdr *)&s->hdr, &s->patches) == 0;
+}
+
+/* Reserve and describe as many packets as possible. */
+virtq_inline uint16_t packets_reserve(struct virtq *vq, const struct virtq_view *v,
+	struct rte_mbuf **pkts, uint16_t n, struct slot *slots, struct reservation *r,
+	const struct virtq_ops *ops, const int variant)
+{
+	uint16_t i;
+
+	for (i = 0; i < n; i++) {
+		struct slot *s = &slots[i];
+		int got;
+
+		s->n = 0;
+		if (unlikely(!packet_header(v, s, pkts[i], variant))) {
+			virtq_drop(vq, VIRTQ_DROP_TX_OFFLOAD, 1);
+			continue;
+		}
+		s->chain = (uint16_t)r->nchain;
+		got = reserve(vq, v, r, pkts[i]->pkt_len + v->hdr_len, ops, variant);
+		if (got == 0)
+			break;
+		if (unlikely(got < 0)) {
+			virtq_drop(vq, VIRTQ_DROP_TX_TOO_BIG, 1);
+			continue;
+		}
+		s->n = (uint16_t)got;
+		s->hdr.num_buffers = (uint16_t)got;
+	}
+	return i;
+}
+
+virtq_inline void packet_give(struct virtq *vq, const struct virtq_view *v, const struct slot *s,
+	const struct virtq_chain *chain, uint32_t len, const struct virtq_ops *ops)
+{
+	len += v->hdr_len;
+	for (uint16_t i = 0; i < s->n; i++) {
+		uint32_t part = RTE_MIN(len, chain[i].len);
+
+		ops->give(vq, v, &chain[i], part);
+		len -= part;
+	}
+}
+
+virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void **in, uint16_t n,
+	const struct virtq_ops *ops, const int variant)
+{
+	struct rte_mbuf **pkts = (struct rte_mbuf **)in;
+	struct slot slots[VIRTQ_BURST];
+	struct reservation r;
+	uint32_t sent = 0;
+	uint64_t bytes = 0;
+
+	if (unlikely(vq->fault))
+		return 0;
+	r.nchain = r.segs.n = r.segs.hint = 0;
+	n = packets_reserve(vq, v, pkts, RTE_MIN(n, VIRTQ_BURST), slots, &r, ops, variant);
+
+	for (uint16_t i = 0; i < n; i++) {
+		const struct rte_mbuf *m = pkts[i];
+
+		if (unlikely(slots[i].n == 0))
+			continue;
+		packet_copy(v, &slots[i], &r.chain[slots[i].chain], m, variant);
+		sent++;
+		bytes += m->pkt_len;
+		virtq_count_frame(&vq->stats, rte_pktmbuf_mtod(m, uint8_t *), m->pkt_len);
+	}
+	if (sent == 0)
+		return n;
+
+	for (uint16_t i = 0; i < n; i++)
+		packet_give(vq, v, &slots[i], &r.chain[slots[i].chain], pkts[i]->pkt_len, ops);
+	ops->publish(vq, v);
+	vnet_count_burst(&vq->stats, sent, bytes);
+	return n;
+}
+
+#define INSTANCE(name, ops, variant)                                                             \
+	static uint16_t name(struct virtq *vq, const struct virtq_view *v, void **p, uint16_t n) \
+	{                                                                                        \
+		return enqueue(vq, v, p, n, ops, variant);                                       \
+	}
+
+INSTANCE(enqueue_split, &virtq_split_ops, 0)
+INSTANCE(enqueue_split_mergeable, &virtq_split_ops, VNET_MERGEABLE)
+INSTANCE(enqueue_split_offloads, &virtq_split_ops, VNET_OFFLOADS)
+INSTANCE(enqueue_split_offloads_mergeable, &virtq_split_ops, VNET_OFFLOADS | VNET_MERGEABLE)
+
+virtq_burst_fn vnet_enqueue_fn(uint64_t features)
+{
+	bool offloads = features & (1ull << VIRTIO_NET_F_GUEST_CSUM);
+
+	if (features & (1ull << VIRTIO_NET_F_MRG_RXBUF))
+		return offloads ? enqueue_split_offloads_mergeable : enqueue_split_mergeable;
+	return offloads ? enqueue_split_offloads : enqueue_split;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* virtio-net: packets between a virtqueue and mbufs. */
+#ifndef VNET_H
+#define VNET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_mbuf.h>
+
+#include "virtq.h"
+
+/*
+ * Theory of operation
+ *
+ * Two algorithms, each written once in passes over a whole burst and instantiated for
+ * every ring format: dequeue (guest to mbufs) and enqueue (mbufs to guest). vnet_prepare()
+ * picks the instance when a ring starts; no feature bit is tested per packet.
+ *
+ * Directions are the switch's: dequeue is our receive, enqueue our transmit.
+ */
+
+/* How received offload requests are expressed on mbufs. */
+enum vnet_style {
+	/* As requests to whoever sends the packet on: RTE_MBUF_F_TX_*_CKSUM, TX_TCP_SEG, with
+	 * l2/l3/l4_len and tso_segsz. What a switch wants, and net_vhost's legacy-ol-flags. */
+	VNET_STYLE_FORWARD,
+	/* As facts about a received packet: RTE_MBUF_F_RX_L4_CKSUM_*, RX_LRO, packet_type. What
+	 * the ethdev API asks of a driver. */
+	VNET_STYLE_RECEIVE,
+};
+
+/* What the owner of a receiving ring decides. */
+struct vnet_rx_conf {
+	struct rte_mempool *pool; /* borrowed */
+	uint16_t port;            /* goes into mbuf->port */
+	enum vnet_style style;
+	bool linear;  /* never chain mbufs: a packet that does not fit is dropped, or... */
+	bool ext_buf; /* ...put into one external buffer */
+};
+
+/**
+ * Fill in a view's burst and its argument for a ring we receive from (conf != NULL) or send
+ * to (conf == NULL). For vu_device_ops.prepare. @conf is borrowed as long as the device.
+ */
+void vnet_prepare(struct virtq_view *view, const struct vnet_rx_conf *conf);
+
+/**
+ * Receive up to n packets from the guest. The caller owns them.
+ *
+ * Packets that must not go on are dropped and counted in vq->stats; when the pool runs dry
+ * the rest stays in the ring. Lcore; one at a time per ring.
+ */
+static inline uint16_t vnet_dequeue(struct virtq *vq, struct rte_mbuf **pkts, uint16_t n)
+{
+	return virtq_burst(vq, (void **)pkts, n);
+}
+
+/**
+ * Send packets to the guest by copying them; the caller keeps the mbufs in any case.
+ *
+ * @return how many of the first packets are done with: delivered, or dropped and counted.
+ *	   The others found no guest buffer (or the ring closed) and were not counted: the
+ *	   caller tries again or calls vnet_give_up().
+ *
+ * Lcore; one at a time per ring.
+ */
+static inline uint16_t vnet_enqueue(struct virtq *vq, struct rte_mbuf **pkts, uint16_t n)
+{
+	return virtq_burst(vq, (void **)pkts, n);
+}
+
+/** Count n packets the guest had no room for, under the reason that holds right now. Same
+ * thread as vnet_enqueue(). */
+void vnet_give_up(struct virtq *vq, uint16_t n);
+
+/** RTE_ETH_TX_OFFLOAD_* that a guest with these negotiated features takes as they are. */
+uint64_t vnet_tx_offloads(uint64_t features);
+
+/** RTE_ETH_RX_OFFLOAD_* that packets from such a guest may need. */
+uint64_t vnet_rx_offloads(uint64_t features);
+
+/* ---- software instead of offloads ---- */
+
+/* mbuf flags that ask for an offload a destination may lack. */
+#define VNET_OFFLOAD_FLAGS                                                        \
+	(RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_TCP_SEG | \
+		RTE_MBUF_F_TX_UDP_SEG)
+
+struct vnet_soft; /* pools of one lcore */
+
+/** @param name	unique; @param socket NUMA node. NULL when memory is short. */
+struct vnet_soft *vnet_soft_create(const char *name, int socket);
+void vnet_soft_destroy(struct vnet_soft *soft);
+
+/** The mbuf flags a destination with these RTE_ETH_TX_OFFLOAD_* cannot take. */
+uint64_t vnet_soft_mask(uint64_t offloads);
+
+/**
+ * Make one packet fit for a destination that lacks offloads: compute checksums, cut TSO
+ * and UFO frames into segments (rte_gso).
+ *
+ * @param pkt	consumed: on return it is in out, or freed
+ * @param offloads RTE_ETH_TX_OFFLOAD_* the destination has
+ * @param out	room for max packets, which the caller owns
+ * @return how many packets came out; 0: it could not be done, pkt was freed
+ */
+uint16_t vnet_soften(struct vnet_soft *soft, struct rte_mbuf *pkt, uint64_t offloads,
+	struct rte_mbuf **out, uint16_t max);
+
+#endif
