@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void keep(char *to, size_t len, const char *value)
 {
@@ -132,6 +133,12 @@ static int latin(struct cmd *c)
 	return 0;
 }
 
+static int doze(struct cmd *c)
+{
+	usleep((useconds_t)cmd_u64(c, "MS", 0) * 1000);
+	return 0;
+}
+
 static int quit(struct cmd *c)
 {
 	note(c, "quit")->stopped = true;
@@ -165,6 +172,7 @@ static const struct command forward_rows[] = {
 
 static const struct command odd_rows[] = {
 	{"blob N:1..", "print N lines of 64 bytes", NULL, blob, 0},
+	{"doze MS:1..10000", "hold up the program", NULL, doze, 0},
 	{"grumble", "print, then fail", NULL, grumble, 0},
 	{"silent", "fail and say nothing", NULL, silent, 0},
 	{"latin", "print what is not UTF-8", NULL, latin, CMD_HIDDEN},

@@ -442,7 +442,7 @@ static void expect_candidates(const char *line, size_t start, const char *words)
 
 static void completion_offers_words(void **state)
 {
-	expect_candidates("", 0, "blob commands grumble help port quit set show silent start");
+	expect_candidates("", 0, "blob commands doze grumble help port quit set show silent start");
 	expect_candidates("  p", 2, "port");
 	expect_candidates("port", 0, "port");
 	expect_candidates("port ", 5, "add del mac show");

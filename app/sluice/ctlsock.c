@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The control socket: makes and removes the socket file, and serves its clients. */
+#include "ctlsock.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/listener.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/*
+ * Theory of operation. A client sends requests, one a line (ctlsock_rpc.c answers them), and reads
+ * the answers in the same order. All of it happens on the control thread, between two commands, so
+ * nothing that a client does may hold up the loop or pile up memory:
+ *
+ *	- the sockets are non-blocking, bufferevents keep what is half received or half sent;
+ *	- a request is at most CTLSOCK_LINE_MAX long, what follows it stays in the kernel;
+ *	- TURN requests of a client are answered, then the others have their turn;
+ *	- a client that does not read its answers is not served beyond WAITING_MAX of them, nor read
+ *	  from, and closed when it took none for STALLED_S; one answer is at most CTLSOCK_ANSWER_MAX;
+ *	- more than CTLSOCK_CLIENTS_MAX are told so and closed;
+ *	- if accept() fails (no file descriptor left) we try again in a second, not at once.
+ */
+
+#define TURN        16
+#define WAITING_MAX (1u << 20)
+#define STALLED_S   60
+#define OWN_DIR     "/run/sluice"
+
+struct client {
+	TAILQ_ENTRY(client) link;
+	struct ctlsock *sock;
+	struct bufferevent *bev;
+	struct event *again; /* more requests are here than one turn answers */
+	bool closing;        /* no more requests are taken; ends when the answers are out */
+};
+
+struct ctlsock {
+	struct event_base *base;
+	struct cmd_registry *reg;
+	struct evconnlistener *listener;
+	struct event *retry; /* of accept() */
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	dev_t dev; /* which file at path is ours */
+	ino_t ino;
+	TAILQ_HEAD(, client) clients;
+	unsigned int n_clients;
+};
+
+static void client_free(struct client *cl)
+{
+	TAILQ_REMOVE(&cl->sock->clients, cl, link);
+	cl->sock->n_clients--;
+	event_free(cl->again);
+	bufferevent_free(cl->bev);
+	free(cl);
+}
+
+static size_t waiting(const struct client *cl)
+{
+	return evbuffer_get_length(bufferevent_get_output(cl->bev));
+}
+
+/* Takes over answer, which may be NULL. */
+static void send_answer(struct client *cl, char *answer, size_t len)
+{
+	char why[96];
+
+	if (len > CTLSOCK_ANSWER_MAX) {
+		free(answer);
+		snprintf(why, sizeof(why), "the answer is %zu bytes long, more than %u", len,
+			CTLSOCK_ANSWER_MAX);
+		answer = ctlsock_rpc_error(CTLSOCK_RPC_BUSY, why, &len);
+	}
+	if (answer) {
+		bufferevent_write(cl->bev, answer, len);
+		bufferevent_write(cl->bev, "\n", 1);
+	}
+	free(answer);
+}
+
+static void refuse_long_line(struct client *cl)
+{
+	struct evbuffer *in = bufferevent_get_input(cl->bev);
+	size_t len;
+	char *answer = ctlsock_rpc_error(
+		CTLSOCK_RPC_REQUEST, "a request is at most 65536 bytes long", &len);
+
+	send_answer(cl, answer, len);
+	evbuffer_drain(in, evbuffer_get_length(in));
+	bufferevent_disable(cl->bev, EV_READ);
+	cl->closing = true;
+}
+
+/* Answer the next request that is completely here; false if there is none. */
+static bool serve_one(struct client *cl)
+{
+	struct evbuffer *in = bufferevent_get_input(cl->bev);
+	size_t line_len, len = 0;
+	char *line = evbuffer_readln(in, &line_len, EVBUFFER_EOL_LF);
+	char *answer;
+
+	if (!line && evbuffer_get_length(in) > CTLSOCK_LINE_MAX)
+		refuse_long_line(cl);
+	if (!line)
+		return false;
+	if (strspn(line, " \t\r") < line_len) {
+		answer = ctlsock_rpc(cl->sock->reg, line, line_len, &len);
+		send_answer(cl, answer, len);
+	}
+	free(line);
+	return true;
+}
+
+static void serve(struct client *cl)
+{
+	static const struct timeval now = {0, 0};
+	bool more = true;
+
+	for (int i = 0; i < TURN && more && waiting(cl) <= WAITING_MAX; i++)
+		more = serve_one(cl);
+	if (more && waiting(cl) <= WAITING_MAX)
+		event_add(cl->again, &now);
+	else if (cl->closing && waiting(cl) == 0)
+		client_free(cl);
+}
+
+static void on_again(evutil_socket_t fd, short what, void *arg)
+{
+	serve(arg);
+}
+
+static void on_read(struct bufferevent *bev, void *arg)
+{
+	struct client *cl = arg;
+
+	if (!event_pending(cl->again, EV_TIMEOUT, NULL))
+		serve(cl);
+}
+
+/* The answers are out. */
+static void on_written(struct bufferevent *bev, void *arg)
+{
+	on_read(bev, arg);
+}
+
+static void on_event(struct bufferevent *bev, short what, void *arg)
+{
+	struct client *cl = arg;
+
+	if (what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) {
+		client_free(cl);
+		return;
+	}
+	if (what & BEV_EVENT_EOF) {
+		cl->closing =
+			true; /* it may have shut down only its sending side, and still read */
+		on_read(bev, cl);
+	}
+}
+
+static struct client *client_new(struct ctlsock *s, evutil_socket_t fd)
+{
+	static const struct timeval stalled = {STALLED_S, 0};
+	struct client *cl = calloc(1, sizeof(*cl));
+
+	if (!cl)
+		return NULL;
+	cl->sock = s;
+	cl->bev = bufferevent_socket_new(s->base, fd, BEV_OPT_CLOSE_ON_FREE);
+	cl->again = evtimer_new(s->base, on_again, cl);
+	if (!cl->bev || !cl->again) {
+		if (cl->again)
+			event_free(cl->again);
+		if (cl->bev)
+			bufferevent_free(cl->bev);
+		else
+			close(fd);
+		free(cl);
+		return NULL;
+	}
+	bufferevent_setcb(cl->bev, on_read, on_written, on_event, cl);
+	bufferevent_setwatermark(cl->bev, EV_READ, 0, CTLSOCK_LINE_MAX + 1);
+	bufferevent_set_timeouts(cl->bev, NULL, &stalled);
+	TAILQ_INSERT_TAIL(&s->clients, cl, link);
+	s->n_clients++;
+	return cl;
+}
+
+static void refuse_client(evutil_socket_t fd)
+{
+	size_t len;
+	char *answer = ctlsock_rpc_error(CTLSOCK_RPC_BUSY,
+		"64 clients are connected already: close one, then try again", &len);
+
+	if (answer) {
+		answer[len] = '\n'; /* in the place of the NUL */
+		(void)!send(fd, answer, len + 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	}
+	free(answer);
+	close(fd);
+}
+
+static void on_accept(
+	struct evconnlistener *l, evutil_socket_t fd, struct sockaddr *addr, int len, void *arg)
+{
+	struct ctlsock *s = arg;
+	struct client *cl;
+
+	if (s->n_clients == CTLSOCK_CLIENTS_MAX) {
+		refuse_client(fd);
+		return;
+	}
+	cl = client_new(s, fd);
+	if (cl)
+		bufferevent_enable(cl->bev, EV_READ | EV_WRITE);
+}
+
+static void on_accept_error(struct evconnlistener *l, void *arg)
+{
+	static const struct timeval pause = {1, 0};
+	struct ctlsock *s = arg;
+
+	evconnlistener_disable(l);
+	event_add(s->retry, &pause);
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *arg)
+{
+	struct ctlsock *s = arg;
+
+	evconnlistener_enable(s->listener);
+}
+
+static int fail(char *err, size_t err_len, int rc, const char *path, const char *what)
+{
+	snprintf(err, err_len, "control socket %s: %s", path, what);
+	return rc;
+}
+
+/* Make the directories of path that are /run/sluice or below it. */
+static int make_dirs(const char *path, char *err, size_t err_len)
+{
+	char dir[sizeof(((struct ctlsock *)0)->path)], why[256];
+
+	if (strncmp(path, OWN_DIR "/", sizeof(OWN_DIR)) != 0)
+		return 0;
+	for (const char *end = path + sizeof(OWN_DIR) - 1; end; end = strchr(end + 1, '/')) {
+		snprintf(dir, sizeof(dir), "%.*s", (int)(end - path), path);
+		if (mkdir(dir, 0755) == 0) {
+			(void)!chmod(dir, 0755); /* whatever the umask */
+		} else if (errno != EEXIST) {
+			int rc = -errno;
+
+			snprintf(why, sizeof(why), "cannot make the directory %s: %s", dir,
+				strerror(-rc));
+			return fail(err, err_len, rc, path, why);
+		}
+	}
+	return 0;
+}
+
+/* What connecting to a unix socket says: 0 if somebody listens, else a negative errno. */
+static int probe(const struct sockaddr_un *addr)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int rc = fd < 0 || connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ? -errno
+											 : 0;
+
+	if (fd >= 0)
+		close(fd);
+	return rc == -EAGAIN ? 0 : rc; /* its queue is full */
+}
+
+/* Remove a socket that an earlier run of ours left; refuse anything else that is there. */
+static int clear_stale(const struct sockaddr_un *addr, char *err, size_t err_len)
+{
+	const char *path = addr->sun_path;
+	struct stat before, after;
+	int rc;
+
+	if (lstat(path, &before) < 0)
+		return errno == ENOENT ? 0 : fail(err, err_len, -errno, path, strerror(errno));
+	if (!S_ISSOCK(before.st_mode))
+		return fail(err, err_len, -EEXIST, path,
+			"something that is not a socket is there: remove it or give another path");
+	if (before.st_uid != geteuid())
+		return fail(err, err_len, -EEXIST, path,
+			"the socket there belongs to another user: remove it or give another path");
+	rc = probe(addr);
+	if (rc == 0)
+		return fail(err, err_len, -EADDRINUSE, path,
+			"another program listens there (another sluice?): give another path");
+	if (rc != -ECONNREFUSED)
+		return fail(err, err_len, rc, path, strerror(-rc));
+	if (lstat(path, &after) < 0 || after.st_ino != before.st_ino ||
+		after.st_dev != before.st_dev)
+		return fail(err, err_len, -EADDRINUSE, path, "another program is just taking it");
+	return unlink(path) < 0 ? fail(err, err_len, -errno, path, strerror(errno)) : 0;
+}
+
+/* Bind and listen, and remember which file is ours. Returns the socket or a negative errno. */
+static int listen_on(struct ctlsock *s, const struct sockaddr_un *addr, char *err, size_t err_len)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct stat st;
+	int rc;
+
+	if (fd < 0)
+		return fail(err, err_len, -errno, s->path, strerror(errno));
+	fchmod(fd, 0660); /* so that it never has more than this, not even before chmod below */
+	if (bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0) {
+		rc = fail(err, err_len, -errno, s->path,
+			errno == ENOENT
+				? "its directory does not exist: make it or give another path"
+				: strerror(errno));
+		close(fd);
+		return rc;
+	}
+	if (fchmodat(AT_FDCWD, s->path, 0660, AT_SYMLINK_NOFOLLOW) < 0 || lstat(s->path, &st) < 0 ||
+		listen(fd, CTLSOCK_CLIENTS_MAX) < 0) {
+		rc = fail(err, err_len, -errno, s->path, strerror(errno));
+		unlink(s->path);
+		close(fd);
+		return rc;
+	}
+	s->dev = st.st_dev;
+	s->ino = st.st_ino;
+	return fd;
+}
+
+static void unlink_own(const struct ctlsock *s)
+{
+	struct stat st;
+
+	if (lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
+		unlink(s->path);
+}
+
+static int open_socket(struct ctlsock *s, const char *path, char *err, size_t err_len)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	size_t len = strlen(path);
+	int rc;
+
+	if (len == 0)
+		return fail(err, err_len, -EINVAL, "", "the path is empty");
+	if (len >= sizeof(addr.sun_path)) {
+		snprintf(err, err_len,
+			"control socket: the path is %zu bytes long, at most %zu are possible: %s",
+			len, sizeof(addr.sun_path) - 1, path);
+		return -ENAMETOOLONG;
+	}
+	memcpy(addr.sun_path, path, len);
+	memcpy(s->path, path, len + 1);
+	rc = make_dirs(path, err, err_len);
+	if (!rc)
+		rc = clear_stale(&addr, err, err_len);
+	return rc ? rc : listen_on(s, &addr, err, err_len);
+}
+
+int ctlsock_new(struct event_base *base, struct cmd_registry *reg, const char *path,
+	struct ctlsock **sock, char *err, size_t err_len)
+{
+	struct ctlsock *s = calloc(1, sizeof(*s));
+	int fd = s ? open_socket(s, path, err, err_len)
+		   : fail(err, err_len, -ENOMEM, path, "out of memory");
+
+	if (fd < 0) {
+		free(s);
+		return fd;
+	}
+	s->base = base;
+	s->reg = reg;
+	TAILQ_INIT(&s->clients);
+	signal(SIGPIPE, SIG_IGN);
+	s->retry = evtimer_new(base, on_retry, s);
+	s->listener = evconnlistener_new(
+		base, on_accept, s, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+	if (!s->listener || !s->retry) {
+		if (!s->listener)
+			close(fd);
+		ctlsock_free(s);
+		return fail(err, err_len, -ENOMEM, path, "out of memory");
+	}
+	evconnlistener_set_error_cb(s->listener, on_accept_error);
+	*sock = s;
+	return 0;
+}
+
+/* The last chance of an answer, `quit`'s for example. */
+static void push_out(struct client *cl)
+{
+	struct evbuffer *out = bufferevent_get_output(cl->bev);
+
+	evbuffer_unfreeze(out, 1); /* a bufferevent keeps others from draining its output */
+	evbuffer_write(out, bufferevent_getfd(cl->bev));
+}
+
+void ctlsock_free(struct ctlsock *s)
+{
+	struct client *cl;
+
+	if (!s)
+		return;
+	unlink_own(s);
+	if (s->listener)
+		evconnlistener_free(s->listener);
+	while ((cl = TAILQ_FIRST(&s->clients))) {
+		push_out(cl);
+		client_free(cl);
+	}
+	if (s->retry)
+		event_free(s->retry);
+	free(s);
+}
+
+unsigned int ctlsock_clients(const struct ctlsock *s)
+{
+	return s->n_clients;
+}
