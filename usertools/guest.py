@@ -175,7 +175,7 @@ class Guest:
                  machine="pc", modules="virtio_pci,virtio_net", keep=False, extra=(), cache=CACHE):
         self.name = name
         self.nics = list(nics)
-        self.directory = Path(directory)
+        self.directory = Path(directory).resolve()
         self.memory, self.cpus, self.hugepages, self.share = memory, cpus, hugepages, share
         self.accel, self.machine, self.modules = accel, machine, modules
         self.keep, self.extra, self.cache = keep, list(extra), cache
@@ -210,7 +210,11 @@ class Guest:
         self.pid = self._qemu.pid
         (self.directory / "guest.json").write_text(
             json.dumps({"name": self.name, "pid": self.pid, "mark": self._mark}))
-        self._connect(10)
+        try:
+            self._connect(10)
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def _await_backends(self, timeout):
@@ -265,11 +269,7 @@ class Guest:
             (self.directory / name).unlink(missing_ok=True)
 
     def __enter__(self):
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
+        return self.start()
 
     def __exit__(self, *_):
         self.stop()
@@ -339,7 +339,8 @@ class Guest:
             self._send(f"run {self._number} {timeout} {script}\n".encode())
             status, output = self._answer(str(self._number), timeout + 10)
         if status == "late":
-            raise GuestTimeout(f"{self.name}: '{command}' took longer than {timeout} s", output.decode(errors="replace"))
+            text = f"{self.name}: '{command}' took longer than {timeout} s"
+            raise GuestTimeout(text, output.decode(errors="replace"))
         return int(status), output
 
     def check(self, command, timeout=30):
