@@ -31,6 +31,12 @@ void vu_close_fds(int *fds, unsigned n)
 	}
 }
 
+/* The message as bytes, header first. */
+static char *wire(struct vu_message *msg)
+{
+	return (char *)msg + offsetof(struct vu_message, header);
+}
+
 static void deadline_start(struct vu_conn *c)
 {
 	static const struct timeval limit = {.tv_sec = DEADLINE_S};
@@ -70,7 +76,7 @@ static ssize_t receive(struct vu_conn *c, size_t len, const char **why)
 		char buf[CMSG_SPACE(VU_FDS_MAX * sizeof(int))];
 		struct cmsghdr align;
 	} control;
-	struct iovec iov = {(char *)&c->in + c->in_len, len};
+	struct iovec iov = {wire(&c->in) + c->in_len, len};
 	struct msghdr mh = {.msg_iov = &iov,
 		.msg_iovlen = 1,
 		.msg_control = control.buf,
@@ -175,8 +181,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 static int flush(struct vu_conn *c)
 {
 	while (c->out_done < c->out_len) {
-		ssize_t n = send(c->fd, (const char *)&c->out + c->out_done,
-			c->out_len - c->out_done, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n = send(c->fd, wire(&c->out) + c->out_done, c->out_len - c->out_done,
+			MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EINTR)
 			continue;

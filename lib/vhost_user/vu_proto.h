@@ -3,6 +3,7 @@
 #ifndef VU_PROTO_H
 #define VU_PROTO_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* vhost-user specification, "Message types": front-end to back-end. */
@@ -82,12 +83,18 @@ union vu_payload {
 	struct vu_mem_table mem;
 };
 
+/* As on the wire from header on; the padding puts the payload where it is both aligned and
+ * right behind the header. */
 struct vu_message {
+	uint32_t padding;
 	struct vu_header header;
 	union vu_payload payload;
 };
 
 _Static_assert(sizeof(struct vu_header) == 12, "wire format");
+_Static_assert(offsetof(struct vu_message, payload) ==
+		       offsetof(struct vu_message, header) + sizeof(struct vu_header),
+	"wire format");
 _Static_assert(sizeof(struct vu_ring_state) == 8, "wire format");
 _Static_assert(sizeof(struct vu_ring_addr) == 40, "wire format");
 _Static_assert(sizeof(struct vu_mem_region) == 32, "wire format");
