@@ -6,6 +6,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* gcc says so with a macro, clang with a feature. */
+#if defined(__SANITIZE_THREAD__)
+#define VIRTQ_TSAN
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define VIRTQ_TSAN
+#endif
+#endif
+
 #define virtq_likely(x)   __builtin_expect(!!(x), 1)
 #define virtq_unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -18,10 +27,7 @@
 /* StoreLoad: everything before is visible to every CPU before anything after is read. */
 static inline void virtq_fence_full(void)
 {
-#if defined(__SANITIZE_THREAD__)
-	/* ThreadSanitizer does not model fences; callers use atomics that carry the order. */
-	__asm__ volatile("" ::: "memory");
-#elif defined(__x86_64__)
+#if defined(__x86_64__)
 	/* Cheaper than mfence and as strong for ordinary memory. */
 	__asm__ volatile("lock; addl $0, -4(%%rsp)" ::: "memory", "cc");
 #else
