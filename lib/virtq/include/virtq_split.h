@@ -153,8 +153,11 @@ virtq_inline bool split_wants_call(struct virtq *vq, const struct virtq_view *v)
 virtq_inline void split_publish(struct virtq *vq, const struct virtq_view *v)
 {
 	virtq_store_release(&v->used->idx, vq->used); /* D */
-	if (v->call_fd < 0)
+	if (v->call_fd < 0) {
+		/* Nobody was called, so the next call cannot be reckoned from the last. */
+		vq->called_valid = false;
 		return;
+	}
 	virtq_fence_full(); /* E */
 	if (split_wants_call(vq, v))
 		virtq_call(vq, v);
