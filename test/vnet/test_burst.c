@@ -1,0 +1,597 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Packets through the burst functions, against a strict guest, over every layout and variant. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_eal.h>
+#include <rte_errno.h>
+
+#include "ts_net.h"
+#include "ts_pkt.h"
+#include "vnet.h"
+#include "vq.h"
+
+/* After the DPDK headers: cmocka defines names they use. */
+#include "ts_tap.h"
+
+#define GUEST_SIZE  (48u << 20)
+#define RING_SIZE   256
+#define PACKET_ROOM 70000
+#define F(name)     (1ull << VIRTIO_NET_F_##name)
+
+static struct rte_mempool *pool;
+static uint8_t frame[PACKET_ROOM], got[PACKET_ROOM];
+
+/* One column of the table: what the driver negotiated and how it lays chains out. */
+struct column {
+	const struct vq_format *format;
+	bool indirect, mergeable, event_idx, v1;
+};
+
+/* A guest with a queue pair, and our two ends of it. */
+struct pair {
+	struct column c;
+	struct ts_guest *guest;
+	struct virtq_mem *mem;
+	struct ts_ring *rx_ring, *tx_ring;
+	struct ts_net net;
+	struct virtq *rx, *tx; /* ours: we receive from the guest's tx */
+	struct virtq_view rx_view, tx_view;
+	struct vnet_rx_conf conf;
+	uint64_t offered; /* packets the guest sent */
+};
+
+static uint64_t column_features(const struct column *c)
+{
+	uint64_t f = c->format->features & ~(1ull << VIRTIO_F_VERSION_1);
+
+	f |= c->v1 ? 1ull << VIRTIO_F_VERSION_1 : 0;
+	f |= c->indirect ? 1ull << VIRTIO_RING_F_INDIRECT_DESC : 0;
+	f |= c->event_idx ? 1ull << VIRTIO_RING_F_EVENT_IDX : 0;
+	f |= c->mergeable ? F(MRG_RXBUF) : 0;
+	return f | 1ull << VIRTIO_F_ANY_LAYOUT;
+}
+
+static struct ts_ring *new_ring(struct pair *p, uint64_t features, uint16_t base)
+{
+	struct ts_ring_conf conf = {
+		.guest = p->guest, .size = RING_SIZE, .features = features, .base = base};
+	struct ts_ring *r;
+
+	assert_int_equal(ts_ring_new(&conf, &r), 0);
+	return r;
+}
+
+static struct virtq *start(struct pair *p, const struct ts_ring *r, struct virtq_view *v,
+	const struct vnet_rx_conf *conf, uint64_t features, uint16_t base)
+{
+	struct virtq *vq = virtq_new();
+	uint32_t ticket;
+
+	*v = (struct virtq_view){.desc = r->desc,
+		.avail = r->avail,
+		.used = r->used,
+		.num = RING_SIZE,
+		.hdr_len = (uint8_t)ts_net_hdr_len(features),
+		.event_idx = p->c.event_idx,
+		.indirect = p->c.indirect,
+		.call_fd = -1,
+		.mem = p->mem,
+		.features = features};
+	vnet_prepare(v, conf);
+	virtq_start(vq, v, base);
+	assert_null(virtq_gate_swap(&vq->gate, v, &ticket));
+	return vq;
+}
+
+/* extra: features beyond those of the column. */
+static void pair_open(struct pair *p, const struct column *c, uint64_t extra, uint16_t base)
+{
+	uint64_t features = column_features(c) | extra;
+
+	*p = (struct pair){.c = *c, .conf = {.pool = pool, .port = 7}};
+	p->guest = ts_guest_one(GUEST_SIZE);
+	assert_non_null(p->guest);
+	p->mem = vq_guarded_mem(p->guest);
+	p->rx_ring = new_ring(p, features, base);
+	p->tx_ring = new_ring(p, features, base);
+	ts_net_init(&p->net, p->guest, 0, p->rx_ring, p->tx_ring);
+	p->rx = start(p, p->tx_ring, &p->rx_view, &p->conf, features, base);
+	p->tx = start(p, p->rx_ring, &p->tx_view, NULL, features, base);
+}
+
+/* Nothing the driver may object to; every packet the guest sent is accounted for; no mbuf lost. */
+static void pair_close(struct pair *p)
+{
+	uint64_t accounted = p->rx->stats.packets;
+
+	for (unsigned i = 0; i < VIRTQ_DROP_COUNT; i++)
+		accounted += p->rx->stats.drops[i];
+	assert_int_equal(accounted, p->offered);
+	if (ts_net_faults(&p->net))
+		fail_msg("%s", ts_net_why(&p->net));
+	ts_net_fini(&p->net);
+	ts_ring_free(p->rx_ring);
+	ts_ring_free(p->tx_ring);
+	virtq_free(p->rx);
+	virtq_free(p->tx);
+	free(p->mem);
+	ts_guest_free(p->guest);
+	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+}
+
+static void over_columns(void (*run)(const struct column *))
+{
+	for (unsigned f = 0; f < vq_n_formats; f++)
+		for (unsigned bits = 0; bits < 16; bits++) {
+			struct column c = {&vq_formats[f], bits & 1, bits & 2, bits & 4, bits & 8};
+
+			run(&c);
+		}
+}
+
+static enum ts_mode mode_of(const struct column *c, uint32_t i)
+{
+	if (!c->indirect)
+		return TS_DIRECT;
+	return i % 3 == 0 ? TS_DIRECT : i % 3 == 1 ? TS_INDIRECT : TS_MIXED;
+}
+
+static uint32_t mbuf_bytes(const struct rte_mbuf *m, uint8_t *out)
+{
+	uint32_t at = 0;
+
+	for (const struct rte_mbuf *s = m; s; s = s->next) {
+		memcpy(out + at, rte_pktmbuf_mtod(s, void *), s->data_len);
+		at += s->data_len;
+	}
+	assert_int_equal(at, m->pkt_len);
+	return at;
+}
+
+static struct rte_mbuf *mbuf_of(const uint8_t *bytes, uint32_t len)
+{
+	struct rte_mbuf *head = rte_pktmbuf_alloc(pool), *m = head;
+
+	for (uint32_t at = 0; at < len;) {
+		uint32_t part = RTE_MIN(len - at, rte_pktmbuf_tailroom(m));
+
+		memcpy(rte_pktmbuf_append(m, (uint16_t)part), bytes + at, part);
+		at += part;
+		if (at == len)
+			break;
+		m->next = rte_pktmbuf_alloc(pool);
+		m = m->next;
+		head->nb_segs++;
+	}
+	head->pkt_len = len;
+	return head;
+}
+
+/* ---- guest to mbufs ---- */
+
+static const uint32_t lengths[] = {26, 60, 64, 65, 128, 1514, 2048, 2049, 4096, 9014, 65550};
+
+/* How header and payload are cut into descriptors; 0 ends. */
+static const uint32_t cuts[][16] = {
+	{0},
+	{12},
+	{10},
+	{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+	{12, 14},
+	{5, 20},
+	{16, 1, 1},
+};
+
+static unsigned count_cuts(const uint32_t *c)
+{
+	unsigned n = 0;
+
+	while (n < 16 && c[n])
+		n++;
+	return n;
+}
+
+static void guest_sends(struct pair *p, uint32_t len, unsigned cut, uint32_t seq)
+{
+	ts_pkt_fill(frame, len, seq);
+	assert_int_equal(ts_net_send(&p->net, NULL, frame, len, cuts[cut], count_cuts(cuts[cut]),
+				 mode_of(&p->c, seq)),
+		0);
+	p->offered++;
+}
+
+static void receive_column(const struct column *c)
+{
+	struct rte_mbuf *m[VIRTQ_BURST];
+	struct pair p;
+	uint32_t seq = 0;
+
+	pair_open(&p, c, 0, 65500);
+	for (unsigned cut = 0; cut < RTE_DIM(cuts); cut++) {
+		for (unsigned i = 0; i < RTE_DIM(lengths); i++)
+			guest_sends(&p, lengths[i], cut, seq + i);
+		ts_ring_kick(p.tx_ring);
+		assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), RTE_DIM(lengths));
+		for (unsigned i = 0; i < RTE_DIM(lengths); i++, seq++) {
+			uint32_t number, len = mbuf_bytes(m[i], got);
+
+			assert_int_equal(len, lengths[i]);
+			assert_int_equal(ts_pkt_check(got, len, &number), 0);
+			assert_int_equal(number, seq);
+			assert_int_equal(m[i]->port, 7);
+			rte_pktmbuf_free(m[i]);
+		}
+		assert_int_equal(ts_net_reap(&p.net), RTE_DIM(lengths));
+	}
+	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 0);
+	pair_close(&p);
+}
+
+static void receive_every_layout(void **state)
+{
+	(void)state;
+	over_columns(receive_column);
+}
+
+static void receive_counts_what_it_cannot_use(void **state)
+{
+	const struct column c = {&vq_formats[0], true, true, false, true};
+	struct rte_mbuf *m[VIRTQ_BURST];
+	static uint8_t huge[200000];
+	struct pair p;
+
+	(void)state;
+	pair_open(&p, &c, 0, 0);
+	for (uint32_t len = 0; len < 14; len++, p.offered++)
+		assert_int_equal(ts_net_send(&p.net, NULL, huge, len, NULL, 0, TS_DIRECT), 0);
+	assert_int_equal(ts_net_send(&p.net, NULL, huge, sizeof(huge), NULL, 0, TS_DIRECT), 0);
+	p.offered++;
+	guest_sends(&p, 100, 0, 1);
+	ts_ring_kick(p.tx_ring);
+	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 1);
+	rte_pktmbuf_free(m[0]);
+	assert_int_equal(p.rx->stats.drops[VIRTQ_DROP_RX_SHORT], 14);
+	assert_int_equal(p.rx->stats.drops[VIRTQ_DROP_RX_TOO_BIG], 1);
+	assert_int_equal(ts_net_reap(&p.net), 16);
+	pair_close(&p);
+}
+
+/* An empty pool loses nothing: what does not fit stays in the ring. */
+static void receive_waits_for_mbufs(void **state)
+{
+	const struct column c = {&vq_formats[0], false, true, true, true};
+	unsigned all = rte_mempool_avail_count(pool);
+	struct rte_mbuf **hoard = calloc(all, sizeof(*hoard)), *m[VIRTQ_BURST];
+	struct pair p;
+
+	(void)state;
+	pair_open(&p, &c, 0, 0);
+	for (unsigned i = 0; i < 10; i++)
+		guest_sends(&p, 64, 0, i);
+	ts_ring_kick(p.tx_ring);
+	assert_int_equal(rte_pktmbuf_alloc_bulk(pool, hoard, all), 0);
+	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 0);
+	assert_int_equal(p.rx->stats.no_mbuf, 1);
+	assert_int_equal(ts_net_reap(&p.net), 0);
+	rte_pktmbuf_free_bulk(hoard, 4);
+	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 4);
+	rte_pktmbuf_free_bulk(m, 4);
+	rte_pktmbuf_free_bulk(hoard + 4, all - 4);
+	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 6);
+	for (unsigned i = 0; i < 6; i++) {
+		uint32_t number;
+
+		assert_int_equal(ts_pkt_check(got, mbuf_bytes(m[i], got), &number), 0);
+		assert_int_equal(number, i + 4);
+		rte_pktmbuf_free(m[i]);
+	}
+	assert_int_equal(ts_net_reap(&p.net), 10);
+	free(hoard);
+	pair_close(&p);
+}
+
+static void receive_linear(void **state)
+{
+	const struct column c = {&vq_formats[0], true, true, true, true};
+	struct rte_mbuf *m[VIRTQ_BURST];
+	struct pair p;
+
+	(void)state;
+	for (unsigned ext = 0; ext < 2; ext++) {
+		pair_open(&p, &c, 0, 0);
+		p.conf.linear = true;
+		p.conf.ext_buf = ext;
+		vnet_prepare(&p.rx_view, &p.conf);
+		guest_sends(&p, 1500, 0, 0);
+		guest_sends(&p, 9000, 0, 1);
+		ts_ring_kick(p.tx_ring);
+		assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 1 + ext);
+		for (unsigned i = 0; i < 1 + ext; i++) {
+			assert_int_equal(m[i]->nb_segs, 1);
+			assert_int_equal(ts_pkt_check(got, mbuf_bytes(m[i], got), NULL), 0);
+			rte_pktmbuf_free(m[i]);
+		}
+		assert_int_equal(p.rx->stats.drops[VIRTQ_DROP_RX_TOO_BIG], 1 - ext);
+		assert_int_equal(ts_net_reap(&p.net), 2);
+		pair_close(&p);
+	}
+}
+
+/* ---- mbufs to guest ---- */
+
+static unsigned we_send(struct pair *p, const uint32_t *len, unsigned n, uint32_t seq)
+{
+	struct rte_mbuf *m[VIRTQ_BURST];
+	unsigned sent;
+
+	for (unsigned i = 0; i < n; i++) {
+		ts_pkt_fill(frame, len[i], seq + i);
+		m[i] = mbuf_of(frame, len[i]);
+	}
+	sent = vnet_enqueue(p->tx, m, (uint16_t)n);
+	for (unsigned i = 0; i < n; i++)
+		rte_pktmbuf_free(m[i]);
+	return sent;
+}
+
+static void guest_receives(struct pair *p, uint32_t len, uint32_t seq)
+{
+	struct virtio_net_hdr_v1 hdr;
+	uint32_t number;
+
+	assert_int_equal(ts_net_recv(&p->net, got, sizeof(got), &hdr), len);
+	assert_int_equal(ts_pkt_check(got, len, &number), 0);
+	assert_int_equal(number, seq);
+	assert_int_equal(hdr.flags, 0);
+	assert_int_equal(hdr.gso_type, 0);
+}
+
+/* Buffers as drivers post them; 0 ends. */
+static const uint32_t buffers[][24] = {
+	{66000},
+	{12, 66000},
+	{10, 2, 14, 66000},
+	{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 66000},
+	{4096, 4096, 4096, 4096, 4096, 4096, 4096, 4096, 4096, 4096, 4096, 4096, 4096, 4096, 4096,
+		4096, 4096},
+};
+
+static void send_column(const struct column *c)
+{
+	struct pair p;
+	uint32_t seq = 0;
+
+	pair_open(&p, c, 0, 65530);
+	for (unsigned b = 0; b < RTE_DIM(buffers); b++) {
+		unsigned n = 0;
+
+		while (n < 24 && buffers[b][n])
+			n++;
+		for (unsigned i = 0; i < RTE_DIM(lengths); i++)
+			assert_int_equal(ts_net_post_rx(&p.net, buffers[b], n, mode_of(c, i)), 0);
+		ts_ring_kick(p.rx_ring);
+		assert_int_equal(we_send(&p, lengths, RTE_DIM(lengths), seq), RTE_DIM(lengths));
+		for (unsigned i = 0; i < RTE_DIM(lengths); i++)
+			guest_receives(&p, lengths[i], seq++);
+	}
+	assert_int_equal(p.tx->stats.packets, seq);
+	pair_close(&p);
+}
+
+static void send_every_layout(void **state)
+{
+	(void)state;
+	over_columns(send_column);
+}
+
+/* Small buffers of mixed sizes; a packet that finds too few takes none. */
+static void merge_column(const struct column *c)
+{
+	const uint32_t big[] = {9000, 65550, 60};
+	struct pair p;
+
+	if (!c->mergeable)
+		return;
+	pair_open(&p, c, 0, 3);
+	assert_int_equal(ts_net_fill_rx(&p.net, 10, 1500), 10);
+	assert_int_equal(we_send(&p, big, 3, 0), 1);
+	guest_receives(&p, 9000, 0);
+	assert_int_equal(p.net.n_bufs, 7);
+	assert_int_equal(we_send(&p, &big[1], 1, 1), 0);
+	assert_int_equal(ts_net_fill_rx(&p.net, 80, 1024), 80);
+	assert_int_equal(we_send(&p, &big[1], 2, 1), 2);
+	guest_receives(&p, 65550, 1);
+	guest_receives(&p, 60, 2);
+	pair_close(&p);
+}
+
+static void send_merges_buffers(void **state)
+{
+	(void)state;
+	over_columns(merge_column);
+}
+
+/* Without merging, a packet larger than the buffer is dropped and the buffer kept. */
+static void send_drops_what_does_not_fit(void **state)
+{
+	const struct column c = {&vq_formats[0], false, false, false, true};
+	const uint32_t len[] = {60, 3000, 64};
+	struct pair p;
+
+	(void)state;
+	pair_open(&p, &c, 0, 0);
+	assert_int_equal(ts_net_fill_rx(&p.net, 2, 1526), 2);
+	assert_int_equal(we_send(&p, len, 3, 0), 3);
+	guest_receives(&p, 60, 0);
+	guest_receives(&p, 64, 2);
+	assert_int_equal(p.tx->stats.drops[VIRTQ_DROP_TX_TOO_BIG], 1);
+	pair_close(&p);
+}
+
+/* What was not taken is counted once, under the reason that holds at that time. */
+static void send_gives_up(void **state)
+{
+	const struct column c = {&vq_formats[0], false, true, false, true};
+	const uint32_t len[] = {60};
+	struct pair p;
+	uint32_t ticket;
+
+	(void)state;
+	pair_open(&p, &c, 0, 0);
+	assert_int_equal(we_send(&p, len, 1, 0), 0);
+	vnet_give_up(p.tx, 1);
+	assert_int_equal(p.tx->stats.drops[VIRTQ_DROP_TX_NO_BUFFER], 1);
+	virtq_gate_swap(&p.tx->gate, NULL, &ticket);
+	assert_int_equal(we_send(&p, len, 1, 0), 0);
+	vnet_give_up(p.tx, 1);
+	assert_int_equal(p.tx->stats.drops[VIRTQ_DROP_TX_DISCONNECTED], 1);
+	virtq_gate_swap(&p.tx->gate, &p.tx_view, &ticket);
+	virtq_park(p.tx, VIRTQ_FAULT_LOOP);
+	assert_int_equal(we_send(&p, len, 1, 0), 0);
+	vnet_give_up(p.tx, 1);
+	assert_int_equal(p.tx->stats.drops[VIRTQ_DROP_TX_BROKEN], 1);
+	pair_close(&p);
+}
+
+/* A bad chain parks the ring; what came before it in the same burst is delivered. */
+static void fault_in_the_middle(void **state)
+{
+	const struct column c = {&vq_formats[0], false, true, false, true};
+	struct rte_mbuf *m[VIRTQ_BURST];
+	struct pair p;
+
+	(void)state;
+	pair_open(&p, &c, 0, 0);
+	guest_sends(&p, 64, 0, 0);
+	guest_sends(&p, 64, 0, 1);
+	guest_sends(&p, 64, 0, 2);
+	p.offered--;
+	ts_ring_kick(p.tx_ring);
+	p.tx_ring->desc[p.tx_ring->avail->ring[2]].addr = 1ull << 60;
+	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 2);
+	rte_pktmbuf_free_bulk(m, 2);
+	assert_int_equal(p.rx->fault, VIRTQ_FAULT_BAD_ADDRESS);
+	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 0);
+	assert_int_equal(ts_net_reap(&p.net), 2);
+	pair_close(&p);
+}
+
+/* ---- offloads ---- */
+
+/* A 64 KiB TSO frame goes from one guest to another as it is. */
+static void tso_between_guests(void **state)
+{
+	const struct column c = {&vq_formats[0], true, true, true, true};
+	const uint64_t offloads = F(CSUM) | F(GUEST_CSUM) | F(HOST_TSO4) | F(GUEST_TSO4);
+	const struct ts_ip ip = {.proto = 6, .payload = 64000, .partial = true};
+	struct virtio_net_hdr_v1 hdr, back;
+	struct rte_mbuf *m[VIRTQ_BURST];
+	struct pair p;
+	const char *why = "";
+	uint32_t len;
+
+	(void)state;
+	pair_open(&p, &c, offloads, 0);
+	len = ts_pkt_ip(frame, sizeof(frame), &ip, &hdr);
+	hdr.gso_type = VIRTIO_NET_HDR_GSO_TCPV4;
+	hdr.gso_size = 1448;
+	assert_int_equal(ts_net_send(&p.net, &hdr, frame, len, NULL, 0, TS_INDIRECT), 0);
+	p.offered++;
+	ts_ring_kick(p.tx_ring);
+	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 1);
+	assert_true(m[0]->ol_flags & RTE_MBUF_F_TX_TCP_SEG);
+	assert_int_equal(m[0]->tso_segsz, 1448);
+	assert_int_equal(ts_net_fill_rx(&p.net, 64, 4096), 64);
+	assert_int_equal(vnet_enqueue(p.tx, m, 1), 1);
+	rte_pktmbuf_free(m[0]);
+	assert_int_equal(ts_net_recv(&p.net, got, sizeof(got), &back), len);
+	assert_int_equal(back.flags, VIRTIO_NET_HDR_F_NEEDS_CSUM);
+	assert_int_equal(back.gso_type, VIRTIO_NET_HDR_GSO_TCPV4);
+	assert_int_equal(back.gso_size, 1448);
+	assert_int_equal(back.csum_start, hdr.csum_start);
+	assert_int_equal(back.csum_offset, hdr.csum_offset);
+	if (ts_pkt_ip_check(got, len, true, &why) != 64000)
+		fail_msg("%s", why);
+	assert_int_equal(ts_net_reap(&p.net), 1);
+	pair_close(&p);
+}
+
+/* A guest that did not ask for partial checksums never gets one. */
+static void offload_not_negotiated(void **state)
+{
+	const struct column c = {&vq_formats[0], true, true, true, true};
+	const struct ts_ip ip = {.proto = 17, .payload = 100, .partial = true};
+	struct virtio_net_hdr_v1 hdr;
+	struct rte_mbuf *m[VIRTQ_BURST];
+	struct pair p;
+
+	(void)state;
+	pair_open(&p, &c, F(CSUM), 0);
+	assert_int_equal(ts_net_send(&p.net, &hdr, frame,
+				 ts_pkt_ip(frame, sizeof(frame), &ip, &hdr), NULL, 0, TS_DIRECT),
+		0);
+	p.offered++;
+	ts_ring_kick(p.tx_ring);
+	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 1);
+	assert_int_equal(ts_net_fill_rx(&p.net, 8, 4096), 8);
+	assert_int_equal(vnet_enqueue(p.tx, m, 1), 1);
+	assert_int_equal(p.tx->stats.drops[VIRTQ_DROP_TX_OFFLOAD], 1);
+	rte_pktmbuf_free(m[0]);
+	assert_int_equal(ts_net_reap(&p.net), 1);
+	pair_close(&p);
+}
+
+/* A header that asks for what was not negotiated costs the packet. */
+static void bad_header_is_dropped(void **state)
+{
+	const struct column c = {&vq_formats[0], true, true, true, true};
+	const struct virtio_net_hdr_v1 bad = {
+		.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 60000, .csum_offset = 6};
+	struct rte_mbuf *m[VIRTQ_BURST];
+	struct pair p;
+
+	(void)state;
+	pair_open(&p, &c, F(CSUM), 0);
+	ts_pkt_fill(frame, 64, 0);
+	assert_int_equal(ts_net_send(&p.net, &bad, frame, 64, NULL, 0, TS_DIRECT), 0);
+	p.offered++;
+	ts_ring_kick(p.tx_ring);
+	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 0);
+	assert_int_equal(p.rx->stats.drops[VIRTQ_DROP_RX_BAD_HEADER], 1);
+	assert_int_equal(ts_net_reap(&p.net), 1);
+	pair_close(&p);
+}
+
+int main(int argc, char **argv)
+{
+	static char *eal[] = {"test_burst", "--no-huge", "-m", "256", "--no-pci", "--no-shconf",
+		"-l", "0", "--log-level", "error", NULL};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(receive_every_layout),
+		cmocka_unit_test(receive_counts_what_it_cannot_use),
+		cmocka_unit_test(receive_waits_for_mbufs),
+		cmocka_unit_test(receive_linear),
+		cmocka_unit_test(send_every_layout),
+		cmocka_unit_test(send_merges_buffers),
+		cmocka_unit_test(send_drops_what_does_not_fit),
+		cmocka_unit_test(send_gives_up),
+		cmocka_unit_test(fault_in_the_middle),
+		cmocka_unit_test(tso_between_guests),
+		cmocka_unit_test(offload_not_negotiated),
+		cmocka_unit_test(bad_header_is_dropped),
+	};
+	int err;
+
+	if (rte_eal_init((int)RTE_DIM(eal) - 1, eal) < 0)
+		return 99;
+	pool = rte_pktmbuf_pool_create(
+		"burst", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	if (!pool)
+		return 99;
+	err = ts_run_tests(tests, RTE_DIM(tests), argc, argv);
+	rte_mempool_free(pool);
+	rte_eal_cleanup();
+	return err;
+}
