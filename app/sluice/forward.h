@@ -45,16 +45,20 @@ static inline uint16_t forward_receive(
 	return n;
 }
 
+/* Software segmentation counts as its segments. */
+struct forward_result {
+	uint32_t sent;
+	uint32_t lost; /* counted already */
+};
+
 /**
  * Send a burst and give it away. What the outlet does not take, after plan->conf's
  * retries, is dropped and counted at the outlet's port (a VM's in its ring).
- *
- * @return how many were sent; software segmentation counts as its segments
  */
-uint16_t forward_burst(struct worker *w, const struct plan *plan, const struct outlet *out,
-	struct rte_mbuf **pkts, uint16_t n);
+struct forward_result forward_burst(struct worker *w, const struct plan *plan,
+	const struct outlet *out, struct rte_mbuf **pkts, uint16_t n);
 
-/** forward_burst() to the stream's peer (which it must have), counted in the stream. */
+/** forward_burst() to the stream's peer, counted in the stream. Without a peer: dropped. */
 void forward_stream(struct worker *w, const struct plan *plan, const struct stream *st,
 	struct rte_mbuf **pkts, uint16_t n);
 

@@ -17,7 +17,7 @@ struct worker;
 /** Give every usable queue without a worker one; take it from those not usable. */
 void placement_assign(struct sluice *sl);
 
-/** Pin a queue to a worker, and move it there. */
+/** Pin a queue to a worker; the next plan moves it there. */
 void placement_pin(struct port *port, unsigned queue, struct worker *w);
 
 /** Unpin: it stays where it is, but may land elsewhere the next time it becomes usable. */

@@ -93,6 +93,9 @@ int plan_update(struct sluice *sl);
 /** Have plan_update() called at the end of this turn of the event loop, once. */
 void plan_dirty(struct sluice *sl);
 
+/** Try again if memory was short; call now and then. */
+void plan_retry(struct sluice *sl);
+
 /** Wait until every worker has come round its loop since the call. */
 void plan_grace(struct sluice *sl);
 
@@ -102,6 +105,9 @@ struct port *plan_peer(const struct sluice *sl, const struct port *port);
 /** The ports that forward, in the order of `set portlist` (default: by number). @return how
  * many */
 unsigned plan_port_list(const struct sluice *sl, struct port *list[static PORT_MAX]);
+
+/** The stream of a receive queue as the next plan would have it; q->worker must be set. */
+struct stream plan_stream(struct port *port, unsigned queue);
 
 int plan_init(struct sluice *sl);
 void plan_fini(struct sluice *sl);

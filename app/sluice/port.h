@@ -57,7 +57,8 @@ struct port_rxq {
 	uint32_t tx_first; /* written by the worker: bursts sent of engine_conf.tx_first */
 	_Alignas(64) struct virtq *vq; /* VM */
 	bool usable;                   /* can be polled */
-	int16_t worker;                /* index of the worker that polls it, or -1 */
+	int16_t worker;                /* index of the worker that shall poll it, or -1 */
+	int16_t polled_by;             /* the one that does, in the plan in force, or -1 */
 	int16_t pin;                   /* the worker it is pinned to, or -1 */
 	uint32_t load;                 /* per mille of a worker, over the last second */
 	uint64_t cycles_before;        /* stats.cycles when load was measured */
@@ -74,14 +75,12 @@ struct port_vm {
 	struct vu_device *dev;
 	char path[108];
 	bool listen;
-	uint16_t queue_pairs;
-	struct vnet_rx_conf rx_conf;
+	struct vnet_rx_conf rx_conf[RTE_MAX_NUMA_NODES]; /* constant; rings use their node's */
 };
 
 struct port_dev {
 	uint16_t eth; /* ethdev number */
 	char *devargs;
-	uint16_t queues; /* receive queues asked for */
 };
 
 /* Since the port was added or cleared. Packets the switch lost are in drops, packets the
@@ -112,6 +111,7 @@ struct port {
 	struct port_rxq *rxq;
 	struct port_txq *txq;
 	struct port *cross; /* cross-connect partner, or NULL */
+	bool forget;        /* flush its addresses once the next plan is in force */
 	struct port_counters base;
 	union {
 		struct port_vm vm;
@@ -139,8 +139,11 @@ int port_add_vm(struct sluice *sl, const char *name, const char *path, bool list
 int port_add_dev(struct sluice *sl, const char *name, const char *devargs, uint16_t queues,
 	struct port **out, char *why, size_t why_len);
 
-/** Take it from all workers, then close and free it. Detaches a device from DPDK too. */
-void port_del(struct port *port);
+/**
+ * Take it from all workers, then close and free it. Detaches a device from DPDK too.
+ * @return 0, or -ENOMEM: nothing happened
+ */
+int port_del(struct port *port);
 
 struct port *port_by_id(const struct sluice *sl, unsigned id);
 
@@ -156,8 +159,13 @@ struct port *port_next(const struct sluice *sl, const struct port *prev);
 void port_counters_get(const struct port *port, struct port_counters *out);
 void port_counters_clear(struct port *port);
 
-/** A receive queue's counters since its port was added or cleared. */
+/** A receive queue's counters since its port was added or they were cleared. Cleared apart
+ * from the port's, as testpmd's `clear fwd stats` is from `clear port stats`. */
 void port_stream_stats(const struct port *port, unsigned queue, struct stream_stats *out);
+void port_stream_stats_clear(struct port *port);
+
+/** What port->peer is before `set eth-peer`: testpmd's 02:00:00:00:00:number. */
+void port_default_peer(const struct port *port, struct rte_ether_addr *mac);
 
 /** Link, offloads and node may have changed: look again, mark the plan dirty if so. */
 void port_refresh(struct port *port);
@@ -167,9 +175,18 @@ void port_save(const struct port *port, FILE *f);
 
 /* ---- between the port*.c files ---- */
 
-/** Allocate queues and number; the caller fills in the kind's part. */
-struct port *port_new(struct sluice *sl, const char *name, enum port_kind kind, uint16_t n_rxq,
-	uint16_t n_txq, char *why, size_t why_len, int *err);
+int port_check_name(const struct sluice *sl, const char *name, char *why, size_t why_len);
+
+/** Check the name, choose a number, allocate; the caller fills in the kind's part and then
+ * calls port_enter() or port_free(). */
+int port_new(struct sluice *sl, const char *name, enum port_kind kind, uint16_t n_rxq,
+	uint16_t n_txq, struct port **out, char *why, size_t why_len);
+
+/** Into the table, and the next plan. */
+void port_enter(struct port *port);
+
+/** The link went up or down. */
+void port_set_up(struct port *port, bool up);
 void port_free(struct port *port);
 
 void port_vm_close(struct port *port);

@@ -63,6 +63,13 @@ extern int sluice_logtype;
 #define SL_LOG(level, fmt, ...) \
 	rte_log(RTE_LOG_##level, sluice_logtype, "sluice: " fmt "\n", ##__VA_ARGS__)
 
+/** Make everything and set the workers going; sl->opt is filled in, the rest zero.
+ * @param why	on failure one line; sluice_close() is due all the same */
+int sluice_open(struct sluice *sl, char *why, size_t why_len);
+
+/** End the workers, delete all ports, free everything. */
+void sluice_close(struct sluice *sl);
+
 /** The mbuf pool of a NUMA node; of any node if it has none. Never NULL. */
 struct rte_mempool *sluice_pool(const struct sluice *sl, int node);
 

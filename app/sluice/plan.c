@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Building a plan and putting it in force. */
+#include "plan.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+
+#include <event2/event.h>
+#include <rte_cycles.h>
+#include <rte_ethdev.h>
+
+#include "placement.h"
+#include "sluice.h"
+
+/* ---- who sends to whom ---- */
+
+unsigned plan_port_list(const struct sluice *sl, struct port *list[static PORT_MAX])
+{
+	struct port *port;
+	unsigned n = 0;
+
+	if (sl->n_portlist == 0) {
+		PORT_FOREACH(sl, port)
+		list[n++] = port;
+		return n;
+	}
+	for (unsigned i = 0; i < sl->n_portlist; i++) {
+		port = port_by_id(sl, sl->portlist[i]);
+		if (port)
+			list[n++] = port;
+	}
+	return n;
+}
+
+/* testpmd's topologies; the odd one out of a paired list pairs with itself. */
+static unsigned topology_peer(enum topology topology, unsigned i, unsigned n)
+{
+	switch (topology) {
+	case TOPOLOGY_PAIRED:
+		return (i ^ 1) < n ? i ^ 1 : i;
+	case TOPOLOGY_CHAINED:
+		return (i + 1) % n;
+	case TOPOLOGY_LOOP:
+		break;
+	}
+	return i;
+}
+
+static struct port *list_peer(const struct sluice *sl, const struct port *port)
+{
+	struct port *list[PORT_MAX];
+	unsigned n = plan_port_list(sl, list);
+
+	for (unsigned i = 0; i < n; i++)
+		if (list[i] == port)
+			return list[topology_peer(sl->topology, i, n)];
+	return NULL;
+}
+
+struct port *plan_peer(const struct sluice *sl, const struct port *port)
+{
+	switch (sl->engine->peer) {
+	case ENGINE_PEER_TOPOLOGY:
+		return list_peer(sl, port);
+	case ENGINE_PEER_SELF:
+		return sl->ports[port->id];
+	case ENGINE_PEER_CROSS:
+		return port->cross;
+	case ENGINE_PEER_NONE:
+		break;
+	}
+	return NULL;
+}
+
+/* ---- the parts of a plan ---- */
+
+static bool in_port_list(const struct sluice *sl, uint16_t id)
+{
+	for (unsigned i = 0; i < sl->n_portlist; i++)
+		if (sl->portlist[i] == id)
+			return true;
+	return sl->n_portlist == 0;
+}
+
+/* `set portlist` is testpmd's and narrows its engines; bridge and cross-connect have their
+ * own idea of who takes part. */
+static bool port_forwards(const struct sluice *sl, const struct port *port)
+{
+	bool listed = sl->engine != &engine_bridge && sl->engine->peer != ENGINE_PEER_CROSS;
+
+	return !listed || in_port_list(sl, port->id);
+}
+
+/* The k-th usable transmit queue, counted round and round. -1: none is. */
+static int usable_txq(const struct port *port, unsigned k)
+{
+	unsigned usable = 0;
+
+	for (unsigned i = 0; i < port->n_txq; i++)
+		usable += port->txq[i].usable;
+	if (usable == 0)
+		return -1;
+	k %= usable;
+	for (unsigned i = 0; i < port->n_txq; i++)
+		if (port->txq[i].usable && k-- == 0)
+			return (int)i;
+	return -1;
+}
+
+static void vm_outlet(const struct port *port, unsigned k, struct outlet *out)
+{
+	int queue = usable_txq(port, k);
+
+	out->up = queue >= 0;
+	out->queue = (uint16_t)(queue < 0 ? 0 : queue);
+	out->vq = port->txq[out->queue].vq;
+	/* It copies chains; and a ring that is down counts, whatever it is given. */
+	out->offloads = port->tx_offloads | RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+	out->soften = out->up ? vnet_soft_mask(out->offloads) : 0;
+}
+
+static void dev_outlet(const struct port *port, unsigned k, struct outlet *out)
+{
+	out->up = port->up;
+	out->eth = port->dev.eth;
+	out->queue = (uint16_t)(k % port->n_txq);
+	out->offloads = port->tx_offloads;
+	out->soften = vnet_soft_mask(out->offloads);
+}
+
+/* Where worker `index` sends to a port; `k` chooses among its queues if it has to share. */
+static struct outlet make_outlet(const struct port *port, unsigned index, unsigned k)
+{
+	const struct sluice *sl = port->sl;
+	bool own = port->kind == PORT_DEV && port->n_txq >= sl->n_workers;
+	struct outlet out = {.kind = port->kind, .port = port->id};
+
+	if (port->kind == PORT_VM)
+		vm_outlet(port, k, &out);
+	else
+		dev_outlet(port, own ? index : k, &out);
+	if (sl->n_workers > 1 && !own)
+		out.lock = &port->txq[out.queue].lock;
+	return out;
+}
+
+struct stream plan_stream(struct port *port, unsigned queue)
+{
+	const struct sluice *sl = port->sl;
+	struct port_rxq *q = &port->rxq[queue];
+	struct port *peer = plan_peer(sl, port);
+	struct stream st = {
+		.rx = {.kind = port->kind, .queue = (uint16_t)queue, .vq = q->vq},
+		.port = port->id,
+		.q = q,
+	};
+
+	if (port->kind == PORT_DEV)
+		st.rx.eth = port->dev.eth;
+	if (peer) {
+		st.has_peer = true;
+		st.tx = make_outlet(peer, (unsigned)q->worker, queue);
+		st.src = peer->mac;
+		st.dst = peer->peer;
+		st.csum_hw = peer->csum_hw;
+	}
+	return st;
+}
+
+/* ---- a whole plan ---- */
+
+static void plan_free(struct plan *plan)
+{
+	if (!plan)
+		return;
+	for (unsigned i = 0; i < plan->n_workers; i++) {
+		free(plan->workers[i].streams);
+		free(plan->workers[i].outlets);
+	}
+	free(plan->flood);
+	free(plan);
+}
+
+static struct plan *plan_new(const struct sluice *sl)
+{
+	struct plan *plan = calloc(1, sizeof(*plan) + sl->n_workers * sizeof(plan->workers[0]));
+
+	if (!plan)
+		return NULL;
+	plan->engine = sl->engine;
+	plan->conf = sl->conf;
+	plan->fdb = sl->fdb;
+	plan->n_ports = sl->n_ports;
+	plan->n_workers = sl->n_workers;
+	plan->flood = calloc(sl->n_ports + 1u, sizeof(*plan->flood));
+	for (unsigned i = 0; i < plan->n_workers; i++) {
+		struct plan_worker *work = &plan->workers[i];
+
+		work->outlets = calloc(sl->n_ports + 1u, sizeof(*work->outlets));
+		if (!work->outlets || !plan->flood) {
+			plan_free(plan);
+			return NULL;
+		}
+	}
+	return plan;
+}
+
+static void fill_outlets(struct plan *plan, const struct sluice *sl)
+{
+	for (uint16_t id = 0; id < sl->n_ports; id++) {
+		const struct port *port = sl->ports[id];
+
+		for (unsigned i = 0; i < plan->n_workers; i++) {
+			struct outlet *out = &plan->workers[i].outlets[id];
+
+			out->port = id;
+			if (port)
+				*out = make_outlet(port, i, i);
+		}
+		if (port && plan->workers[0].outlets[id].up)
+			plan->flood[plan->n_flood++] = id;
+	}
+}
+
+static bool moves(const struct port_rxq *q)
+{
+	return q->polled_by >= 0 && q->polled_by != q->worker;
+}
+
+static int add_stream(struct plan_worker *work, struct stream st)
+{
+	/* Grown by doubling: full at every power of two. */
+	if ((work->n_streams & (work->n_streams - 1)) == 0) {
+		size_t room = work->n_streams ? 2u * work->n_streams : 1;
+		struct stream *more = realloc(work->streams, room * sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		work->streams = more;
+	}
+	work->streams[work->n_streams++] = st;
+	return 0;
+}
+
+/* @whole: with the queues that are on their way from one worker to another */
+static int fill_streams(struct plan *plan, const struct sluice *sl, bool whole)
+{
+	struct port *port;
+	int err = 0;
+
+	PORT_FOREACH(sl, port)
+	{
+		for (unsigned i = 0; i < port->n_rxq && port_forwards(sl, port); i++) {
+			const struct port_rxq *q = &port->rxq[i];
+
+			if (q->worker >= 0 && (whole || !moves(q)))
+				err |= add_stream(&plan->workers[q->worker], plan_stream(port, i));
+		}
+	}
+	return err;
+}
+
+static struct plan *plan_build(const struct sluice *sl, bool whole)
+{
+	struct plan *plan = plan_new(sl);
+
+	if (!plan)
+		return NULL;
+	fill_outlets(plan, sl);
+	if (sl->forwarding && fill_streams(plan, sl, whole) < 0) {
+		plan_free(plan);
+		return NULL;
+	}
+	return plan;
+}
+
+/* ---- in force ---- */
+
+void plan_grace(struct sluice *sl)
+{
+	uint64_t token = rte_rcu_qsbr_start(sl->rcu);
+	uint64_t warn = rte_get_timer_cycles() + rte_get_timer_hz();
+
+	while (!rte_rcu_qsbr_check(sl->rcu, token, false)) {
+		sched_yield();
+		if (rte_get_timer_cycles() > warn) {
+			SL_LOG(WARNING, "a worker has not come round for a second: is its core "
+					"taken, or its thread stopped?");
+			warn += rte_get_timer_hz();
+		}
+	}
+}
+
+static void plan_publish(struct sluice *sl, struct plan *plan)
+{
+	struct plan *old = sl->plan;
+
+	virtq_store_release(&sl->plan, plan);
+	plan_grace(sl);
+	plan_free(old);
+}
+
+static bool any_moves(const struct sluice *sl)
+{
+	struct port *port;
+
+	PORT_FOREACH(sl, port)
+	for (unsigned i = 0; i < port->n_rxq; i++)
+		if (port->rxq[i].worker >= 0 && moves(&port->rxq[i]))
+			return true;
+	return false;
+}
+
+/* The workers follow: nobody holds packets of a port that went down any more, so what it
+ * had taught us can be forgotten without being learnt again. */
+static void plan_in_force(struct sluice *sl)
+{
+	struct port *port;
+
+	PORT_FOREACH(sl, port)
+	{
+		for (unsigned i = 0; i < port->n_rxq; i++)
+			port->rxq[i].polled_by = sl->forwarding ? port->rxq[i].worker : -1;
+		if (port->forget) {
+			port->forget = false;
+			fdb_flush_port(sl->fdb, port->id, false);
+		}
+	}
+}
+
+int plan_update(struct sluice *sl)
+{
+	struct plan *plan, *between = NULL;
+
+	placement_assign(sl);
+	plan = plan_build(sl, true);
+	if (plan && any_moves(sl))
+		between = plan_build(sl, false);
+	if (!plan || (any_moves(sl) && !between)) {
+		plan_free(plan);
+		SL_LOG(ERR, "not enough memory for a new plan: the change waits");
+		return -ENOMEM;
+	}
+	if (between)
+		plan_publish(sl, between);
+	plan_publish(sl, plan);
+	plan_in_force(sl);
+	sl->plan_is_dirty = false;
+	return 0;
+}
+
+static void plan_event(int fd, short what, void *arg)
+{
+	struct sluice *sl = arg;
+
+	plan_update(sl);
+}
+
+void plan_dirty(struct sluice *sl)
+{
+	if (!sl->plan_is_dirty)
+		event_active(sl->plan_event, 0, 0);
+	sl->plan_is_dirty = true;
+}
+
+void plan_retry(struct sluice *sl)
+{
+	if (sl->plan_is_dirty)
+		event_active(sl->plan_event, 0, 0);
+}
+
+int plan_init(struct sluice *sl)
+{
+	sl->plan_event = event_new(sl->base, -1, 0, plan_event, sl);
+	return sl->plan_event ? plan_update(sl) : -ENOMEM;
+}
+
+void plan_fini(struct sluice *sl)
+{
+	if (sl->plan_event)
+		event_free(sl->plan_event);
+	sl->plan_event = NULL;
+	plan_free(sl->plan);
+	sl->plan = NULL;
+}

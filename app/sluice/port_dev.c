@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Device ports: any DPDK device, through the public ethdev API. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_bus.h>
+#include <rte_dev.h>
+#include <rte_ethdev.h>
+
+#include "port.h"
+#include "sluice.h"
+
+#define RX_OFFLOADS (RTE_ETH_RX_OFFLOAD_CHECKSUM | RTE_ETH_RX_OFFLOAD_SCATTER)
+
+/* No FAST_FREE: our mbufs come from several pools and may have several owners. */
+#define TX_OFFLOADS                                                         \
+	(RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM |     \
+		RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_TSO | \
+		RTE_ETH_TX_OFFLOAD_UDP_TSO | RTE_ETH_TX_OFFLOAD_MULTI_SEGS)
+
+#define DESCRIPTORS 1024
+
+/* ---- finding the device ---- */
+
+static bool in_use(const struct sluice *sl, uint16_t eth)
+{
+	struct port *port;
+
+	PORT_FOREACH(sl, port)
+	if (port->kind == PORT_DEV && port->dev.eth == eth)
+		return true;
+	return false;
+}
+
+/* An ethdev of this device that is no port yet. *taken: there are only others. */
+static bool free_ethdev(const struct sluice *sl, const char *devargs, uint16_t *eth, bool *taken)
+{
+	struct rte_dev_iterator it;
+	bool found = false;
+	uint16_t id;
+
+	*taken = false;
+	RTE_ETH_FOREACH_MATCHING_DEV(id, devargs, &it)
+	{
+		if (found)
+			continue; /* not out: the iterator frees itself at the end */
+		found = !in_use(sl, id);
+		*taken |= !found;
+		*eth = id;
+	}
+	return found;
+}
+
+/* The EAL may have probed it at start (a PCI device, --vdev). *probed: no, we did. */
+static int find_ethdev(const struct sluice *sl, const char *devargs, uint16_t *eth, bool *probed,
+	char *why, size_t why_len)
+{
+	bool taken;
+	int err;
+
+	*probed = false;
+	if (free_ethdev(sl, devargs, eth, &taken))
+		return 0;
+	if (taken) {
+		snprintf(why, why_len, "device '%s' is a port already", devargs);
+		return -EBUSY;
+	}
+	err = rte_dev_probe(devargs);
+	if (err < 0) {
+		snprintf(why, why_len,
+			"DPDK cannot probe device '%s' (%s): check name and arguments, for PCI the "
+			"address and its binding to vfio-pci",
+			devargs, strerror(-err));
+		return err;
+	}
+	*probed = true;
+	if (free_ethdev(sl, devargs, eth, &taken))
+		return 0;
+	snprintf(why, why_len, "device '%s' was probed, but is no network device", devargs);
+	return -ENODEV;
+}
+
+/* ---- making it run ---- */
+
+static int setup_queues(struct port *port, const struct rte_eth_dev_info *info)
+{
+	uint16_t eth = port->dev.eth, n_rxd = DESCRIPTORS, n_txd = DESCRIPTORS;
+	unsigned node = (unsigned)port->node;
+	struct rte_mempool *pool = sluice_pool(port->sl, port->node);
+	int err = rte_eth_dev_adjust_nb_rx_tx_desc(eth, &n_rxd, &n_txd);
+
+	for (uint16_t i = 0; i < port->n_rxq && err == 0; i++) {
+		struct rte_eth_rxconf conf = info->default_rxconf;
+
+		err = rte_eth_rx_queue_setup(eth, i, n_rxd, node, &conf, pool);
+	}
+	for (uint16_t i = 0; i < port->n_txq && err == 0; i++) {
+		struct rte_eth_txconf conf = info->default_txconf;
+
+		conf.offloads = port->tx_offloads;
+		err = rte_eth_tx_queue_setup(eth, i, n_txd, node, &conf);
+	}
+	return err;
+}
+
+static struct rte_eth_conf device_conf(const struct port *port, const struct rte_eth_dev_info *info)
+{
+	struct rte_eth_conf conf = {0};
+
+	conf.rxmode.offloads = info->rx_offload_capa & RX_OFFLOADS;
+	conf.txmode.offloads = port->tx_offloads;
+	if (port->n_rxq > 1) {
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf.rx_adv_conf.rss_conf.rss_hf =
+			info->flow_type_rss_offloads &
+			(RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
+	}
+	return conf;
+}
+
+/* A transmit queue per worker if it can be; some drivers want as many as receive queues. */
+static int configure(struct port *port, const struct rte_eth_dev_info *info)
+{
+	struct rte_eth_conf conf = device_conf(port, info);
+	uint16_t eth = port->dev.eth;
+	int err = rte_eth_dev_configure(eth, port->n_rxq, port->n_txq, &conf);
+
+	if (err == 0 || port->n_txq == port->n_rxq)
+		return err;
+	port->n_txq = port->n_rxq;
+	return rte_eth_dev_configure(eth, port->n_rxq, port->n_txq, &conf);
+}
+
+static int start(struct port *port, const struct rte_eth_dev_info *info)
+{
+	uint16_t eth = port->dev.eth;
+	int err = configure(port, info);
+
+	if (err == 0)
+		err = setup_queues(port, info);
+	if (err == 0)
+		err = rte_eth_dev_start(eth);
+	if (err < 0)
+		return err;
+	/* A switch wants everything; drivers that always give it say "not supported". */
+	rte_eth_promiscuous_enable(eth);
+	rte_eth_allmulticast_enable(eth);
+	rte_eth_macaddr_get(eth, &port->mac);
+	for (unsigned i = 0; i < port->n_rxq; i++)
+		port->rxq[i].usable = true;
+	for (unsigned i = 0; i < port->n_txq; i++)
+		port->txq[i].usable = true;
+	return 0;
+}
+
+/* Close the ethdev and take its device out of DPDK, unless another port is on it. */
+static void detach(const struct sluice *sl, uint16_t eth)
+{
+	struct rte_eth_dev_info info, other;
+	struct port *port;
+	bool known = rte_eth_dev_info_get(eth, &info) == 0;
+
+	rte_eth_dev_stop(eth);
+	rte_eth_dev_close(eth);
+	PORT_FOREACH(sl, port)
+	if (known && port->kind == PORT_DEV && port->dev.eth != eth &&
+		rte_eth_dev_info_get(port->dev.eth, &other) == 0)
+		known = other.device != info.device;
+	if (known && info.device)
+		rte_dev_remove(info.device);
+}
+
+static int check_queues(const struct rte_eth_dev_info *info, const char *devargs, uint16_t queues,
+	char *why, size_t why_len)
+{
+	if (queues <= info->max_rx_queues)
+		return 0;
+	snprintf(why, why_len, "device '%s' has only %u receive queues, not %u", devargs,
+		info->max_rx_queues, queues);
+	return -EINVAL;
+}
+
+/* Everything after the ethdev is found; the caller undoes it. */
+static int dev_open(struct sluice *sl, const char *name, const char *devargs, uint16_t queues,
+	uint16_t eth, struct port **out, char *why, size_t why_len)
+{
+	struct rte_eth_dev_info info;
+	struct port *port;
+	int err = rte_eth_dev_info_get(eth, &info);
+
+	if (err < 0) {
+		snprintf(why, why_len, "device '%s' does not answer: %s", devargs, strerror(-err));
+		return err;
+	}
+	err = check_queues(&info, devargs, queues, why, why_len);
+	if (err < 0)
+		return err;
+	err = port_new(sl, name, PORT_DEV, queues,
+		RTE_MAX(1, RTE_MIN(sl->n_workers, info.max_tx_queues)), &port, why, why_len);
+	if (err < 0)
+		return err;
+	port->dev.eth = eth;
+	port->node = rte_eth_dev_socket_id(eth);
+	port->tx_offloads = info.tx_offload_capa & TX_OFFLOADS;
+	port->dev.devargs = strdup(devargs);
+	err = port->dev.devargs ? start(port, &info) : -ENOMEM;
+	if (err < 0) {
+		snprintf(why, why_len, "device '%s' does not start with %u queues: %s", devargs,
+			queues, strerror(-err));
+		free(port->dev.devargs);
+		port_free(port);
+		return err;
+	}
+	*out = port;
+	return 0;
+}
+
+int port_add_dev(struct sluice *sl, const char *name, const char *devargs, uint16_t queues,
+	struct port **out, char *why, size_t why_len)
+{
+	uint16_t eth = 0;
+	bool probed = false;
+	int err = port_check_name(sl, name, why, why_len);
+
+	if (err == 0)
+		err = find_ethdev(sl, devargs, &eth, &probed, why, why_len);
+	if (err < 0)
+		return err;
+	err = dev_open(sl, name, devargs, queues, eth, out, why, why_len);
+	if (err < 0) {
+		if (probed)
+			detach(sl, eth);
+		return err;
+	}
+	port_enter(*out);
+	port_dev_refresh(*out);
+	return 0;
+}
+
+void port_dev_close(struct port *port)
+{
+	detach(port->sl, port->dev.eth);
+	free(port->dev.devargs);
+}
+
+/* ---- afterwards ---- */
+
+void port_dev_refresh(struct port *port)
+{
+	struct rte_eth_link link;
+	bool up;
+
+	if (rte_eth_link_get_nowait(port->dev.eth, &link) < 0)
+		return;
+	up = link.link_status == RTE_ETH_LINK_UP;
+	if (up != port->up)
+		SL_LOG(INFO, "port %s: link is %s", port->name, up ? "up" : "down");
+	port_set_up(port, up);
+}
+
+void port_dev_counters(const struct port *port, struct port_counters *c)
+{
+	struct rte_eth_stats st;
+
+	if (rte_eth_stats_get(port->dev.eth, &st) < 0)
+		return;
+	c->rx_packets = st.ipackets;
+	c->rx_bytes = st.ibytes;
+	c->rx_missed = st.imissed;
+	c->rx_errors = st.ierrors;
+	c->rx_nombuf = st.rx_nombuf;
+	c->tx_packets = st.opackets;
+	c->tx_bytes = st.obytes;
+	c->tx_errors = st.oerrors;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* VM ports: a vhost-user device, its rings as the port's queues. */
+#include <errno.h>
+#include <linux/mempolicy.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "port.h"
+#include "sluice.h"
+
+/* The NUMA node of the guest's first region, or -1. */
+static int memory_node(const struct virtq_mem *mem)
+{
+	struct virtq_region_info region;
+	int node = -1;
+
+	if (!mem || !virtq_mem_region(mem, 0, &region))
+		return -1;
+	if (syscall(SYS_get_mempolicy, &node, NULL, 0, region.hva, MPOL_F_NODE | MPOL_F_ADDR) < 0)
+		return -1;
+	return node;
+}
+
+void port_vm_refresh(struct port *port)
+{
+	struct vu_info info;
+
+	vu_device_info(port->vm.dev, &info);
+	port->tx_offloads = vnet_tx_offloads(info.features);
+	port->node = memory_node(info.mem);
+	plan_dirty(port->sl);
+}
+
+/* ---- vhost-user events, on the control thread ---- */
+
+static void vm_prepare(void *arg, unsigned ring, struct virtq_view *view)
+{
+	struct port *port = arg;
+
+	int node = ring & 1 ? memory_node(view->mem) : 0;
+
+	if (node < 0 || node >= RTE_MAX_NUMA_NODES)
+		node = 0;
+	vnet_prepare(view, ring & 1 ? &port->vm.rx_conf[node] : NULL);
+}
+
+static void vm_ring_changed(void *arg, unsigned ring, bool usable)
+{
+	struct port *port = arg;
+
+	if (ring & 1)
+		port->rxq[ring / 2].usable = usable;
+	else
+		port->txq[ring / 2].usable = usable;
+	port_vm_refresh(port);
+}
+
+static void vm_link_changed(void *arg, bool up)
+{
+	port_set_up(arg, up);
+}
+
+static void vm_log(void *arg, enum vu_log_level level, const char *line)
+{
+	static const uint32_t levels[] = {
+		[VU_LOG_ERROR] = RTE_LOG_ERR,
+		[VU_LOG_WARNING] = RTE_LOG_WARNING,
+		[VU_LOG_INFO] = RTE_LOG_INFO,
+		[VU_LOG_DEBUG] = RTE_LOG_DEBUG,
+	};
+	const struct port *port = arg;
+
+	rte_log(levels[level], sluice_logtype, "sluice: port %s: %s\n", port->name, line);
+}
+
+static const struct vu_device_ops vm_ops = {
+	.prepare = vm_prepare,
+	.ring_changed = vm_ring_changed,
+	.link_changed = vm_link_changed,
+	.log = vm_log,
+};
+
+/* ---- life ---- */
+
+static int vm_open(struct port *port, const char *path, bool listen, char *why, size_t why_len)
+{
+	struct vu_device_conf conf = {
+		.path = path,
+		.listen = listen,
+		.queue_pairs = port->n_rxq,
+		.features = vu_default_features(),
+		.initial_enable = VU_ENABLE_AUTO,
+		.ops = &vm_ops,
+		.arg = port,
+	};
+	int err;
+
+	snprintf(port->vm.path, sizeof(port->vm.path), "%s", path);
+	port->vm.listen = listen;
+	for (int node = 0; node < RTE_MAX_NUMA_NODES; node++)
+		port->vm.rx_conf[node] = (struct vnet_rx_conf){
+			.pool = sluice_pool(port->sl, node),
+			.port = port->id,
+			.style = VNET_STYLE_FORWARD,
+		};
+	err = vu_device_create(port->sl->base, &conf, &port->vm.dev, why, why_len);
+	if (err < 0)
+		return err;
+	for (unsigned i = 0; i < port->n_rxq; i++) {
+		port->txq[i].vq = vu_device_ring(port->vm.dev, 2 * i);
+		port->rxq[i].vq = vu_device_ring(port->vm.dev, 2 * i + 1);
+	}
+	return 0;
+}
+
+int port_add_vm(struct sluice *sl, const char *name, const char *path, bool listen, uint16_t queues,
+	struct port **out, char *why, size_t why_len)
+{
+	struct port *port;
+	int err = port_new(sl, name, PORT_VM, queues, queues, &port, why, why_len);
+
+	if (err < 0)
+		return err;
+	err = vm_open(port, path, listen, why, why_len);
+	if (err < 0) {
+		port_free(port);
+		return err;
+	}
+	port_enter(port);
+	*out = port;
+	return 0;
+}
+
+void port_vm_close(struct port *port)
+{
+	vu_device_destroy(port->vm.dev);
+}
+
+/* ---- counters ---- */
+
+static void add_ring_drops(const struct virtq *vq, struct port_counters *c)
+{
+	for (unsigned d = 0; d < VIRTQ_DROP_COUNT; d++)
+		c->ring_drops[d] += virtq_load(&vq->stats.drops[d]);
+}
+
+void port_vm_counters(const struct port *port, struct port_counters *c)
+{
+	for (unsigned i = 0; i < port->n_rxq; i++) {
+		const struct virtq_stats *rx = &port->rxq[i].vq->stats;
+		const struct virtq_stats *tx = &port->txq[i].vq->stats;
+
+		c->rx_packets += virtq_load(&rx->packets);
+		c->rx_bytes += virtq_load(&rx->bytes);
+		c->rx_nombuf += virtq_load(&rx->no_mbuf);
+		c->tx_packets += virtq_load(&tx->packets);
+		c->tx_bytes += virtq_load(&tx->bytes);
+		add_ring_drops(port->rxq[i].vq, c);
+		add_ring_drops(port->txq[i].vq, c);
+	}
+}

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Workers: the polling loop, their life, and how busy they are. */
+#include "worker.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_cycles.h>
+#include <rte_errno.h>
+#include <rte_launch.h>
+#include <rte_lcore.h>
+#include <rte_malloc.h>
+
+#include "forward.h"
+#include "sluice.h"
+#include "vnet.h"
+
+/* ---- the loop ---- */
+
+/*
+ * Poll every stream once. The clock is read after polls that moved packets and before
+ * those that follow an idle one, so that no idle poll is counted as work.
+ */
+static uint32_t poll_streams(struct worker *w, const struct plan *plan, uint64_t *busy)
+{
+	const struct plan_worker *work = w->work;
+	uint64_t stamp = 0;
+	uint32_t moved = 0;
+
+	for (uint32_t i = 0; i < work->n_streams; i++) {
+		const struct stream *st = &work->streams[i];
+		uint64_t begin = stamp ? stamp : rte_rdtsc();
+		uint16_t n = plan->engine->poll(w, plan, st);
+
+		stamp = 0;
+		if (n == 0)
+			continue;
+		stamp = rte_rdtsc();
+		virtq_count(&st->q->stats.cycles, stamp - begin);
+		virtq_count(&st->q->stats.bursts, 1);
+		*busy += stamp - begin;
+		moved += n;
+	}
+	return moved;
+}
+
+static void iterate(struct worker *w, const struct plan *plan)
+{
+	uint64_t busy = 0, begin;
+	uint32_t moved;
+
+	w->work = &plan->workers[w->index];
+	moved = poll_streams(w, plan, &busy);
+	if (w->n_dirty) {
+		begin = rte_rdtsc();
+		forward_flush_all(w, plan);
+		busy += rte_rdtsc() - begin;
+	}
+	virtq_count(&w->stats.iterations, 1);
+	if (moved) {
+		virtq_count(&w->stats.iterations_busy, 1);
+		virtq_count(&w->stats.packets, moved);
+		virtq_count(&w->stats.busy, busy);
+	} else if (w->work->n_streams == 0) {
+		rte_pause();
+	}
+}
+
+static int worker_main(void *arg)
+{
+	struct worker *w = arg;
+
+	rte_rcu_qsbr_thread_register(w->rcu, w->index);
+	rte_rcu_qsbr_thread_online(w->rcu, w->index);
+	virtq_store(&w->stats.since, rte_rdtsc());
+	while (!virtq_load(w->quit)) {
+		iterate(w, virtq_load_acquire(w->plan));
+		rte_rcu_qsbr_quiescent(w->rcu, w->index);
+	}
+	rte_rcu_qsbr_thread_offline(w->rcu, w->index);
+	rte_rcu_qsbr_thread_unregister(w->rcu, w->index);
+	return 0;
+}
+
+/* ---- life ---- */
+
+static void *worker_zalloc(size_t size, int node)
+{
+	void *p = rte_zmalloc_socket("worker", size, RTE_CACHE_LINE_SIZE, node);
+
+	return p ? p : rte_zmalloc("worker", size, RTE_CACHE_LINE_SIZE);
+}
+
+static void worker_free(struct worker *w)
+{
+	if (!w)
+		return;
+	if (w->soft)
+		vnet_soft_destroy(w->soft);
+	rte_free(w->outputs);
+	rte_free(w->ports);
+	rte_free(w->dirty);
+	rte_free(w);
+}
+
+static struct worker *worker_new(struct sluice *sl, unsigned lcore, uint16_t index)
+{
+	int node = (int)rte_lcore_to_socket_id(lcore);
+	struct worker *w = worker_zalloc(sizeof(*w), node);
+	char name[RTE_MEMPOOL_NAMESIZE];
+
+	if (!w)
+		return NULL;
+	snprintf(name, sizeof(name), "soft%u", index);
+	w->sl = sl;
+	w->plan = &sl->plan;
+	w->rcu = sl->rcu;
+	w->now = &sl->now;
+	w->quit = &sl->quit;
+	w->pool = sluice_pool(sl, node);
+	w->index = index;
+	w->lcore = lcore;
+	w->node = node;
+	w->rand = rte_rdtsc() | 1;
+	w->outputs = worker_zalloc(PORT_MAX * sizeof(*w->outputs), node);
+	w->ports = worker_zalloc(PORT_MAX * sizeof(*w->ports), node);
+	w->dirty = worker_zalloc(PORT_MAX * sizeof(*w->dirty), node);
+	w->soft = vnet_soft_create(name, node);
+	if (!w->outputs || !w->ports || !w->dirty || !w->soft) {
+		worker_free(w);
+		return NULL;
+	}
+	return w;
+}
+
+int workers_create(struct sluice *sl, char *why, size_t why_len)
+{
+	unsigned lcore;
+
+	if (rte_lcore_count() < 2) {
+		snprintf(why, why_len,
+			"no lcore left to forward packets: give two or more, as in -l 0,1");
+		return -ENODEV;
+	}
+	sl->workers = calloc(rte_lcore_count() - 1, sizeof(*sl->workers));
+	RTE_LCORE_FOREACH_WORKER (lcore) {
+		struct worker *w = sl->workers ? worker_new(sl, lcore, sl->n_workers) : NULL;
+
+		if (!w) {
+			snprintf(why, why_len, "not enough memory for the worker on lcore %u",
+				lcore);
+			return -ENOMEM;
+		}
+		sl->workers[sl->n_workers++] = w;
+	}
+	return 0;
+}
+
+void workers_launch(struct sluice *sl)
+{
+	for (unsigned i = 0; i < sl->n_workers; i++)
+		rte_eal_remote_launch(worker_main, sl->workers[i], sl->workers[i]->lcore);
+}
+
+void workers_stop(struct sluice *sl)
+{
+	virtq_store(&sl->quit, true);
+	rte_eal_mp_wait_lcore();
+}
+
+void workers_destroy(struct sluice *sl)
+{
+	for (unsigned i = 0; i < sl->n_workers; i++)
+		worker_free(sl->workers[i]);
+	free(sl->workers);
+	sl->workers = NULL;
+	sl->n_workers = 0;
+}
+
+struct worker *worker_of_lcore(const struct sluice *sl, unsigned lcore)
+{
+	for (unsigned i = 0; i < sl->n_workers; i++)
+		if (sl->workers[i]->lcore == lcore)
+			return sl->workers[i];
+	return NULL;
+}
+
+/* ---- how busy ---- */
+
+static uint32_t per_mille(uint64_t part, uint64_t whole)
+{
+	return whole ? (uint32_t)RTE_MIN(part * 1000 / whole, UINT64_C(1000)) : 0;
+}
+
+static void worker_measure(struct worker *w, uint64_t now)
+{
+	uint64_t busy = virtq_load(&w->stats.busy);
+
+	w->load = per_mille(busy - w->busy_before, now - w->time_before);
+	w->busy_before = busy;
+	w->time_before = now;
+}
+
+static void rxq_measure(struct port_rxq *q, uint64_t elapsed)
+{
+	uint64_t cycles = virtq_load(&q->stats.cycles);
+
+	q->load = per_mille(cycles - q->cycles_before, elapsed);
+	q->cycles_before = cycles;
+}
+
+void workers_measure(struct sluice *sl)
+{
+	uint64_t now = rte_rdtsc(), elapsed;
+	struct port *port;
+
+	if (sl->n_workers == 0)
+		return;
+	elapsed = now - sl->workers[0]->time_before;
+	PORT_FOREACH(sl, port)
+	for (unsigned i = 0; i < port->n_rxq; i++)
+		rxq_measure(&port->rxq[i], elapsed);
+	for (unsigned i = 0; i < sl->n_workers; i++)
+		worker_measure(sl->workers[i], now);
+}
