@@ -48,6 +48,9 @@ const struct engine *engine_find(const char *name);
 
 #define TXPKT_SEGS_MAX 16
 
+/* Ethernet, IPv4 and UDP: what every packet made here begins with. */
+#define ENGINE_TX_HEADERS 42
+
 /* As testpmd: partner of list position i is i^1, i+1 (in a ring), or i. */
 enum topology {
 	TOPOLOGY_PAIRED,
@@ -66,7 +69,8 @@ enum txsplit {
  * each plan has its own copy. */
 struct engine_conf {
 	uint16_t burst; /* 1..BURST_MAX */
-	/* Try again when a destination is full; off: count == 0. */
+	/* Try again when a destination is full: `set fwd ENGINE retry`. */
+	bool retry;
 	uint16_t retry_count;
 	uint32_t retry_delay_us;
 	/* Packets of txonly, flowgen and start tx_first. */
