@@ -9,8 +9,6 @@
 
 #include "engine.h"
 
-#define OPTIONS_CONTROL_DEFAULT "/run/sluice/control.sock"
-
 enum options_action {
 	OPTIONS_RUN,
 	OPTIONS_HELP,
@@ -25,8 +23,9 @@ struct options {
 	const char *commands; /* a file, or NULL */
 	const char *control;  /* socket path, or NULL */
 	uint32_t mbufs;       /* per NUMA node */
-	uint16_t burst;
 	const struct engine *engine;
+	enum topology topology;
+	struct engine_conf conf;
 };
 
 /**
@@ -41,5 +40,10 @@ int options_parse(
 	int argc, char **argv, struct options *opt, int *n_eal, char *why, size_t why_len);
 
 void options_help(void);
+
+const char *topology_name(enum topology topology);
+
+/** @return an enum topology, or -ENOENT */
+int topology_find(const char *name);
 
 #endif

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* `config save`: the running state as commands. What has its default value is left out. */
+#include "config_save.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+#include <rte_ethdev.h>
+
+#include "commands.h"
+#include "fdb.h"
+
+#define ROWS 256
+
+/* ---- ports ---- */
+
+static void save_pins(const struct port *port, FILE *f)
+{
+	for (unsigned i = 0; i < port->n_rxq; i++)
+		if (port->rxq[i].pin >= 0)
+			fprintf(f, "queue pin %s %u %u\n", port->name, i,
+				port->sl->workers[port->rxq[i].pin]->lcore);
+}
+
+static void save_peer(const struct port *port, FILE *f)
+{
+	char text[RTE_ETHER_ADDR_FMT_SIZE];
+	struct rte_ether_addr usual;
+
+	port_default_peer(port, &usual);
+	if (!rte_is_same_ether_addr(&port->peer, &usual))
+		fprintf(f, "set eth-peer %s %s\n", port->name, mac_text(&port->peer, text));
+}
+
+static void save_csum(const struct port *port, FILE *f)
+{
+	if (port->csum_hw & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM)
+		fprintf(f, "csum set ip hw %s\n", port->name);
+	if (port->csum_hw & RTE_ETH_TX_OFFLOAD_TCP_CKSUM)
+		fprintf(f, "csum set tcp hw %s\n", port->name);
+	if (port->csum_hw & RTE_ETH_TX_OFFLOAD_UDP_CKSUM)
+		fprintf(f, "csum set udp hw %s\n", port->name);
+}
+
+static void save_ports(const struct sluice *sl, FILE *f)
+{
+	struct port *port;
+
+	PORT_FOREACH(sl, port)
+	{
+		port_save(port, f);
+		save_pins(port, f);
+		save_peer(port, f);
+		save_csum(port, f);
+	}
+	PORT_FOREACH(sl, port)
+	if (port->cross && port->id < port->cross->id)
+		fprintf(f, "cross add %s %s\n", port->name, port->cross->name);
+}
+
+/* ---- the bridge ---- */
+
+static void save_statics(const struct sluice *sl, FILE *f)
+{
+	struct fdb_row rows[ROWS];
+	uint32_t cursor = 0;
+	unsigned n;
+
+	while ((n = fdb_show(sl->fdb, &cursor, rows, ROWS)) > 0) {
+		for (unsigned i = 0; i < n; i++) {
+			const struct port *port = port_by_id(sl, rows[i].port);
+			char text[RTE_ETHER_ADDR_FMT_SIZE];
+			struct rte_ether_addr mac;
+
+			fdb_key_mac(rows[i].key, &mac);
+			if (rows[i].is_static && port)
+				fprintf(f, "fdb static add %s %s\n", mac_text(&mac, text),
+					port->name);
+		}
+	}
+}
+
+static void save_limits(const struct sluice *sl, FILE *f)
+{
+	struct fdb_port_stats st;
+	struct port *port;
+
+	PORT_FOREACH(sl, port)
+	{
+		if (fdb_port_stats(sl->fdb, port->id, &st) < 0 || st.limit == FDB_PORT_LIMIT)
+			continue;
+		if (st.limit == UINT32_MAX)
+			fprintf(f, "fdb set limit %s none\n", port->name);
+		else
+			fprintf(f, "fdb set limit %s %u\n", port->name, st.limit);
+	}
+}
+
+static void save_fdb(const struct sluice *sl, FILE *f)
+{
+	if (fdb_max_age(sl->fdb) != FDB_MAX_AGE)
+		fprintf(f, "fdb set ageing %u\n", fdb_max_age(sl->fdb));
+	save_limits(sl, f);
+	save_statics(sl, f);
+}
+
+/* ---- forwarding ---- */
+
+static void save_portlist(const struct sluice *sl, FILE *f)
+{
+	if (sl->n_portlist == 0)
+		return;
+	fputs("set portlist ", f);
+	for (unsigned i = 0; i < sl->n_portlist; i++)
+		fprintf(f, "%s%u", i ? "," : "", sl->portlist[i]);
+	fputc('\n', f);
+}
+
+static void save_txpkts(const struct engine_conf *conf, FILE *f)
+{
+	static const char *const splits[] = {
+		[TXSPLIT_OFF] = "off", [TXSPLIT_ON] = "on", [TXSPLIT_RAND] = "rand"};
+
+	fputs("set txpkts ", f);
+	for (unsigned i = 0; i < conf->tx_segs; i++)
+		fprintf(f, "%s%u", i ? "," : "", conf->tx_seg_len[i]);
+	fprintf(f, "\nset txsplit %s\n", splits[conf->tx_split]);
+}
+
+static void save_packets(const struct engine_conf *conf, FILE *f)
+{
+	char src[INET_ADDRSTRLEN], dst[INET_ADDRSTRLEN];
+	struct in_addr a = {htonl(conf->tx_ip_src)}, b = {htonl(conf->tx_ip_dst)};
+
+	save_txpkts(conf, f);
+	fprintf(f, "set txonly ip %s %s\n", inet_ntop(AF_INET, &a, src, sizeof(src)),
+		inet_ntop(AF_INET, &b, dst, sizeof(dst)));
+	fprintf(f, "set txonly udp %u %u\n", conf->tx_udp_src, conf->tx_udp_dst);
+	fprintf(f, "set txonly multi-flow %s\n", conf->tx_multi_flow ? "on" : "off");
+	fprintf(f, "set flowgen flows %u\n", conf->flowgen_flows);
+}
+
+static void save_forwarding(const struct sluice *sl, FILE *f)
+{
+	save_portlist(sl, f);
+	fprintf(f, "set topology %s\n", topology_name(sl->topology));
+	fprintf(f, "set burst %u\n", sl->conf.burst);
+	fprintf(f, "set burst tx delay %u retry %u\n", sl->conf.retry_delay_us,
+		sl->conf.retry_count);
+	save_packets(&sl->conf, f);
+	fprintf(f, "set fwd %s%s\n", sl->engine->name, sl->conf.retry ? " retry" : "");
+	fprintf(f, "%s\n", sl->forwarding ? "start" : "stop");
+}
+
+void config_save(const struct sluice *sl, FILE *f)
+{
+	fputs("# written by `config save`\n", f);
+	save_ports(sl, f);
+	save_fdb(sl, f);
+	save_forwarding(sl, f);
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* sluice: a vhost-user switch. This file starts it, runs its event loop and ends it. */
+#include <errno.h>
+#include <glob.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_version.h>
+
+#include "commands.h"
+#include "console.h"
+#include "ctlsock.h"
+
+/* What surrounds the switch: where commands come from, and what ends it. */
+struct program {
+	struct sluice sl;
+	struct ctlsock *control;
+	struct console *console;
+	struct event *sigint, *sigterm;
+};
+
+static int fail(const char *why)
+{
+	fprintf(stderr, "sluice: %s\n", why);
+	return EXIT_FAILURE;
+}
+
+/* ---- without an EAL ---- */
+
+static int dump_commands(void)
+{
+	struct cmd_registry *reg;
+	char why[256];
+	json_t *json;
+	int err;
+
+	if (commands_create(NULL, &reg, why, sizeof(why)) < 0)
+		return fail(why);
+	json = command_dump_json(reg);
+	err = json ? json_dumpf(json, stdout, JSON_INDENT(2)) : -1;
+	putchar('\n');
+	json_decref(json);
+	cmd_registry_free(reg);
+	return err < 0 ? fail("cannot write the command table") : EXIT_SUCCESS;
+}
+
+static int act(enum options_action action)
+{
+	switch (action) {
+	case OPTIONS_HELP:
+		options_help();
+		return EXIT_SUCCESS;
+	case OPTIONS_VERSION:
+		printf("sluice %s, %s\n", SLUICE_VERSION, rte_version());
+		return EXIT_SUCCESS;
+	case OPTIONS_DUMP_COMMANDS:
+		return dump_commands();
+	case OPTIONS_RUN:
+		break;
+	}
+	return EXIT_FAILURE;
+}
+
+/* ---- the EAL ---- */
+
+static unsigned long free_hugepages(void)
+{
+	unsigned long sum = 0, n;
+	glob_t found;
+
+	if (glob("/sys/kernel/mm/hugepages/*/free_hugepages", 0, NULL, &found) != 0)
+		return 0;
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		FILE *f = fopen(found.gl_pathv[i], "re");
+
+		if (f && fscanf(f, "%lu", &n) == 1)
+			sum += n;
+		if (f)
+			fclose(f);
+	}
+	globfree(&found);
+	return sum;
+}
+
+static int eal_start(int argc, char **argv)
+{
+	if (rte_eal_init(argc, argv) >= 0)
+		return 0;
+	if (geteuid() != 0)
+		return fail(
+			"DPDK did not start: run as root, or with access to hugepages and devices");
+	if (free_hugepages() == 0)
+		return fail("DPDK did not start: no hugepage is free; reserve some with "
+			    "`usertools/setup`, or run with --no-huge");
+	fprintf(stderr,
+		"sluice: DPDK did not start (%s): see its message above; our own options "
+		"stand after --\n",
+		rte_strerror(rte_errno));
+	return EXIT_FAILURE;
+}
+
+/* ---- the loop ---- */
+
+static void on_signal(int sig, short what, void *arg)
+{
+	sluice_quit(arg);
+}
+
+static void on_console_end(enum console_end why, void *arg)
+{
+	struct program *p = arg;
+
+	sluice_quit(&p->sl);
+}
+
+static int catch_signals(struct program *p)
+{
+	p->sigint = evsignal_new(p->sl.base, SIGINT, on_signal, &p->sl);
+	p->sigterm = evsignal_new(p->sl.base, SIGTERM, on_signal, &p->sl);
+	signal(SIGPIPE, SIG_IGN);
+	if (!p->sigint || !p->sigterm || event_add(p->sigint, NULL) || event_add(p->sigterm, NULL))
+		return fail("cannot catch signals");
+	return 0;
+}
+
+/* The configuration. @return 0, EXIT_FAILURE, or -1: it said `quit` */
+static int run_commands(struct program *p, const char *path)
+{
+	struct cmd_result res;
+	int status = 0;
+
+	cmd_run_file(p->sl.commands, path, &res);
+	fputs(res.text, stdout);
+	fflush(stdout);
+	if (res.err)
+		status = fail(res.error);
+	else if (res.stop)
+		status = -1;
+	cmd_result_clear(&res);
+	return status;
+}
+
+static int open_console(struct program *p, char *why, size_t why_len)
+{
+	struct console_conf conf = {
+		.in_fd = STDIN_FILENO,
+		.out_fd = STDOUT_FILENO,
+		.prompt = CONSOLE_PROMPT,
+		.ended = on_console_end,
+		.arg = p,
+	};
+
+	return console_new(p->sl.base, p->sl.commands, &conf, &p->console, why, why_len);
+}
+
+/* A script that failed in part should not look as if it had not. */
+static int console_status(const struct program *p)
+{
+	if (!p->console || isatty(STDIN_FILENO))
+		return EXIT_SUCCESS;
+	return console_failures(p->console) ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int serve(struct program *p)
+{
+	const struct options *opt = &p->sl.opt;
+	char why[256] = "";
+	int status;
+
+	if (catch_signals(p) || commands_create(&p->sl, &p->sl.commands, why, sizeof(why)) < 0)
+		return *why ? fail(why) : EXIT_FAILURE;
+	if (opt->commands) {
+		status = run_commands(p, opt->commands);
+		if (status)
+			return status < 0 ? EXIT_SUCCESS : status;
+	}
+	if (opt->control && ctlsock_new(p->sl.base, p->sl.commands, opt->control, &p->control, why,
+				    sizeof(why)) < 0)
+		return fail(why);
+	if (opt->interactive && open_console(p, why, sizeof(why)) < 0)
+		return fail(why);
+	event_base_dispatch(p->sl.base);
+	return console_status(p);
+}
+
+static void end(struct program *p)
+{
+	console_free(p->console);
+	ctlsock_free(p->control);
+	if (p->sl.commands)
+		cmd_registry_free(p->sl.commands);
+	if (p->sigint)
+		event_free(p->sigint);
+	if (p->sigterm)
+		event_free(p->sigterm);
+	sluice_close(&p->sl);
+}
+
+int main(int argc, char **argv)
+{
+	static struct program p;
+	char why[256];
+	int n_eal, status;
+
+	if (options_parse(argc, argv, &p.sl.opt, &n_eal, why, sizeof(why)) < 0)
+		return fail(why);
+	if (p.sl.opt.action != OPTIONS_RUN)
+		return act(p.sl.opt.action);
+	if (eal_start(n_eal, argv))
+		return EXIT_FAILURE;
+	status = sluice_open(&p.sl, why, sizeof(why)) < 0 ? fail(why) : serve(&p);
+	end(&p);
+	rte_eal_cleanup();
+	return status;
+}

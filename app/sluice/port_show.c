@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* `port show`: a port in one line, and in full. */
+#include "port_show.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_ethdev.h>
+
+#include "commands.h"
+
+#define NAMES_MAX 2048 /* all feature names together */
+
+static const char *kind_text(const struct port *port)
+{
+	if (port->kind == PORT_DEV)
+		return "dev";
+	return port->vm.listen ? "listen" : "connect";
+}
+
+static const char *where_text(const struct port *port)
+{
+	return port->kind == PORT_DEV ? port->dev.devargs : port->vm.path;
+}
+
+static void set_text(json_t *o, const char *key, const char *text)
+{
+	json_object_set_new(o, key, cmd_json_text(text));
+}
+
+static void set_number(json_t *o, const char *key, uint64_t n)
+{
+	json_object_set_new(o, key, json_integer((json_int_t)n));
+}
+
+static uint64_t total_drops(const struct port_counters *c)
+{
+	uint64_t sum = c->rx_missed;
+
+	for (unsigned d = 0; d < VIRTQ_DROP_COUNT; d++)
+		sum += c->ring_drops[d];
+	for (unsigned d = 0; d < SWITCH_DROP_COUNT; d++)
+		sum += c->drops[d];
+	return sum;
+}
+
+json_t *port_list_json(const struct sluice *sl)
+{
+	json_t *list = json_array();
+	struct port_counters c;
+	struct port *port;
+
+	PORT_FOREACH(sl, port)
+	{
+		json_t *row = json_object();
+
+		port_counters_get(port, &c);
+		set_number(row, "port", port->id);
+		set_text(row, "name", port->name);
+		set_text(row, "link", port->up ? "up" : "down");
+		set_text(row, "kind", kind_text(port));
+		set_number(row, "rx", c.rx_packets);
+		set_number(row, "tx", c.tx_packets);
+		set_number(row, "drops", total_drops(&c));
+		set_text(row, "at", where_text(port));
+		json_array_append_new(list, row);
+	}
+	return list;
+}
+
+/* ---- VM ports ---- */
+
+static json_t *memory_json(const struct virtq_mem *mem)
+{
+	json_t *list = json_array();
+	struct virtq_region_info r;
+	char text[32];
+
+	for (uint32_t i = 0; mem && virtq_mem_region(mem, i, &r); i++) {
+		json_t *row = json_object();
+
+		snprintf(text, sizeof(text), "0x%jx", (uintmax_t)r.gpa);
+		set_text(row, "guest_address", text);
+		snprintf(text, sizeof(text), "0x%jx", (uintmax_t)r.uva);
+		set_text(row, "frontend_address", text);
+		set_number(row, "mib", r.size >> 20);
+		set_number(row, "page_kib", r.page_size >> 10);
+		json_array_append_new(list, row);
+	}
+	return list;
+}
+
+static const char *ring_state(const struct vu_ring_info *r)
+{
+	if (r->fault)
+		return "parked";
+	if (r->usable)
+		return "running";
+	if (r->started)
+		return "disabled";
+	return r->num ? "stopped" : "unset";
+}
+
+static json_t *ring_json(const struct port *port, unsigned ring)
+{
+	const struct port_rxq *q = &port->rxq[ring / 2];
+	struct vu_ring_info r;
+	json_t *row = json_object();
+	bool rx = ring & 1;
+
+	vu_ring_info(port->vm.dev, ring, &r);
+	set_number(row, "ring", ring);
+	set_text(row, "queue", rx ? "rx" : "tx");
+	set_text(row, "state", ring_state(&r));
+	set_number(row, "size", r.num);
+	set_number(row, "fill", r.fill);
+	set_number(row, "avail_idx", r.avail_idx);
+	set_number(row, "avail", r.avail);
+	set_number(row, "used", r.used);
+	json_object_set_new(row, "callfd", json_integer(r.call_fd));
+	json_object_set_new(row, "kickfd", json_integer(r.kick_fd));
+	set_number(row, "packets", r.stats.packets);
+	set_number(row, "calls", r.stats.calls);
+	if (rx && q->worker >= 0)
+		set_number(row, "lcore", port->sl->workers[q->worker]->lcore);
+	if (r.fault)
+		set_text(row, "fault", virtq_fault_text(r.fault));
+	return row;
+}
+
+/* Rings the front-end never mentioned are left out, but for the first pair. */
+static json_t *rings_json(const struct port *port)
+{
+	json_t *list = json_array();
+	struct vu_ring_info r;
+
+	for (unsigned ring = 0; ring < 2u * port->n_rxq; ring++) {
+		vu_ring_info(port->vm.dev, ring, &r);
+		if (ring < 2 || r.num)
+			json_array_append_new(list, ring_json(port, ring));
+	}
+	return list;
+}
+
+static void add_names(
+	json_t *o, const char *key, const char *(*names)(uint64_t, char *, size_t), uint64_t bits)
+{
+	char buf[NAMES_MAX];
+
+	set_text(o, key, names(bits, buf, sizeof(buf)));
+}
+
+/* Why there is no traffic, in words, where there is none. */
+static void add_trouble(json_t *o, const struct vu_info *info)
+{
+	char text[512];
+	const char *more = info->last_error;
+
+	if (info->trouble != VU_TROUBLE_NONE) {
+		if (info->trouble == VU_TROUBLE_CONNECT_REFUSED)
+			more = strerror(info->connect_errno);
+		snprintf(text, sizeof(text), "%s%s%s%s", vu_trouble_text(info->trouble),
+			*more ? " (" : "", more, *more ? ")" : "");
+		set_text(o, "trouble", text);
+	} else if (*info->last_error) {
+		set_text(o, "last_error", info->last_error);
+	}
+}
+
+static void add_vm(json_t *o, const struct port *port)
+{
+	struct vu_info info;
+
+	vu_device_info(port->vm.dev, &info);
+	set_text(o, "socket", info.path);
+	set_text(o, "mode", info.listen ? "listen" : "connect");
+	set_text(o, "front_end", info.connection == VU_CONNECTED ? "connected" : "not connected");
+	add_trouble(o, &info);
+	set_number(o, "connections", info.connections);
+	set_number(o, "queue_pairs", info.queue_pairs);
+	add_names(o, "features", vu_feature_names, info.features);
+	add_names(o, "protocol_features", vu_protocol_feature_names, info.protocol_features);
+	json_object_set_new(o, "memory", memory_json(info.mem));
+	json_object_set_new(o, "rings", rings_json(port));
+}
+
+/* ---- devices ---- */
+
+static void add_offloads(json_t *o, uint64_t offloads)
+{
+	json_t *list = json_array();
+
+	for (uint64_t bit = 1; bit; bit <<= 1)
+		if (offloads & bit)
+			json_array_append_new(list, json_string(rte_eth_dev_tx_offload_name(bit)));
+	json_object_set_new(o, "tx_offloads", list);
+}
+
+static json_t *rxqs_json(const struct port *port)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < port->n_rxq; i++) {
+		const struct port_rxq *q = &port->rxq[i];
+		struct stream_stats st;
+		json_t *row = json_object();
+
+		port_stream_stats(port, i, &st);
+		set_number(row, "queue", i);
+		if (q->worker >= 0)
+			set_number(row, "lcore", port->sl->workers[q->worker]->lcore);
+		set_number(row, "packets", st.rx_packets);
+		json_array_append_new(list, row);
+	}
+	return list;
+}
+
+static void add_dev(json_t *o, const struct port *port)
+{
+	struct rte_eth_dev_info info;
+	struct rte_eth_link link;
+
+	set_text(o, "devargs", port->dev.devargs);
+	if (rte_eth_dev_info_get(port->dev.eth, &info) == 0)
+		set_text(o, "driver", info.driver_name);
+	if (rte_eth_link_get_nowait(port->dev.eth, &link) == 0 &&
+		link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN)
+		set_number(o, "speed_mbps", link.link_speed);
+	set_number(o, "rx_queues", port->n_rxq);
+	set_number(o, "tx_queues", port->n_txq);
+	add_offloads(o, port->tx_offloads);
+	json_object_set_new(o, "queues", rxqs_json(port));
+}
+
+/* ---- both ---- */
+
+static json_t *counters_json(const struct port_counters *c)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "rx_packets", (json_int_t)c->rx_packets,
+		"rx_bytes", (json_int_t)c->rx_bytes, "tx_packets", (json_int_t)c->tx_packets,
+		"tx_bytes", (json_int_t)c->tx_bytes, "rx_errors", (json_int_t)c->rx_errors,
+		"tx_errors", (json_int_t)c->tx_errors);
+}
+
+json_t *port_json(const struct port *port)
+{
+	char mac[RTE_ETHER_ADDR_FMT_SIZE];
+	struct port_counters c;
+	json_t *o = json_object(), *drops = json_array();
+
+	port_counters_get(port, &c);
+	set_text(o, "name", port->name);
+	set_number(o, "port", port->id);
+	set_text(o, "kind", kind_text(port));
+	set_text(o, "link", port->up ? "up" : "down");
+	set_text(o, "mac", mac_text(&port->mac, mac));
+	json_object_set_new(o, "numa_node", json_integer(port->node));
+	if (port->cross)
+		set_text(o, "cross", port->cross->name);
+	if (port->kind == PORT_VM)
+		add_vm(o, port);
+	else
+		add_dev(o, port);
+	json_object_set_new(o, "counters", counters_json(&c));
+	drops_json(drops, &c);
+	json_object_set_new(o, "drops", drops);
+	return o;
+}
