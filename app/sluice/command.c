@@ -415,6 +415,7 @@ int cmd_run_file(struct cmd_registry *reg, const char *path, struct cmd_result *
 	run.out = open_memstream(&res->text, &len);
 	if (!run.out) {
 		file_error(&run, -ENOMEM, 0, "out of memory");
+		res->text = strdup("");
 		return res->err;
 	}
 	run_file(&run);

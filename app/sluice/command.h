@@ -49,7 +49,7 @@ struct cmd_registry;
 struct command {
 	const char *grammar;
 	const char *help;              /* one line, lower case, no full stop */
-	const char *desc;              /* paragraphs for the man page and `help WORD`, or NULL */
+	const char *desc;              /* paragraphs, an empty line between them, or NULL */
 	int (*handler)(struct cmd *c); /* 0, CMD_STOP or a negative errno */
 	unsigned int flags;            /* CMD_HIDDEN or 0 */
 };

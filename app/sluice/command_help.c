@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define HELP_COLUMN 48
+#define HELP_WIDTH  96
 
 static bool shown(const struct cmd_rule *rule)
 {
@@ -42,15 +43,37 @@ static void put_row(FILE *f, const struct command *row)
 		fprintf(f, "  %s\n  %*s %s\n", row->grammar, HELP_COLUMN, "", row->help);
 }
 
-static void put_desc(FILE *f, const char *desc)
+/* One paragraph, whatever its lines are. */
+static void put_filled(FILE *f, const char *text, size_t len)
 {
-	fputs("\n    ", f);
-	for (; *desc; desc++) {
-		fputc(*desc, f);
-		if (*desc == '\n' && desc[1] != '\n' && desc[1] != '\0')
-			fputs("    ", f);
+	size_t column = 0;
+
+	for (size_t i = 0, word; i < len; i += word + 1) {
+		word = strcspn(text + i, " \n");
+		if (word > len - i)
+			word = len - i;
+		if (word == 0)
+			continue;
+		if (column > 0 && column + 1 + word > HELP_WIDTH) {
+			fputc('\n', f);
+			column = 0;
+		}
+		column += (size_t)fprintf(
+			f, "%s%.*s", column > 0 ? " " : "    ", (int)word, text + i);
 	}
 	fputc('\n', f);
+}
+
+static void put_desc(FILE *f, const char *desc)
+{
+	while (*desc) {
+		const char *end = strstr(desc, "\n\n");
+		size_t len = end ? (size_t)(end - desc) : strlen(desc);
+
+		fputc('\n', f);
+		put_filled(f, desc, len);
+		desc += len + (end ? 2 : 0);
+	}
 }
 
 static json_t *row_json(const struct command *row)

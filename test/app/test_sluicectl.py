@@ -228,9 +228,20 @@ def test_completion(switch):
 
 
 def test_completion_in_bash(switch):
-    """As the manual page says to set it up."""
-    script = ('complete -C "$0 --complete" sluicectl\n'
-              'COMP_LINE="sluicectl set fwd mac" COMP_POINT=21 $0 --complete sluicectl mac fwd\n')
-    result = subprocess.run(['bash', '-c', script, SLUICECTL], capture_output=True, text=True, timeout=10,
-                            env={**os.environ, 'SLUICE_SOCKET': switch}, check=False)
-    assert result.stdout.split() == ['mac', 'macswap']
+    """As the manual page says to set it up, with Tab typed on a terminal."""
+    master, slave = pty.openpty()
+    env = {**os.environ, 'SLUICE_SOCKET': switch, 'PATH': os.path.dirname(SLUICECTL) + ':' + os.environ['PATH'],
+           'PS1': '$ ', 'TERM': 'dumb'}
+    with subprocess.Popen(['bash', '--norc', '--noprofile', '-i'], stdin=slave, stdout=slave, stderr=slave, env=env,
+                          start_new_session=True) as bash:
+        os.write(master, b"complete -C 'sluicectl --complete' sluicectl\n")
+        os.write(master, b'sluicectl set fwd rxo\t\n')
+        seen = b''
+        deadline = time.monotonic() + 10
+        while b'set fwd rxonly' not in seen and time.monotonic() < deadline:
+            seen += os.read(master, 4096)
+        os.write(master, b'exit 7\n')
+        assert bash.wait(10) == 7
+    os.close(master)
+    os.close(slave)
+    assert b'sluicectl set fwd rxonly' in seen
