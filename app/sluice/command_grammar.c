@@ -233,6 +233,9 @@ static struct cmd_node *parse_seq(struct parser *ps)
 			first = node;
 		last = node;
 	}
+	/* Taking no word, it could be walked again and again in vain. */
+	if (first && first->kind == NODE_OPTIONS && !first->next)
+		return fail(ps, "nothing but [] stands here");
 	return first ? first : fail(ps, "expected a word");
 }
 
@@ -299,7 +302,7 @@ static void link_seq(struct parser *ps, struct cmd_node *node, struct cmd_node *
 		struct cmd_node *sibling = node->next;
 
 		node->next = sibling ? sibling : after;
-		if (node->rest && !is_end(node->next))
+		if (node->rest && (sibling || !is_end(after)))
 			fail(ps, "nothing can follow '...'");
 		for (unsigned int i = 0; i < node->n_branch; i++)
 			link_seq(ps, node->branch[i],
