@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Two Linux guests, stock kernel driver, on one running switch."""
+
+import time
+
+
+def ping(vm, address, count=3, patience=20):
+    """Every answer arrives; the first may take a while (ARP, a link that comes up)."""
+    vm.check(f"for i in $(seq {patience * 2}); do ping -c 1 -W 1 {address} && exit 0; sleep 0.5; done; exit 1",
+             patience * 2 + 10)
+    status, output = vm.run(f"ping -c {count} -i 0.2 -w 10 {address}", 20)
+    assert status == 0 and f"{count} packets received, 0% packet loss" in output, output
+
+
+def fetch(server, client, address, megabytes=8):
+    """A file over HTTP; its checksum must survive."""
+    server.check(f"mkdir -p /srv && dd if=/dev/urandom of=/srv/file bs=1M count={megabytes} 2>/dev/null", 60)
+    server.run("killall httpd; httpd -h /srv")
+    want = server.check("sha256sum < /srv/file", 60)
+    assert client.check(f"wget -q -O - http://{address}/file | sha256sum", 120) == want
+
+
+def counters(switch, port):
+    return switch.json(f"port show {port}")["counters"]
+
+
+def test_ping(guests):
+    ping(guests[0], "10.0.0.2")
+    ping(guests[1], "10.0.0.1")
+
+
+def test_addresses_are_learnt(switch, guests):
+    ping(guests[0], "10.0.0.2")
+    ports = {row["port"] for row in switch.json("fdb show")}
+    assert {"vm1", "vm2"} <= ports
+
+
+def test_tcp_with_64k_frames(switch, guests):
+    """TSO is negotiated end to end: frames far larger than the MTU cross the switch whole."""
+    assert "tcp-segmentation-offload: on" in guests[0].check("ethtool -k eth0")
+    before = counters(switch, "vm2")
+    server = guests[1].popen("iperf3 -s -1")
+    status, output = guests[0].run("for i in 1 2 3 4 5; do iperf3 -c 10.0.0.2 -t 3 && exit 0; sleep 1; done; exit 1", 60)
+    assert status == 0, output
+    server.wait(20)
+    after = counters(switch, "vm2")
+    packets = after["tx_packets"] - before["tx_packets"]
+    assert (after["tx_bytes"] - before["tx_bytes"]) / packets > 4000, "frames were cut on their way"
+
+
+def test_file_arrives_intact(guests):
+    fetch(guests[1], guests[0], "10.0.0.2")
+
+
+def test_file_arrives_intact_without_offloads(guests):
+    """One guest computes everything itself, the other gets what it did not ask for in software."""
+    guests[0].check("ethtool -K eth0 tso off gso off tx off sg off")
+    try:
+        fetch(guests[1], guests[0], "10.0.0.2", 2)
+        fetch(guests[0], guests[1], "10.0.0.1", 2)
+    finally:
+        guests[0].check("ethtool -K eth0 tx on sg on tso on gso on")
+
+
+def test_driver_unbind_and_bind(switch, guests):
+    """The guest's driver goes and comes back: new rings on the same connection."""
+    guests[0].check("cd /sys/bus/virtio/drivers/virtio_net && echo virtio0 > unbind")
+    switch.wait_link("vm1", "down")
+    guests[0].check("cd /sys/bus/virtio/drivers/virtio_net && echo virtio0 > bind && "
+                    "ip addr add 10.0.0.1/24 dev eth0; ip link set eth0 up")
+    switch.wait_link("vm1", "up")
+    ping(guests[0], "10.0.0.2")
+
+
+def test_guest_reboots(switch, guests):
+    guests[0].reboot(90)
+    switch.wait_link("vm1", "up")
+    ping(guests[0], "10.0.0.2")
+    fetch(guests[1], guests[0], "10.0.0.2", 2)
+
+
+def test_switch_restarts(switch, guests):
+    """The switch dies; the guests reconnect by themselves and go on without a reset."""
+    switch.kill()
+    time.sleep(0.5)
+    switch.start()
+    for vm in ("vm1", "vm2"):
+        switch.wait_link(vm, "up", 30)
+    ping(guests[0], "10.0.0.2")
+    fetch(guests[1], guests[0], "10.0.0.2", 2)
+
+
+def test_nothing_is_lost_unexplained(switch, guests):
+    """What one guest's driver says it sent is what the switch says it received or dropped."""
+    ping(guests[0], "10.0.0.2")
+    time.sleep(0.3)
+    for vm in ("vm1", "vm2"):
+        shown = switch.json(f"port show {vm}")
+        reasons = {drop["reason"] for drop in shown["drops"]}
+        assert reasons <= {"tx_no_guest_buffer", "tx_not_connected", "tx_ring_stopped"}, shown["drops"]
