@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Where we are in the ring: wrapping, putting back, starting, discarding, and calling the guest. */
+#include <string.h>
+#include <unistd.h>
+
+#include "vq.h"
+
+static const struct ts_seg one_buffer[] = {{VQ_LOW_GPA, 64}};
+
+/* The chains of one burst. */
+static uint16_t take_some(struct vq *t, struct virtq_chain *chain, uint16_t max)
+{
+	uint16_t n = t->ops->ready(t->q, &t->view, max), i = 0;
+
+	vq_burst_begin(t);
+	while (i < n && t->ops->take(t->q, &t->view, VIRTQ_FROM_GUEST, t->segs, &chain[i]))
+		i++;
+	return i;
+}
+
+static void give_all(struct vq *t, const struct virtq_chain *chain, uint16_t n)
+{
+	for (uint16_t i = 0; i < n; i++)
+		t->ops->give(t->q, &t->view, &chain[i], 0);
+	t->ops->publish(t->q, &t->view);
+}
+
+/* Numbered chains, as many as asked for or as fit. */
+static uint32_t post_some(struct vq *t, uint32_t n, uint64_t *number)
+{
+	uint32_t i;
+
+	for (i = 0; i < n; i++) {
+		void *token = (void *)(uintptr_t)(*number + 1);
+
+		if (ts_ring_add(t->ring, one_buffer, 1, NULL, 0, token, vq_mode(t)) != 0)
+			break;
+		++*number;
+	}
+	ts_ring_publish(t->ring);
+	return i;
+}
+
+static void reap_in_order(struct vq *t, uint32_t n, uint64_t *number)
+{
+	for (uint32_t i = 0; i < n; i++)
+		assert_int_equal((uintptr_t)ts_ring_get_used(t->ring, NULL), ++*number);
+	assert_false(ts_ring_more_used(t->ring));
+}
+
+/* Random bursts through the end of the index, for one size. */
+static void wrap_one_size(struct vq *t, uint32_t size)
+{
+	struct virtq_chain chain[VIRTQ_BURST];
+	uint64_t posted = 0, reaped = 0;
+	uint32_t waiting = 0;
+
+	vq_new_ring(t, size, (uint16_t)(65536 - size / 2 - 3));
+	while (reaped < 2 * size + 300) {
+		uint16_t n;
+
+		waiting += post_some(t, 1 + ts_rand_below(&t->rng, 2 * VIRTQ_BURST), &posted);
+		n = take_some(t, chain, (uint16_t)(1 + ts_rand_below(&t->rng, VIRTQ_BURST)));
+		assert_true(n > 0 && n <= waiting);
+		waiting -= n;
+		give_all(t, chain, n);
+		reap_in_order(t, n, &reaped);
+		assert_int_equal(t->q->avail, t->q->used);
+		assert_int_equal(t->ring->used->idx, t->q->used);
+	}
+	vq_assert_polite(t);
+}
+
+static void wrap(struct vq *t)
+{
+	for (const uint32_t *size = t->c.format->sizes; *size; size++)
+		wrap_one_size(t, *size);
+}
+
+static void ready_is_capped(struct vq *t)
+{
+	uint64_t posted = 0;
+
+	assert_int_equal(t->ops->ready(t->q, &t->view, 64), 0);
+	post_some(t, 10, &posted);
+	assert_int_equal(t->ops->ready(t->q, &t->view, 3), 3);
+	assert_int_equal(t->ops->ready(t->q, &t->view, 64), 10);
+	post_some(t, 200, &posted);
+	assert_int_equal(t->ops->ready(t->q, &t->view, 64), 64);
+	assert_int_equal(t->ops->ready(t->q, &t->view, UINT16_MAX), 210);
+	assert_int_equal(t->ops->ready(t->q, &t->view, 0), 0);
+}
+
+/* What was put back comes again, the same and in the same order. */
+static void untake(struct vq *t)
+{
+	struct virtq_chain chain[VIRTQ_BURST], again[VIRTQ_BURST];
+	uint64_t posted = 0, reaped = 0;
+
+	for (unsigned round = 0; round < 3000; round++) {
+		uint16_t n, back;
+
+		post_some(t, 1 + ts_rand_below(&t->rng, VIRTQ_BURST), &posted);
+		n = take_some(t, chain, VIRTQ_BURST);
+		back = (uint16_t)ts_rand_below(&t->rng, n + 1u);
+		t->ops->untake(t->q, &t->view, back);
+		assert_int_equal(take_some(t, again, back), back);
+		for (uint16_t i = 0; i < back; i++)
+			assert_int_equal(again[i].id, chain[n - back + i].id);
+		t->ops->untake(t->q, &t->view, back);
+		give_all(t, chain, (uint16_t)(n - back));
+		reap_in_order(t, n - back, &reaped);
+	}
+	vq_assert_polite(t);
+}
+
+/* ---- starting ---- */
+
+/* A back-end that died had used what used->idx says; the driver goes on from there. */
+static void start_after_a_crash(struct vq *t)
+{
+	struct virtq_chain chain[VIRTQ_BURST];
+	uint64_t posted = 0, reaped = 0;
+	uint16_t base;
+
+	post_some(t, 20, &posted);
+	assert_int_equal(take_some(t, chain, 12), 12);
+	give_all(t, chain, 7); /* five more were in its hands when it died */
+	memset(t->q, 0xee, sizeof(*t->q));
+	base = (uint16_t)ts_ring_used_pos(t->ring);
+	virtq_start(t->q, &t->view, base);
+
+	assert_int_equal(take_some(t, chain, VIRTQ_BURST), 13);
+	give_all(t, chain, 13);
+	reap_in_order(t, 20, &reaped);
+	vq_assert_polite(t);
+}
+
+static void start_asks_for_no_kicks(struct vq *t)
+{
+	uint64_t posted = 0;
+
+	for (unsigned i = 0; i < 200; i++) {
+		post_some(t, 1, &posted);
+		assert_false(ts_ring_kick_prepare(t->ring));
+	}
+}
+
+static void start_clears_a_fault(struct vq *t)
+{
+	virtq_park(t->q, VIRTQ_FAULT_LOOP);
+	virtq_start(t->q, &t->view, 7);
+	assert_int_equal(t->q->fault, VIRTQ_FAULT_NONE);
+	assert_int_equal(t->q->avail, 7);
+	assert_int_equal(t->q->avail_seen, 7);
+}
+
+/* ---- discarding ---- */
+
+static void discard(struct vq *t)
+{
+	uint64_t posted = 0, reaped = 0;
+
+	for (unsigned round = 0; round < 5; round++) {
+		uint32_t n = post_some(t, round == 4 ? 256 : 60, &posted);
+
+		virtq_discard(t->q, &t->view);
+		assert_true(!ts_ring_call_due(t->ring) || ts_ring_calls(t->ring) == 1);
+		for (uint32_t i = 0; i < n; i++) {
+			uint32_t len = 1;
+
+			assert_int_equal((uintptr_t)ts_ring_get_used(t->ring, &len), ++reaped);
+			assert_int_equal(len, 0);
+		}
+		assert_false(ts_ring_more_used(t->ring));
+		assert_int_equal(t->q->stats.drops[VIRTQ_DROP_RX_DISABLED], posted);
+	}
+	/* Nothing to discard: nothing said. */
+	virtq_discard(t->q, &t->view);
+	assert_int_equal(ts_ring_calls(t->ring), 0);
+	assert_int_equal(t->q->stats.packets, 0);
+	vq_assert_polite(t);
+}
+
+static void discard_parks_too(struct vq *t)
+{
+	uint64_t posted = 0;
+
+	t->ring->avail->idx = 9000;
+	virtq_discard(t->q, &t->view);
+	assert_int_equal(t->q->fault, VIRTQ_FAULT_AVAIL_JUMP);
+	assert_int_equal(t->ring->used->idx, 0);
+	/* Parked it stays, also when the index makes sense again. */
+	t->ring->avail->idx = 0;
+	post_some(t, 4, &posted);
+	virtq_discard(t->q, &t->view);
+	assert_int_equal(t->ring->used->idx, 0);
+	assert_int_equal(t->q->stats.drops[VIRTQ_DROP_RX_DISABLED], 0);
+}
+
+/* ---- calling the guest ---- */
+
+/* The driver changes its mind about calls. True: it has just said what it wants. */
+static bool change_wish(struct vq *t)
+{
+	switch (ts_rand_below(&t->rng, 4)) {
+	case 0:
+		ts_ring_disable_cb(t->ring);
+		return true;
+	case 1:
+		ts_ring_enable_cb(t->ring);
+		return true;
+	case 2:
+		ts_ring_enable_cb_delayed(t->ring);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The driver's own reckoning says when a call was due. */
+static void calls_when_due(struct vq *t)
+{
+	struct virtq_chain chain[VIRTQ_BURST];
+	uint64_t posted = 0, reaped = 0, calls = 0, since_wish = 0;
+	unsigned bursts = 0;
+
+	for (unsigned round = 0; round < 4000; round++) {
+		uint16_t n;
+
+		if (change_wish(t))
+			since_wish = 0;
+		post_some(t, ts_rand_below(&t->rng, 2 * VIRTQ_BURST), &posted);
+		n = take_some(t, chain, (uint16_t)ts_rand_below(&t->rng, VIRTQ_BURST + 1));
+		if (n == 0)
+			continue;
+		bursts++;
+		give_all(t, chain, n);
+		n = (uint16_t)ts_ring_calls(t->ring);
+		calls += n;
+		since_wish += n;
+		if (ts_ring_call_due(t->ring))
+			assert_int_not_equal(since_wish, 0);
+		if (ts_rand_below(&t->rng, 3) == 0)
+			continue;
+		reap_in_order(t, (uint16_t)(t->ring->used->idx - (uint16_t)reaped), &reaped);
+		since_wish = 0;
+	}
+	assert_in_range(calls, 1, bursts - 1);
+	assert_int_equal(t->q->stats.calls, calls);
+	vq_assert_polite(t);
+}
+
+static void set_event(struct vq *t, uint16_t event)
+{
+	t->ring->avail->ring[t->ring->size] = event;
+}
+
+/* At every distance between where the driver wants to be called and where we are. */
+static void event_at_every_distance(struct vq *t)
+{
+	static const uint16_t starts[] = {0, 100, 32767, 65535, 65500};
+	static const uint16_t steps[] = {1, 2, 63, 64, 256};
+	const struct virtq_chain chain = {.id = 0};
+
+	for (unsigned s = 0; s < TS_ARRAY_SIZE(starts); s++) {
+		for (unsigned k = 0; k < TS_ARRAY_SIZE(steps); k++) {
+			for (int distance = -300; distance <= 300; distance++) {
+				const uint16_t from = starts[s];
+
+				t->q->used = t->q->called = from;
+				t->q->called_valid = true;
+				set_event(t, (uint16_t)(from + distance));
+				for (uint16_t i = 0; i < steps[k]; i++)
+					t->ops->give(t->q, &t->view, &chain, 0);
+				t->ops->publish(t->q, &t->view);
+				assert_int_equal(ts_ring_calls(t->ring),
+					distance >= 0 && distance < steps[k]);
+			}
+		}
+	}
+}
+
+static void no_interrupt_flag(struct vq *t)
+{
+	const struct virtq_chain chain = {.id = 0};
+
+	for (unsigned round = 0; round < 4; round++) {
+		t->ring->avail->flags = round & 1 ? VRING_AVAIL_F_NO_INTERRUPT : 0;
+		t->ops->give(t->q, &t->view, &chain, 0);
+		t->ops->publish(t->q, &t->view);
+		assert_int_equal(ts_ring_calls(t->ring), !(round & 1));
+	}
+}
+
+/* What the driver wanted before we started cannot be known: the first completion calls. */
+static void first_completion_calls(struct vq *t)
+{
+	const struct virtq_chain chain = {.id = 0};
+
+	for (unsigned i = 0; i < 50; i++) {
+		t->ring->used->idx = (uint16_t)ts_rand(&t->rng);
+		virtq_start(t->q, &t->view, t->ring->used->idx);
+		set_event(t, (uint16_t)(t->q->used + 1000 + i));
+		t->ops->give(t->q, &t->view, &chain, 0);
+		t->ops->publish(t->q, &t->view);
+		assert_int_equal(ts_ring_calls(t->ring), 1);
+		t->ops->give(t->q, &t->view, &chain, 0);
+		t->ops->publish(t->q, &t->view);
+		assert_int_equal(ts_ring_calls(t->ring), 0);
+	}
+}
+
+static void without_call_fd(struct vq *t)
+{
+	const struct virtq_chain chain = {.id = 0};
+
+	t->view.call_fd = -1;
+	for (unsigned i = 0; i < 100; i++) {
+		t->ops->give(t->q, &t->view, &chain, 0);
+		t->ops->publish(t->q, &t->view);
+	}
+	assert_int_equal(t->ring->used->idx, 100);
+	assert_int_equal(t->q->stats.calls, 0);
+	assert_int_equal(t->q->stats.calls_failed, 0);
+	assert_int_equal(ts_ring_calls(t->ring), 0);
+}
+
+/* Without an eventfd nobody was called, so the next call cannot be reckoned from the last. */
+static void call_fd_comes_back(struct vq *t)
+{
+	const struct virtq_chain chain = {.id = 0};
+	int call_fd = t->view.call_fd;
+
+	set_event(t, 0);
+	t->ops->give(t->q, &t->view, &chain, 0);
+	t->ops->publish(t->q, &t->view);
+	assert_int_equal(ts_ring_calls(t->ring), 1);
+	set_event(t, 500);
+	t->view.call_fd = -1;
+	for (unsigned i = 0; i < 65536; i++) {
+		t->ops->give(t->q, &t->view, &chain, 0);
+		t->ops->publish(t->q, &t->view);
+	}
+	t->view.call_fd = call_fd;
+	t->ops->give(t->q, &t->view, &chain, 0);
+	t->ops->publish(t->q, &t->view);
+	assert_int_equal(ts_ring_calls(t->ring), 1);
+}
+
+/* A full counter: the guest has been called and has not even looked. */
+static void full_eventfd(struct vq *t)
+{
+	const uint64_t almost = UINT64_MAX - 1;
+	const struct virtq_chain chain = {.id = 0};
+
+	assert_int_equal(write(t->view.call_fd, &almost, sizeof(almost)), sizeof(almost));
+	set_event(t, 0);
+	t->ops->give(t->q, &t->view, &chain, 0);
+	t->ops->publish(t->q, &t->view);
+	assert_int_equal(t->q->stats.calls, 0);
+	assert_int_equal(t->q->stats.calls_failed, 1);
+	assert_int_equal(ts_ring_calls(t->ring), almost);
+}
+
+/* ---- frames as statistics see them ---- */
+
+static void frame_bins(struct vq *t)
+{
+	static const struct {
+		uint32_t len;
+		unsigned bin;
+	} cases[] = {{14, 0}, {63, 0}, {64, 1}, {65, 2}, {127, 2}, {128, 3}, {255, 3}, {256, 4},
+		{511, 4}, {512, 5}, {1023, 5}, {1024, 6}, {1518, 6}, {1519, 7}, {65535, 7}};
+	uint8_t frame[6] = {0x02};
+
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(cases); i++) {
+		uint64_t before = t->q->stats.size[cases[i].bin];
+
+		virtq_count_frame(&t->q->stats, frame, cases[i].len);
+		assert_int_equal(t->q->stats.size[cases[i].bin], before + 1);
+	}
+	frame[0] = 0x33;
+	virtq_count_frame(&t->q->stats, frame, 64);
+	memset(frame, 0xff, sizeof(frame));
+	virtq_count_frame(&t->q->stats, frame, 64);
+	assert_int_equal(t->q->stats.multicast, 1);
+	assert_int_equal(t->q->stats.broadcast, 1);
+}
+
+static const struct vq_test tests[] = {
+	{"wrap", wrap, 256, 0, VQ_OVER_ALL},
+	{"ready_is_capped", ready_is_capped, 256, 65530, VQ_OVER_FORMAT},
+	{"untake", untake, 256, 60000, VQ_OVER_ALL},
+	{"start_after_a_crash", start_after_a_crash, 256, 65530, VQ_OVER_LAYOUT},
+	{"start_asks_for_no_kicks", start_asks_for_no_kicks, 256, 65500, VQ_OVER_ALL},
+	{"start_clears_a_fault", start_clears_a_fault, 256, 0, VQ_OVER_FORMAT},
+	{"discard", discard, 256, 65500, VQ_OVER_ALL},
+	{"discard_parks_too", discard_parks_too, 256, 0, VQ_OVER_FORMAT},
+	{"calls_when_due", calls_when_due, 256, 0, VQ_OVER_ALL},
+	{"event_at_every_distance", event_at_every_distance, 256, 0, VQ_OVER_EVENT_IDX},
+	{"no_interrupt_flag", no_interrupt_flag, 256, 0, VQ_OVER_FORMAT},
+	{"first_completion_calls", first_completion_calls, 256, 0, VQ_OVER_EVENT_IDX},
+	{"without_call_fd", without_call_fd, 256, 0, VQ_OVER_ALL},
+	{"call_fd_comes_back", call_fd_comes_back, 256, 0, VQ_OVER_EVENT_IDX},
+	{"full_eventfd", full_eventfd, 256, 0, VQ_OVER_ALL},
+	{"frame_bins", frame_bins, 256, 0, VQ_OVER_FORMAT},
+};
+
+int main(int argc, char **argv)
+{
+	return vq_main(tests, TS_ARRAY_SIZE(tests), argc, argv);
+}

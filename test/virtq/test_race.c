@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Two threads on one ring: a driver that rewrites what was checked, and one that sleeps. */
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+
+#include "vq.h"
+
+#define TABLE_GPA 0x200000ull
+#define TIME_MS   1500u
+
+/* ---- descriptors that change while they are walked ---- */
+
+struct mutator {
+	struct vq *t;
+	struct vring_desc *ring, *table;
+	bool stop;
+	uint64_t writes;
+};
+
+static uint64_t random_address(struct ts_rng *rng)
+{
+	static const uint64_t at[] = {
+		VQ_LOW_GPA,
+		VQ_HIGH_GPA - 8,
+		VQ_HOLE_GPA - 8,
+		VQ_FAR_GPA + VQ_REGION_SIZE - 16,
+		0,
+		UINT64_MAX - 7,
+		TABLE_GPA,
+#ifndef VIRTQ_TSAN
+		/* Copied byte by byte, which the sanitizer rightly calls a race. */
+		TABLE_GPA + 4,
+		VQ_HIGH_GPA - 20,
+#endif
+	};
+
+	return at[ts_rand_below(rng, TS_ARRAY_SIZE(at))];
+}
+
+static void *mutate(void *arg)
+{
+	struct mutator *m = arg;
+	struct ts_rng rng;
+
+	ts_rng_init(&rng, ts_seed() + 1);
+	while (!virtq_load(&m->stop)) {
+		struct vring_desc *d = ts_rand_below(&rng, 2) ? m->ring : m->table;
+
+		d += ts_rand_below(&rng, 8);
+		switch (ts_rand_below(&rng, 4)) {
+		case 0:
+			virtq_store(&d->addr, random_address(&rng));
+			break;
+		case 1:
+			virtq_store(&d->len, ts_rand_below(&rng, 4) ? 16 * ts_rand_below(&rng, 9)
+								    : (uint32_t)ts_rand(&rng));
+			break;
+		case 2:
+			virtq_store(&d->flags, (uint16_t)ts_rand_below(&rng, 8));
+			break;
+		default:
+			virtq_store(&d->next, (uint16_t)ts_rand_below(&rng, 10));
+			break;
+		}
+		m->writes++;
+	}
+	return NULL;
+}
+
+/* Both ends of every segment are memory: outside there are guard pages. */
+static void touch(struct vq *t, const struct virtq_chain *chain)
+{
+	uint64_t sum = 0;
+
+	for (uint16_t i = 0; i < chain->nseg; i++) {
+		const struct virtq_seg *s = &chain->seg[i];
+
+		assert_true(s->len > 0);
+		assert_true(vq_in_guest(t, s->va, s->len));
+		virtq_load(&s->va[0]);
+		virtq_load(&s->va[s->len - 1]);
+		sum += s->len;
+	}
+	assert_int_equal(sum, chain->len);
+}
+
+static void double_fetch(struct vq *t)
+{
+	struct mutator m = {.t = t,
+		.ring = t->ring->desc,
+		.table = ts_va(t->guest, TABLE_GPA, 16 * VIRTQ_INDIRECT_MAX)};
+	const uint64_t end = ts_now_ms() + TIME_MS;
+	uint64_t good = 0, bad = 0;
+	pthread_t thread;
+
+	ts_seed(); /* say it before there are two who might */
+	assert_int_equal(pthread_create(&thread, NULL, mutate, &m), 0);
+	while (good + bad < 1000 || ts_now_ms() < end) {
+		enum virtq_dir dir = ts_rand_below(&t->rng, 2) ? VIRTQ_TO_GUEST : VIRTQ_FROM_GUEST;
+		uint16_t slot = t->q->avail & (uint16_t)(t->ring->size - 1);
+		struct virtq_chain chain;
+
+		t->ring->avail->ring[slot] = (uint16_t)ts_rand_below(&t->rng, 9);
+		t->ring->avail->idx = (uint16_t)(t->q->avail + 1);
+		vq_burst_begin(t);
+		if (t->ops->ready(t->q, &t->view, 1) == 1 &&
+			t->ops->take(t->q, &t->view, dir, t->segs, &chain)) {
+			touch(t, &chain);
+			t->ops->give(t->q, &t->view, &chain, 0);
+			good++;
+		} else {
+			assert_int_not_equal(t->q->fault, VIRTQ_FAULT_NONE);
+			virtq_start(t->q, &t->view, t->q->avail);
+			bad++;
+		}
+	}
+	virtq_store(&m.stop, true);
+	pthread_join(thread, NULL);
+	fprintf(stderr, "# %llu writes, %llu chains, %llu faults\n", (unsigned long long)m.writes,
+		(unsigned long long)good, (unsigned long long)bad);
+	assert_true(good > 0 && bad > 0);
+}
+
+/* ---- a driver that goes to sleep when there is nothing to do ---- */
+
+struct device {
+	struct vq *t;
+	bool stop;
+};
+
+static void *complete(void *arg)
+{
+	struct device *d = arg;
+	struct vq *t = d->t;
+
+	while (!virtq_load(&d->stop)) {
+		struct virtq_chain chain;
+
+		vq_burst_begin(t);
+		if (t->ops->ready(t->q, &t->view, 1) == 0 ||
+			!t->ops->take(t->q, &t->view, VIRTQ_FROM_GUEST, t->segs, &chain))
+			continue;
+		t->ops->give(t->q, &t->view, &chain, 0);
+		t->ops->publish(t->q, &t->view);
+	}
+	return NULL;
+}
+
+/* One completion, slept for if need be. False: the wake-up call was lost. */
+static bool await(struct vq *t)
+{
+	while (!ts_ring_get_used(t->ring, NULL)) {
+		struct pollfd p = {.fd = t->ring->call_fd, .events = POLLIN};
+
+		if (!ts_ring_enable_cb(t->ring))
+			continue;
+		/* Nothing after that long, and nothing done either: the other thread does not run. */
+		if (poll(&p, 1, 5000) != 1 && ts_ring_more_used(t->ring))
+			return false;
+		ts_ring_calls(t->ring);
+		ts_ring_disable_cb(t->ring);
+	}
+	return true;
+}
+
+static void no_lost_calls(struct vq *t)
+{
+	const struct ts_seg seg = {VQ_LOW_GPA, 64};
+	const uint64_t end = ts_now_ms() + TIME_MS;
+	struct device d = {.t = t};
+	uint64_t rounds = 0, stalls = 0;
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, complete, &d), 0);
+	while (rounds < 100 || ts_now_ms() < end) {
+		unsigned n = 1 + ts_rand_below(&t->rng, 4);
+
+		for (unsigned i = 0; i < n; i++) {
+			ts_ring_add(t->ring, &seg, 1, NULL, 0, t, vq_mode(t));
+			ts_ring_publish(t->ring);
+		}
+		for (unsigned i = 0; i < n && !stalls; i++)
+			stalls += !await(t);
+		if (stalls)
+			break;
+		rounds++;
+	}
+	virtq_store(&d.stop, true);
+	pthread_join(thread, NULL);
+	fprintf(stderr, "# %llu rounds, %llu calls\n", (unsigned long long)rounds,
+		(unsigned long long)t->q->stats.calls);
+	assert_int_equal(stalls, 0);
+	vq_assert_polite(t);
+}
+
+static const struct vq_test tests[] = {
+	{"double_fetch", double_fetch, 8, 0, VQ_OVER_FORMAT},
+	{"no_lost_calls", no_lost_calls, 16, 65000, VQ_OVER_FORMAT},
+	{"no_lost_calls", no_lost_calls, 16, 65000, VQ_OVER_EVENT_IDX},
+};
+
+int main(int argc, char **argv)
+{
+	return vq_main(tests, TS_ARRAY_SIZE(tests), argc, argv);
+}

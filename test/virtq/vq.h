@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A virtqueue between a strict driver and the code under test, and the table of its variants. */
+#ifndef VQ_H
+#define VQ_H
+
+#include "ts_guest.h"
+#include "ts_ring.h"
+#include "ts_tap.h"
+#include "ts_util.h"
+#include "virtq_ring.h"
+
+/*
+ * A ring format as tests see it: what selects it, and its verbs. The packed ring joins here.
+ */
+struct vq_format {
+	const char *name;
+	uint64_t features;
+	const struct virtq_ops *ops;
+	uint32_t sizes[8]; /* worth testing, 0 at the end */
+};
+
+extern const struct vq_format vq_formats[];
+extern const unsigned vq_n_formats;
+
+/* One column of the table. */
+struct vq_case {
+	const struct vq_format *format;
+	bool indirect, mergeable, event_idx;
+};
+
+/* Regions of the guest: rings, then data in two neighbours, a hole, and one more. */
+enum vq_region {
+	VQ_RINGS,
+	VQ_LOW,
+	VQ_HIGH,
+	VQ_FAR
+};
+#define VQ_REGION_SIZE 0x20000u
+#define VQ_LOW_GPA     0x40000000ull
+#define VQ_HIGH_GPA    (VQ_LOW_GPA + VQ_REGION_SIZE)
+#define VQ_HOLE_GPA    (VQ_HIGH_GPA + VQ_REGION_SIZE)
+#define VQ_FAR_GPA     (VQ_HOLE_GPA + VQ_REGION_SIZE)
+
+struct vq {
+	struct vq_case c;
+	const struct virtq_ops *ops;
+	struct ts_guest *guest;
+	struct virtq_mem *mem; /* onto the guest's own mappings, which have guard pages */
+	struct ts_ring *ring;
+	struct virtq_view view;
+	struct virtq *q;
+	struct virtq_segs *segs;
+	struct ts_rng rng;
+};
+
+/** A test over all columns (formats x indirect x mergeable x event index), or over formats. */
+struct vq_test {
+	const char *name;
+	void (*run)(struct vq *t);
+	uint32_t size; /* of the ring */
+	uint16_t base;
+	enum vq_over {
+		VQ_OVER_ALL,
+		VQ_OVER_LAYOUT, /* {direct, indirect} */
+		VQ_OVER_FORMAT,
+		VQ_OVER_EVENT_IDX /* formats, with it negotiated */
+	} over;
+};
+
+/** Run tests over their columns; main()'s value. */
+int vq_main(const struct vq_test *tests, size_t n, int argc, char **argv);
+
+void vq_open(struct vq *t, const struct vq_case *c, uint32_t size, uint16_t base);
+void vq_close(struct vq *t);
+
+/** A table over the guest's guarded mappings: an access outside faults. Free with free(). */
+struct virtq_mem *vq_guarded_mem(const struct ts_guest *g);
+
+/** Replace the ring by one of another size or position, started. */
+void vq_new_ring(struct vq *t, uint32_t size, uint16_t base);
+
+/** How the driver of this column lays a chain out. */
+static inline enum ts_mode vq_mode(const struct vq *t)
+{
+	return t->c.indirect ? TS_INDIRECT : TS_DIRECT;
+}
+
+/** Forget collected segments, as the start of a burst does. */
+static inline void vq_burst_begin(struct vq *t)
+{
+	t->segs->n = t->segs->hint = 0;
+}
+
+/** Take one chain that must be there. */
+struct virtq_chain vq_take(struct vq *t, enum virtq_dir dir);
+
+/** Add and publish one chain. */
+void vq_post(struct vq *t, enum virtq_dir dir, const struct ts_seg *seg, unsigned n, void *token);
+
+/** The chain's segments are exactly these buffers, cut where regions end. */
+void vq_assert_segments(
+	struct vq *t, const struct virtq_chain *chain, const struct ts_seg *seg, unsigned n);
+
+/** The driver has seen nothing it must not see. */
+void vq_assert_polite(const struct vq *t);
+
+/** Is [va, va + len) inside guest memory? */
+bool vq_in_guest(const struct vq *t, const uint8_t *va, uint64_t len);
+
+#endif
