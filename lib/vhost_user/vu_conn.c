@@ -20,8 +20,6 @@
  * a front-end that does not listen stops itself, until the deadline ends it.
  */
 
-#define DEADLINE_S 5
-
 void vu_close_fds(int *fds, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
@@ -37,11 +35,12 @@ static char *wire(struct vu_message *msg)
 	return (char *)msg + offsetof(struct vu_message, header);
 }
 
-static void deadline_start(struct vu_conn *c)
+static void deadline_start(struct vu_device *dev)
 {
-	static const struct timeval limit = {.tv_sec = DEADLINE_S};
+	const struct timeval limit = {.tv_sec = dev->peer_timeout_ms / 1000,
+		.tv_usec = dev->peer_timeout_ms % 1000 * 1000};
 
-	evtimer_add(c->deadline, &limit);
+	evtimer_add(dev->conn.deadline, &limit);
 }
 
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
@@ -147,7 +146,7 @@ static bool read_some(struct vu_device *dev)
 	n = receive(c, want - c->in_len, &why);
 	if (n > 0) {
 		if (c->in_len == 0)
-			deadline_start(c);
+			deadline_start(dev);
 		c->in_len += (size_t)n;
 		if (c->in_len == sizeof(struct vu_header))
 			why = header_wrong(&c->in.header);
@@ -178,8 +177,10 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Write what is left of the reply. Returns 0, or -1: the connection must end. */
-static int flush(struct vu_conn *c)
+static int flush(struct vu_device *dev)
 {
+	struct vu_conn *c = &dev->conn;
+
 	while (c->out_done < c->out_len) {
 		ssize_t n = send(c->fd, wire(&c->out) + c->out_done, c->out_len - c->out_done,
 			MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -189,7 +190,7 @@ static int flush(struct vu_conn *c)
 		if (n < 0 && errno == EAGAIN) {
 			event_del(c->readable);
 			event_add(c->writable, NULL);
-			deadline_start(c);
+			deadline_start(dev);
 			return 0;
 		}
 		if (n < 0)
@@ -206,7 +207,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 	struct vu_conn *c = &dev->conn;
 
 	(void)fd, (void)what;
-	if (flush(c) < 0) {
+	if (flush(dev) < 0) {
 		vu_conn_close(dev, "the front-end closed it");
 		return;
 	}
@@ -226,7 +227,7 @@ int vu_conn_reply(struct vu_device *dev, uint32_t payload_size)
 	c->out.header.size = payload_size;
 	c->out_len = sizeof(struct vu_header) + payload_size;
 	c->out_done = 0;
-	return flush(c);
+	return flush(dev);
 }
 
 int vu_conn_open(struct vu_device *dev, int fd)

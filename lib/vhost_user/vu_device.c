@@ -9,7 +9,8 @@
 
 #include <linux/virtio_net.h>
 
-#define BIT(n) (1ull << (n))
+#define BIT(n)          (1ull << (n))
+#define PEER_TIMEOUT_MS 5000
 
 uint64_t vu_default_features(void)
 {
@@ -117,6 +118,7 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 	dev->nrings = (uint16_t)(conf->queue_pairs * 2);
 	dev->offered = conf->features | BIT(VU_F_PROTOCOL_FEATURES);
 	dev->initial_enable = conf->initial_enable;
+	dev->peer_timeout_ms = conf->peer_timeout_ms ? conf->peer_timeout_ms : PEER_TIMEOUT_MS;
 	dev->listen_fd = dev->conn.fd = -1;
 	dev->tick = evtimer_new(base, vu_on_tick, dev);
 	if (!dev->tick || !make_rings(dev)) {
@@ -159,6 +161,14 @@ struct virtq *vu_device_ring(struct vu_device *dev, unsigned ring)
 int vu_device_reconcile(struct vu_device *dev)
 {
 	return vu_reconcile(dev);
+}
+
+int vu_device_attach(struct vu_device *dev, int fd)
+{
+	if (dev->conn.fd < 0)
+		return vu_conn_open(dev, fd);
+	vu_close_fd(&fd);
+	return -EBUSY;
 }
 
 void vu_device_disconnect(struct vu_device *dev, const char *reason)

@@ -67,6 +67,7 @@ struct vu_device {
 	uint16_t nrings;
 	uint64_t offered;
 	enum vu_initial_enable initial_enable;
+	uint16_t peer_timeout_ms;
 
 	int listen_fd;
 	struct stat listen_stat; /* of the socket file we made */

@@ -73,6 +73,7 @@ struct vu_device_conf {
 	uint16_t queue_pairs; /* 1..VU_QUEUE_PAIRS_MAX, what GET_QUEUE_NUM answers */
 	uint64_t features; /* virtio bits offered besides the rings' own; vu_default_features() */
 	enum vu_initial_enable initial_enable;
+	uint16_t peer_timeout_ms; /* for the rest of a message, or to read a reply; 0: 5000 */
 	const struct vu_device_ops *ops; /* borrowed for the device's life */
 	void *arg;                       /* handed to every op */
 };
@@ -110,6 +111,15 @@ struct virtq *vu_device_ring(struct vu_device *dev, unsigned ring);
  * Control thread, not from inside an op.
  */
 int vu_device_reconcile(struct vu_device *dev);
+
+/**
+ * Serve a connected stream socket as if it had been accepted: one that was inherited, or an
+ * end of a socketpair. The descriptor is ours from here on, also on failure.
+ * @return 0, -EBUSY (a front-end is connected) or -ENOMEM
+ *
+ * Control thread.
+ */
+int vu_device_attach(struct vu_device *dev, int fd);
 
 /** Drop the connection, as if the front-end had; listening or reconnecting goes on. */
 void vu_device_disconnect(struct vu_device *dev, const char *reason);
