@@ -40,9 +40,14 @@ static inline void dev_walk(struct dev *d, uint64_t table, unsigned i, struct de
 	} while (x.flags & VRING_DESC_F_NEXT);
 }
 
+static inline bool dev_empty(const struct dev *d)
+{
+	return d->avail == __atomic_load_n(&d->r->avail->idx, __ATOMIC_ACQUIRE);
+}
+
 static inline bool dev_pop(struct dev *d, struct dev_chain *c)
 {
-	if (d->avail == __atomic_load_n(&d->r->avail->idx, __ATOMIC_ACQUIRE))
+	if (dev_empty(d))
 		return false;
 	c->head = d->r->avail->ring[d->avail++ & (d->r->size - 1)];
 	c->n_out = c->n_in = 0;
@@ -64,17 +69,22 @@ static inline bool dev_flush(struct dev *d)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	d->called = d->used;
 	if (ts_ring_has(d->r, VIRTIO_RING_F_EVENT_IDX))
-		return vring_need_event(d->r->avail->ring[d->r->size], d->used, old);
-	return d->used != old && !(d->r->avail->flags & VRING_AVAIL_F_NO_INTERRUPT);
+		return vring_need_event(
+			__atomic_load_n(&d->r->avail->ring[d->r->size], __ATOMIC_RELAXED), d->used,
+			old);
+	return d->used != old && !(__atomic_load_n(&d->r->avail->flags, __ATOMIC_RELAXED) &
+					 VRING_AVAIL_F_NO_INTERRUPT);
 }
 
 /* Kick me when you publish position `at` (EVENT_IDX), or always/never (flags). */
 static inline void dev_want_kick(struct dev *d, uint16_t at, bool on)
 {
 	if (ts_ring_has(d->r, VIRTIO_RING_F_EVENT_IDX))
-		memcpy(&d->r->used->ring[d->r->size], &at, sizeof(at));
+		__atomic_store_n((uint16_t *)&d->r->used->ring[d->r->size], at, __ATOMIC_RELAXED);
 	else
-		d->r->used->flags = on ? 0 : VRING_USED_F_NO_NOTIFY;
+		__atomic_store_n(
+			&d->r->used->flags, on ? 0 : VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 /* Write `len` bytes of `data` over the writable segments: how many fitted. */

@@ -33,6 +33,7 @@ struct backend {
 	uint64_t acked_protocol, status;
 	char trace[8192]; /* "name[ring[=value]][!]" per message; ! is NEED_REPLY */
 	unsigned bad_regions;
+	struct ts_vring_addr addr; /* the last one */
 };
 
 static const char *const short_names[] = {
@@ -128,6 +129,9 @@ static int backend_handle(struct backend *b, struct ts_fe *io, const struct ts_r
 	case TS_GET_VRING_BASE:
 		return backend_answer(
 			b, io, m, &(struct ts_vring_state){(uint32_t)v, 100 + (uint32_t)v}, 8);
+	case TS_SET_VRING_ADDR:
+		memcpy(&b->addr, m->payload, sizeof(b->addr));
+		break;
 	case TS_SET_STATUS:
 		b->status = v;
 		break;
@@ -138,7 +142,7 @@ static int backend_handle(struct backend *b, struct ts_fe *io, const struct ts_r
 		memcpy(&t, m->payload, m->hdr.size);
 		for (unsigned i = 0; i < t.n && i < m->n_fds; i++)
 			check_region(b, &t.region[i], m->fds[i]);
-		b->bad_regions += t.n != m->n_fds;
+		b->bad_regions += t.n != m->n_fds || m->hdr.size != 8 + 32 * t.n;
 		break;
 	case TS_ADD_MEM_REG:
 		memcpy(&t.region[0], m->payload + 8, sizeof(t.region[0]));
@@ -412,6 +416,11 @@ static void test_calls(void **state)
 	ok(&w, ts_fe_set_fd(&w.fe, TS_SET_VRING_KICK, 0, -1));
 	ok(&w, ts_fe_enable(&w.fe, 1, false));
 	took(&w, "c1! k256! e1=0!");
+	assert_int_equal(w.b.addr.index, 1);
+	assert_int_equal(w.b.addr.desc, (uintptr_t)w.fe.rings[1].ring->desc);
+	assert_int_equal(w.b.addr.avail, (uintptr_t)w.fe.rings[1].ring->avail);
+	assert_int_equal(w.b.addr.used, (uintptr_t)w.fe.rings[1].ring->used);
+	assert_int_equal(w.b.addr.log, w.fe.rings[1].ring->device_gpa);
 	ts_fe_mem_table(&w.fe, &t);
 	assert_int_equal(t.n, 3);
 	assert_int_equal(t.region[2].mmap_offset, 2 * 8192);

@@ -133,16 +133,15 @@ enum ts_step_op {
 	TS_S_CALL,
 	TS_S_CALL_MASKED, /* the `masked` eventfd instead of `call` */
 	TS_S_ERR,
-	TS_S_ENABLE, /* arg: enum ts_enable */
+	TS_S_ENABLE, /* arg: enum ts_enable; outside a ring loop: the pair's even index only */
 	TS_S_GET_BASE,
 };
 
 enum ts_enable {
 	TS_OFF,
 	TS_ON,
-	TS_ON_IF_ACTIVE,   /* 1 for rings of active pairs, nothing for the others */
-	TS_BY_ACTIVE,      /* 1 for rings of active pairs, 0 for the others */
-	TS_PAIR_BY_ACTIVE, /* as BY_ACTIVE but one message with the pair's even index */
+	TS_ON_IF_ACTIVE, /* 1 for rings of active pairs, nothing for the others */
+	TS_BY_ACTIVE,    /* 1 for rings of active pairs, 0 for the others */
 };
 
 enum ts_step_flags {

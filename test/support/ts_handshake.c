@@ -54,7 +54,7 @@ static const struct ts_step qemu_init_err[] = {
 /* ENABLE came with the queue set-up, long before the rings; once per pair, and only with MQ. */
 static const struct ts_step qemu_seed_start[] = {
 	{.op = TS_S_EACH_PAIR},
-	{.op = TS_S_ENABLE, .arg = TS_PAIR_BY_ACTIVE, .protocol = P(MQ)},
+	{.op = TS_S_ENABLE, .arg = TS_BY_ACTIVE, .protocol = P(MQ)},
 	{.op = TS_S_NEXT},
 	{.op = TS_S_EACH_RING},
 	{.op = TS_S_CALL},
@@ -86,7 +86,7 @@ static const struct ts_step qemu_seed_stop[] = {
 
 static const struct ts_step qemu_seed_channels[] = {
 	{.op = TS_S_EACH_PAIR},
-	{.op = TS_S_ENABLE, .arg = TS_PAIR_BY_ACTIVE, .protocol = P(MQ)},
+	{.op = TS_S_ENABLE, .arg = TS_BY_ACTIVE, .protocol = P(MQ)},
 	{.op = TS_S_NEXT},
 	{.op = TS_S_END},
 };
