@@ -185,10 +185,17 @@ int ts_fe_run(struct ts_fe *fe, const struct ts_step *steps);
 /** Connected: negotiate. Afterwards features and protocol are known and rings can be made. */
 int ts_fe_negotiate(struct ts_fe *fe);
 
-/** Make 2 * pairs rings of `size` with the negotiated features in guest region `region`. */
+/**
+ * Make 2 * pairs rings of `size` with the negotiated features in guest region `region`, starting at
+ * rings[].base (set it to 0 for a guest that booted anew), their eventfds attached. Rings made
+ * before are freed first; their guest memory is not: ts_guest_forget().
+ */
 int ts_fe_make_rings(struct ts_fe *fe, unsigned region, uint32_t size, unsigned ring_flags);
 
-/** The guest's driver is up: hand over memory and rings. */
+/**
+ * The guest's driver is up: hand over memory and rings. cloud-hypervisor takes each base from the
+ * avail ring: buffers posted before ts_fe_start() are then skipped by the device, as they really are.
+ */
 int ts_fe_start(struct ts_fe *fe);
 
 /** The guest's driver goes down: stop the rings, saving their bases. */
