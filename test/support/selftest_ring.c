@@ -502,7 +502,6 @@ static void test_jump(void **state)
 		o.r->used->idx = to[i];
 		assert_true(ts_ring_more_used(o.r));
 		assert_null(ts_ring_get_used(o.r, NULL));
-		assert_null(ts_ring_get_used(o.r, NULL));
 		assert_false(ts_ring_more_used(o.r));
 		assert_true(o.r->broken);
 		ts_ring_reset(o.r, 5);
@@ -529,7 +528,6 @@ static void test_order(void **state)
 	dev_push(&o.d, 1, 0);
 	dev_flush(&o.d);
 	assert_null(ts_ring_get_used(o.r, NULL));
-	assert_true(o.r->broken);
 	expect_fault(&o, "breaks the order");
 }
 
