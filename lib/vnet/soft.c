@@ -219,12 +219,13 @@ static bool is_alone(const struct rte_mbuf *m)
 /* A packet we may write to, in one piece if it must be. Consumes pkt; NULL: no memory. */
 static struct rte_mbuf *own(const struct vnet_soft *soft, struct rte_mbuf *pkt, uint64_t lack)
 {
-	struct rte_mbuf *copy = pkt;
+	struct rte_mbuf *copy = NULL;
 
-	if (!is_alone(pkt) || (lack & TX_MULTI_SEGS)) {
+	if (is_alone(pkt) && !(lack & TX_MULTI_SEGS))
+		return pkt;
+	if (soft)
 		copy = rte_pktmbuf_copy(pkt, pool_for(soft, pkt->pkt_len), 0, UINT32_MAX);
-		rte_pktmbuf_free(pkt);
-	}
+	rte_pktmbuf_free(pkt);
 	return copy;
 }
 
@@ -519,7 +520,7 @@ static uint16_t cut(const struct vnet_soft *soft, struct rte_mbuf *pkt, const st
 	};
 	int err;
 
-	if (n > max)
+	if (n > max || !soft)
 		return 0;
 	memcpy(c.hdr, rte_pktmbuf_mtod(pkt, const void *), c.from);
 	if (udp && !f->v4)

@@ -233,6 +233,36 @@ static void test_no_room(void **state)
 	}
 }
 
+/* Without pools what can be done in place is done. */
+static void test_no_pools(void **state)
+{
+	for (int shape = 0; shape < SHAPES; shape++) {
+		struct virtio_net_hdr h;
+		struct rte_mbuf *m;
+		uint64_t flags;
+		uint16_t n;
+
+		frame_build(&frame, &frame_specs[0]);
+		h = frame_strip(&frame);
+		m = soft_packet(shape);
+		flags = soft_request(m, &h);
+		n = vnet_soften(NULL, m, SEGS, out, 1);
+		assert_int_equal(n, soft_is_alone(shape));
+		if (n)
+			frame_check(&frame, bytes, mbuf_bytes(out[0], bytes));
+		soft_free(n);
+		soft_release(flags);
+
+		frame_build(&frame, &large_tcp[5]);
+		h = soft_large(1448);
+		m = soft_packet(shape);
+		flags = soft_request(m, &h);
+		assert_int_equal(vnet_soften(NULL, m, SEGS, out, OUT_MAX), 0);
+		soft_release(flags);
+		soft_no_leak();
+	}
+}
+
 /* Take all mbufs of a pool but n. @return how many were taken */
 static unsigned drain(struct rte_mempool *mp, struct rte_mbuf **taken, unsigned n)
 {
@@ -389,6 +419,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_linear),
 		cmocka_unit_test(test_impossible),
 		cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_no_pools),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_mask),
 		cmocka_unit_test(test_offloads),
