@@ -235,12 +235,11 @@ static void add_drops(const struct port *port, struct port_counters *c)
 			c->drops[d] += virtq_load(&sl->workers[i]->ports[port->id].drops[d]);
 }
 
-static void counters_now(const struct port *port, struct port_counters *c)
+/* What no other place subtracts an earlier reading from; a VM's rings do so themselves. */
+static void absolute_counters(const struct port *port, struct port_counters *c)
 {
 	memset(c, 0, sizeof(*c));
-	if (port->kind == PORT_VM)
-		port_vm_counters(port, c);
-	else
+	if (port->kind == PORT_DEV)
 		port_dev_counters(port, c);
 	add_drops(port, c);
 }
@@ -252,35 +251,54 @@ static void subtract(void *a, const void *b, size_t size)
 		((uint64_t *)a)[i] -= ((const uint64_t *)b)[i];
 }
 
+/* The same for a copy of counters that a worker goes on writing. */
+static void read_counters(void *to, const void *from, size_t size)
+{
+	for (size_t i = 0; i < size / sizeof(uint64_t); i++)
+		((uint64_t *)to)[i] = virtq_load((const uint64_t *)from + i);
+}
+
 void port_counters_get(const struct port *port, struct port_counters *out)
 {
-	counters_now(port, out);
+	absolute_counters(port, out);
 	subtract(out, &port->base, sizeof(*out));
-}
-
-static void stream_stats_now(const struct port *port, unsigned queue, struct stream_stats *out)
-{
-	const uint64_t *from = (const uint64_t *)&port->rxq[queue].stats;
-
-	for (size_t i = 0; i < sizeof(*out) / sizeof(uint64_t); i++)
-		((uint64_t *)out)[i] = virtq_load(&from[i]);
-}
-
-void port_stream_stats(const struct port *port, unsigned queue, struct stream_stats *out)
-{
-	stream_stats_now(port, queue, out);
-	subtract(out, &port->rxq[queue].base, sizeof(*out));
+	if (port->kind == PORT_VM)
+		port_vm_counters(port, out);
 }
 
 void port_counters_clear(struct port *port)
 {
-	counters_now(port, &port->base);
+	absolute_counters(port, &port->base);
+	for (unsigned i = 0; i < port->n_rxq && port->kind == PORT_VM; i++) {
+		struct port_rxq *rx = &port->rxq[i];
+		struct port_txq *tx = &port->txq[i];
+
+		read_counters(&rx->ring_base, &rx->vq->stats, sizeof(rx->ring_base));
+		read_counters(&tx->ring_base, &tx->vq->stats, sizeof(tx->ring_base));
+	}
+}
+
+void port_ring_stats(const struct port *port, unsigned queue, bool tx, struct virtq_stats *out)
+{
+	const struct port_rxq *rxq = &port->rxq[queue];
+	const struct port_txq *txq = &port->txq[queue];
+
+	read_counters(out, tx ? &txq->vq->stats : &rxq->vq->stats, sizeof(*out));
+	subtract(out, tx ? &txq->ring_base : &rxq->ring_base, sizeof(*out));
+}
+
+void port_stream_stats(const struct port *port, unsigned queue, struct stream_stats *out)
+{
+	const struct port_rxq *q = &port->rxq[queue];
+
+	read_counters(out, &q->stats, sizeof(*out));
+	subtract(out, &q->base, sizeof(*out));
 }
 
 void port_stream_stats_clear(struct port *port)
 {
 	for (unsigned i = 0; i < port->n_rxq; i++)
-		stream_stats_now(port, i, &port->rxq[i].base);
+		read_counters(&port->rxq[i].base, &port->rxq[i].stats, sizeof(port->rxq[i].base));
 }
 
 /* ---- both kinds ---- */

@@ -63,12 +63,14 @@ struct port_rxq {
 	uint32_t load;                 /* per mille of a worker, over the last second */
 	uint64_t cycles_before;        /* stats.cycles when load was measured */
 	struct stream_stats base;      /* at the last clear */
+	struct virtq_stats ring_base;  /* VM: the same of its ring */
 };
 
 struct port_txq {
 	_Alignas(64) rte_spinlock_t lock; /* workers; unused where the plan gives one owner */
 	struct virtq *vq;                 /* VM */
 	bool usable;
+	struct virtq_stats ring_base; /* as in port_rxq */
 };
 
 struct port_vm {
@@ -92,8 +94,14 @@ struct port_counters {
 	uint64_t rx_nombuf;
 	uint64_t tx_packets, tx_bytes;
 	uint64_t tx_errors;
-	uint64_t ring_drops[VIRTQ_DROP_COUNT]; /* VM ports, all rings */
+	uint64_t ring_drops[VIRTQ_DROP_COUNT]; /* VM ports, sum of port_ring_stats() */
 	uint64_t drops[SWITCH_DROP_COUNT];
+};
+
+/* What `show port stats` showed last, for its rates. */
+struct port_shown {
+	uint64_t time; /* monotonic, in ns; 0: nothing yet */
+	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes;
 };
 
 struct port {
@@ -113,6 +121,8 @@ struct port {
 	struct port *cross; /* cross-connect partner, or NULL */
 	bool forget;        /* flush its addresses once the next plan is in force */
 	struct port_counters base;
+	struct port_counters forward_base; /* verbs.h: where the forward statistics begin */
+	struct port_shown shown;
 	union {
 		struct port_vm vm;
 		struct port_dev dev;
@@ -154,6 +164,9 @@ struct port *port_find(const struct sluice *sl, const char *name_or_id);
 struct port *port_next(const struct sluice *sl, const struct port *prev);
 
 #define PORT_FOREACH(sl, p) for (p = port_next(sl, NULL); p; p = port_next(sl, p))
+
+/** A VM port's ring since the port was added or cleared: tx selects the transmit queue. */
+void port_ring_stats(const struct port *port, unsigned queue, bool tx, struct virtq_stats *out);
 
 /** Counters since the port was added or cleared. */
 void port_counters_get(const struct port *port, struct port_counters *out);

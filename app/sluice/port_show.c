@@ -232,6 +232,47 @@ static void add_dev(json_t *o, const struct port *port)
 	json_object_set_new(o, "queues", rxqs_json(port));
 }
 
+/* ---- drops: one row for each reason that occurred ---- */
+
+static void add_drop(
+	json_t *list, const char *at, const char *reason, uint64_t n, const char *advice)
+{
+	json_t *row;
+
+	if (n == 0)
+		return;
+	row = json_object();
+	set_text(row, "at", at);
+	set_text(row, "reason", reason);
+	set_number(row, "packets", n);
+	set_text(row, "advice", advice);
+	json_array_append_new(list, row);
+}
+
+static void add_ring_drops(json_t *list, const struct port *port, unsigned ring)
+{
+	struct virtq_stats st;
+	char at[16];
+
+	snprintf(at, sizeof(at), "ring %u", ring);
+	port_ring_stats(port, ring / 2, !(ring & 1), &st);
+	for (unsigned d = 0; d < VIRTQ_DROP_COUNT; d++)
+		add_drop(list, at, virtq_drop_name(d), st.drops[d], virtq_drop_advice(d));
+}
+
+static json_t *drops_by_place(const struct port *port, const struct port_counters *c)
+{
+	json_t *list = json_array();
+
+	for (unsigned ring = 0; port->kind == PORT_VM && ring < 2u * port->n_rxq; ring++)
+		add_ring_drops(list, port, ring);
+	for (unsigned d = 0; d < SWITCH_DROP_COUNT; d++)
+		add_drop(list, "switch", switch_drop_name(d), c->drops[d], switch_drop_advice(d));
+	add_drop(list, "device", "rx_missed", c->rx_missed,
+		"the device had no free descriptor: its worker is too busy");
+	return list;
+}
+
 /* ---- both ---- */
 
 static json_t *counters_json(const struct port_counters *c)
@@ -246,7 +287,7 @@ json_t *port_json(const struct port *port)
 {
 	char mac[RTE_ETHER_ADDR_FMT_SIZE];
 	struct port_counters c;
-	json_t *o = json_object(), *drops = json_array();
+	json_t *o = json_object();
 
 	port_counters_get(port, &c);
 	set_text(o, "name", port->name);
@@ -262,7 +303,6 @@ json_t *port_json(const struct port *port)
 	else
 		add_dev(o, port);
 	json_object_set_new(o, "counters", counters_json(&c));
-	drops_json(drops, &c);
-	json_object_set_new(o, "drops", drops);
+	json_object_set_new(o, "drops", drops_by_place(port, &c));
 	return o;
 }

@@ -139,24 +139,25 @@ void port_vm_close(struct port *port)
 
 /* ---- counters ---- */
 
-static void add_ring_drops(const struct virtq *vq, struct port_counters *c)
+static void add_drops(struct port_counters *c, const struct virtq_stats *ring)
 {
 	for (unsigned d = 0; d < VIRTQ_DROP_COUNT; d++)
-		c->ring_drops[d] += virtq_load(&vq->stats.drops[d]);
+		c->ring_drops[d] += ring->drops[d];
 }
 
 void port_vm_counters(const struct port *port, struct port_counters *c)
 {
 	for (unsigned i = 0; i < port->n_rxq; i++) {
-		const struct virtq_stats *rx = &port->rxq[i].vq->stats;
-		const struct virtq_stats *tx = &port->txq[i].vq->stats;
+		struct virtq_stats rx, tx;
 
-		c->rx_packets += virtq_load(&rx->packets);
-		c->rx_bytes += virtq_load(&rx->bytes);
-		c->rx_nombuf += virtq_load(&rx->no_mbuf);
-		c->tx_packets += virtq_load(&tx->packets);
-		c->tx_bytes += virtq_load(&tx->bytes);
-		add_ring_drops(port->rxq[i].vq, c);
-		add_ring_drops(port->txq[i].vq, c);
+		port_ring_stats(port, i, false, &rx);
+		port_ring_stats(port, i, true, &tx);
+		c->rx_packets += rx.packets;
+		c->rx_bytes += rx.bytes;
+		c->rx_nombuf += rx.no_mbuf;
+		c->tx_packets += tx.packets;
+		c->tx_bytes += tx.bytes;
+		add_drops(c, &rx);
+		add_drops(c, &tx);
 	}
 }
