@@ -39,8 +39,8 @@ void engine_conf_init(struct engine_conf *conf)
 		.tx_segs = 1,
 		.tx_seg_len = {64},
 		/* RFC 2544: benchmarking addresses, and the discard port. */
-		.tx_ip_src = RTE_IPV4(198, 18, 0, 1),
-		.tx_ip_dst = RTE_IPV4(198, 18, 0, 2),
+		.tx_ip_src = RTE_IPV4(198u, 18, 0, 1),
+		.tx_ip_dst = RTE_IPV4(198u, 18, 0, 2),
 		.tx_udp_src = 9,
 		.tx_udp_dst = 9,
 		.flowgen_flows = 1024,

@@ -133,8 +133,8 @@ static void flowgen_flow(struct gen_headers *h, const struct engine_conf *conf, 
 {
 	uint32_t flow = (uint32_t)(i % conf->flowgen_flows);
 
-	h->ip.src_addr = rte_cpu_to_be_32(RTE_IPV4(10, 254, 0, 0));
-	h->ip.dst_addr = rte_cpu_to_be_32(RTE_IPV4(10, 253, 0, 0) + flow);
+	h->ip.src_addr = rte_cpu_to_be_32(RTE_IPV4(10u, 254, 0, 0));
+	h->ip.dst_addr = rte_cpu_to_be_32(RTE_IPV4(10u, 253, 0, 0) + flow);
 	h->udp.src_port = RTE_BE16(1000);
 	h->udp.dst_port = RTE_BE16(1001);
 }
