@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include <rte_eal.h>
-#include <rte_errno.h>
+#include <rte_string_fns.h>
 
 #include "ts_net.h"
 #include "ts_pkt.h"
@@ -566,8 +566,10 @@ static void bad_header_is_dropped(void **state)
 
 int main(int argc, char **argv)
 {
-	static char *eal[] = {"test_burst", "--no-huge", "-m", "256", "--no-pci", "--no-shconf",
-		"-l", "0", "--log-level", "error", NULL};
+	static char line[] = "burst --no-huge -m 256 --no-pci --no-shconf --no-telemetry -l 0 "
+			     "--log-level error";
+	char *eal[16];
+	int neal = rte_strsplit(line, sizeof(line), eal, RTE_DIM(eal), ' ');
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(receive_every_layout),
 		cmocka_unit_test(receive_counts_what_it_cannot_use),
@@ -584,7 +586,7 @@ int main(int argc, char **argv)
 	};
 	int err;
 
-	if (rte_eal_init((int)RTE_DIM(eal) - 1, eal) < 0)
+	if (rte_eal_init(neal, eal) < 0)
 		return 99;
 	pool = rte_pktmbuf_pool_create(
 		"burst", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
