@@ -34,6 +34,7 @@ struct cmd {
 	json_t *data;
 	char *error;
 	int err;
+	bool quiet;
 };
 
 static int add_group(
@@ -184,6 +185,11 @@ void cmd_json(struct cmd *c, json_t *data)
 	c->data = data;
 }
 
+void cmd_quiet(struct cmd *c)
+{
+	c->quiet = true;
+}
+
 /* Errors are one line whatever they quote. */
 static void one_line(char *text)
 {
@@ -231,7 +237,7 @@ static void complete_answer(struct cmd *c)
 
 	fflush(c->out);
 	if (c->data) {
-		if (c->text_len == 0 && c->err == 0)
+		if (c->text_len == 0 && c->err == 0 && !c->quiet)
 			cmd_render(c->out, c->data);
 		return;
 	}

@@ -110,6 +110,9 @@ FILE *cmd_out(struct cmd *c);
  */
 void cmd_json(struct cmd *c, json_t *data);
 
+/* No text is to be made from the JSON: people need no answer when all is well. */
+void cmd_quiet(struct cmd *c);
+
 /*
  * Say why the command failed: one line that names what was wrong and what to do, without a line
  * end. err is a negative errno. Returns err, so that a handler ends with `return cmd_fail(c,
