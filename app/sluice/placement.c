@@ -21,7 +21,7 @@ static unsigned queues_of(const struct sluice *sl, int worker)
 static bool any_on_node(const struct sluice *sl, int node)
 {
 	for (unsigned i = 0; i < sl->n_workers; i++)
-		if (sl->workers[i]->node == node)
+		if (sl->workers[i]->node == node && !sl->workers[i]->resting)
 			return true;
 	return false;
 }
@@ -36,7 +36,7 @@ static int least_loaded(const struct sluice *sl, int node)
 		const struct worker *w = sl->workers[i];
 		uint64_t cost = (uint64_t)(w->load / LOAD_STEP) << 32 | queues_of(sl, (int)i);
 
-		if (near && w->node != node)
+		if (w->resting || (near && w->node != node))
 			continue;
 		if (cost < best_cost) {
 			best_cost = cost;
@@ -63,6 +63,18 @@ void placement_assign(struct sluice *sl)
 	PORT_FOREACH(sl, port)
 	for (unsigned i = 0; i < port->n_rxq; i++)
 		place(port, &port->rxq[i]);
+}
+
+void placement_deal(struct sluice *sl)
+{
+	struct port *port;
+
+	PORT_FOREACH(sl, port)
+	for (unsigned i = 0; i < port->n_rxq; i++)
+		port->rxq[i].worker = -1;
+	/* What they were busy with goes with the queues. */
+	for (unsigned i = 0; i < sl->n_workers; i++)
+		sl->workers[i]->load = 0;
 }
 
 void placement_pin(struct port *port, unsigned queue, struct worker *w)

@@ -63,6 +63,8 @@ struct worker {
 	/* Control's. */
 	_Alignas(64) uint64_t busy_before, time_before; /* when load was measured last */
 	uint32_t load;                                  /* per mille busy, over the last second */
+	uint64_t busy_base; /* stats.busy when the forward statistics were cleared */
+	bool resting;       /* gets no queue but pinned ones: `set corelist`, `set nbcore` */
 };
 
 /** Make a worker for each lcore but the main one; none of them runs yet. Control thread.
