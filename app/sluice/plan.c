@@ -47,7 +47,7 @@ static unsigned topology_peer(enum topology topology, unsigned i, unsigned n)
 	return i;
 }
 
-static struct port *list_peer(const struct sluice *sl, const struct port *port)
+struct port *plan_topology_peer(const struct sluice *sl, const struct port *port)
 {
 	struct port *list[PORT_MAX];
 	unsigned n = plan_port_list(sl, list);
@@ -62,7 +62,7 @@ struct port *plan_peer(const struct sluice *sl, const struct port *port)
 {
 	switch (sl->engine->peer) {
 	case ENGINE_PEER_TOPOLOGY:
-		return list_peer(sl, port);
+		return plan_topology_peer(sl, port);
 	case ENGINE_PEER_SELF:
 		return sl->ports[port->id];
 	case ENGINE_PEER_CROSS:
@@ -85,7 +85,7 @@ static bool in_port_list(const struct sluice *sl, uint16_t id)
 
 /* `set portlist` is testpmd's and narrows its engines; bridge and cross-connect have their
  * own idea of who takes part. */
-static bool port_forwards(const struct sluice *sl, const struct port *port)
+bool plan_forwards(const struct sluice *sl, const struct port *port)
 {
 	bool listed = sl->engine != &engine_bridge && sl->engine->peer != ENGINE_PEER_CROSS;
 
@@ -251,7 +251,7 @@ static int fill_streams(struct plan *plan, const struct sluice *sl, bool whole)
 
 	PORT_FOREACH(sl, port)
 	{
-		for (unsigned i = 0; i < port->n_rxq && port_forwards(sl, port); i++) {
+		for (unsigned i = 0; i < port->n_rxq && plan_forwards(sl, port); i++) {
 			const struct port_rxq *q = &port->rxq[i];
 
 			if (q->worker >= 0 && (whole || !moves(q)))

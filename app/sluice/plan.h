@@ -102,7 +102,13 @@ void plan_grace(struct sluice *sl);
 /** The partner of a port under the configured engine and topology, or NULL. */
 struct port *plan_peer(const struct sluice *sl, const struct port *port);
 
-/** The ports that forward, in the order of `set portlist` (default: by number). @return how
+/** Its partner in the port list, as the topology pairs it; NULL if it is not in the list. */
+struct port *plan_topology_peer(const struct sluice *sl, const struct port *port);
+
+/** Whether the configured engine polls this port. */
+bool plan_forwards(const struct sluice *sl, const struct port *port);
+
+/** The ports of the port list, in the order of `set portlist` (default: by number). @return how
  * many */
 unsigned plan_port_list(const struct sluice *sl, struct port *list[static PORT_MAX]);
 
