@@ -6,7 +6,14 @@
 
 const struct command_group command_groups[] = {
 	{"Ports", port_commands},
-	{"Forwarding", forward_commands},
+	{"Statistics", stats_commands},
+	{"Extended statistics", xstats_commands},
+	{"Port information", info_commands},
+	{"Hot plug as in testpmd", hotplug_commands},
+	{"Start and stop", start_commands},
+	{"Forwarding", set_commands},
+	{"Forwarding in effect", show_commands},
+	{"Topology, cross-connect, checksums", forward_commands},
 	{"Bridge", fdb_commands},
 	{"Configuration", config_commands},
 };

@@ -8,6 +8,10 @@
 
 extern const struct command port_commands[], forward_commands[], fdb_commands[], config_commands[];
 
+/* verbs_*.c: as in testpmd. */
+extern const struct command start_commands[], set_commands[], show_commands[], stats_commands[],
+	xstats_commands[], info_commands[], hotplug_commands[];
+
 /** All groups, for cmd_registry_new(). */
 extern const struct command_group command_groups[];
 extern const size_t n_command_groups;

@@ -140,6 +140,25 @@ static void save_packets(const struct engine_conf *conf, FILE *f)
 	fprintf(f, "set flowgen flows %u\n", conf->flowgen_flows);
 }
 
+/* Before the ports, so that no queue has to move. */
+static void save_cores(const struct sluice *sl, FILE *f)
+{
+	bool any = false, comma = false;
+
+	for (unsigned i = 0; i < sl->n_workers; i++)
+		any |= sl->workers[i]->resting;
+	if (!any)
+		return;
+	fputs("set corelist ", f);
+	for (unsigned i = 0; i < sl->n_workers; i++) {
+		if (sl->workers[i]->resting)
+			continue;
+		fprintf(f, "%s%u", comma ? "," : "", sl->workers[i]->lcore);
+		comma = true;
+	}
+	fputc('\n', f);
+}
+
 static void save_forwarding(const struct sluice *sl, FILE *f)
 {
 	save_portlist(sl, f);
@@ -148,6 +167,10 @@ static void save_forwarding(const struct sluice *sl, FILE *f)
 	fprintf(f, "set burst tx delay %u retry %u\n", sl->conf.retry_delay_us,
 		sl->conf.retry_count);
 	save_packets(&sl->conf, f);
+	if (sl->show_cycles)
+		fputs("set record-core-cycles on\n", f);
+	if (sl->verbose)
+		fprintf(f, "set verbose %u\n", sl->verbose);
 	fprintf(f, "set fwd %s%s\n", sl->engine->name, sl->conf.retry ? " retry" : "");
 	fprintf(f, "%s\n", sl->forwarding ? "start" : "stop");
 }
@@ -155,6 +178,7 @@ static void save_forwarding(const struct sluice *sl, FILE *f)
 void config_save(const struct sluice *sl, FILE *f)
 {
 	fputs("# written by `config save`\n", f);
+	save_cores(sl, f);
 	save_ports(sl, f);
 	save_fdb(sl, f);
 	save_forwarding(sl, f);

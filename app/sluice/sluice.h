@@ -41,7 +41,9 @@ struct sluice {
 	enum topology topology;
 	uint16_t n_portlist; /* 0: all ports by number */
 	uint16_t portlist[PORT_MAX];
-	bool forwarding; /* between start and stop */
+	bool forwarding;  /* between start and stop */
+	bool show_cycles; /* `set record-core-cycles`: in the forward statistics */
+	unsigned verbose; /* `set verbose`: above 0, what front-ends say is logged */
 
 	struct worker **workers; /* n_workers */
 	uint16_t n_workers;
