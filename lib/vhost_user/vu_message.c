@@ -55,7 +55,7 @@ struct request {
 	uint16_t size_min, size_max; /* payload, bytes */
 	uint8_t fds_min, fds_max;
 	enum ring_at ring;
-	bool ring_stopped; /* only while its ring is stopped */
+	bool ring_stopped; /* only while we have no position in its ring */
 	enum reply reply;
 	enum reconcile reconcile;
 };
@@ -349,7 +349,8 @@ static int find_ring(struct context *c, const struct request *r)
 	if (r->ring == RING_IN_FD_WORD && !(p->u64 & VU_RING_NO_FD) != (c->nfds == 1))
 		return vu_refuse(c->dev, VU_TROUBLE_NONE, "%s for ring %u with %u descriptors",
 			r->name, c->ring, c->nfds);
-	if (r->ring_stopped && c->q->started)
+	/* Kicked is not yet running: what it waits for may still come, in any order. */
+	if (r->ring_stopped && c->q->positioned)
 		return vu_refuse(
 			c->dev, VU_TROUBLE_NONE, "%s while ring %u is running", r->name, c->ring);
 	return 0;
