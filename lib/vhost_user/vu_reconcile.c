@@ -70,7 +70,9 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 	v->desc = (void *)virtq_mem_uva(dev->mem, q->addr.desc, 16 * n);
 	v->avail = (void *)virtq_mem_uva(dev->mem, q->addr.avail, 6 + 2 * n);
 	v->used = (void *)virtq_mem_uva(dev->mem, q->addr.used, 6 + 8 * n);
-	if (!v->desc || !v->avail || !v->used) {
+	/* What is aligned for the front-end need not be so where we have the region. */
+	if (!v->desc || !v->avail || !v->used || (uintptr_t)v->desc % 16 != 0 ||
+		(uintptr_t)v->avail % 2 != 0 || (uintptr_t)v->used % 4 != 0) {
 		q->bad_addr = true;
 		return false;
 	}
