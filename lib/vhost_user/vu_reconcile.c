@@ -184,10 +184,16 @@ static int disable(struct vu_device *dev, unsigned ring, const struct virtq_view
 	return 0;
 }
 
+static enum virtq_drop why_stopped(const struct vu_device *dev, const struct vu_queue *q)
+{
+	if (dev->conn.fd < 0)
+		return VIRTQ_DROP_TX_DISCONNECTED;
+	return q->started && q->fault ? VIRTQ_DROP_TX_BROKEN : VIRTQ_DROP_TX_STOPPED;
+}
+
 static int stop(struct vu_device *dev, struct vu_queue *q)
 {
-	int err = close_gate(
-		dev, q, dev->conn.fd < 0 ? VIRTQ_DROP_TX_DISCONNECTED : VIRTQ_DROP_TX_STOPPED);
+	int err = close_gate(dev, q, why_stopped(dev, q));
 
 	if (err)
 		return err;
