@@ -72,6 +72,7 @@ struct vu_device {
 	int listen_fd;
 	struct stat listen_stat; /* of the socket file we made */
 	struct event *accepting, *retry, *tick;
+	long tick_us; /* how far ahead the tick was set */
 	int connect_errno;
 	uint64_t connections;
 

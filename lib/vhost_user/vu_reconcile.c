@@ -313,6 +313,7 @@ static void notice_fault(struct vu_device *dev, unsigned ring)
 	vu_reconcile_ring(dev, ring);
 }
 
+/* Never later than it was due: a front-end that keeps talking must not put it off. */
 void vu_tick_start(struct vu_device *dev)
 {
 	struct timeval next = {.tv_usec = WATCH_MS * 1000};
@@ -320,8 +321,12 @@ void vu_tick_start(struct vu_device *dev)
 	for (unsigned i = 0; i < dev->nrings; i++)
 		if (dev->queue[i].drain)
 			next.tv_usec = DRAIN_MS * 1000;
-	if (dev->conn.fd >= 0 || dev->stuck)
+	if (evtimer_pending(dev->tick, NULL) && dev->tick_us <= next.tv_usec)
+		return;
+	if (dev->conn.fd >= 0 || dev->stuck) {
+		dev->tick_us = next.tv_usec;
 		evtimer_add(dev->tick, &next);
+	}
 }
 
 /* The tick event's callback, installed by vu_device_create(). */
