@@ -38,11 +38,13 @@ struct vu_queue {
 	enum virtq_fault fault;   /* noticed and reported */
 };
 
-/* A view an lcore would not let go in time; freed when it does. */
+/* A view an lcore would not let go in time; freed when it does. Until then its ring stays
+ * closed and untouched. */
 struct vu_stuck_view {
 	struct virtq_view *view;
 	const struct virtq_gate *gate;
 	uint32_t ticket;
+	bool owns_call_fd; /* nobody else does any more */
 	struct vu_stuck_view *next;
 };
 
@@ -110,6 +112,7 @@ int vu_reconcile(struct vu_device *dev);
 void vu_device_reset(struct vu_device *dev, bool forget_connection);
 bool vu_queue_enabled(const struct vu_device *dev, unsigned ring);
 void vu_reap_stuck(struct vu_device *dev);
+void vu_close_call_fd(struct vu_device *dev, int *fd);
 void vu_tick_start(struct vu_device *dev);
 void vu_on_tick(evutil_socket_t fd, short what, void *arg);
 

@@ -204,16 +204,17 @@ static int set_vring_base(struct context *c)
 	return 0;
 }
 
-/* Stops this ring and no other; asking again gives the same answer. */
+/* Stops this ring and no other; asking again gives the same answer. While an lcore is stuck
+ * inside there is no answer: the ring may still move. */
 static int get_vring_base(struct context *c)
 {
 	int err;
 
 	c->q->started = false;
 	err = vu_reconcile_ring(c->dev, c->ring);
-	if (err)
-		return vu_refuse(c->dev, VU_TROUBLE_NONE, "ring %u: an lcore does not leave it: %s",
-			c->ring, strerror(-err));
+	if (err || c->q->positioned)
+		return vu_refuse(
+			c->dev, VU_TROUBLE_NONE, "ring %u: an lcore does not leave it", c->ring);
 	vu_close_fd(&c->q->kick_fd);
 	c->reply->state = (struct vu_ring_state){c->ring, c->q->base};
 	return 0;
@@ -262,7 +263,7 @@ static int set_vring_call(struct context *c)
 	if (err)
 		return err;
 	err = vu_reconcile_ring(c->dev, c->ring);
-	vu_close_fd(&old);
+	vu_close_call_fd(c->dev, &old);
 	return err;
 }
 

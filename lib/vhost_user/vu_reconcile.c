@@ -21,8 +21,8 @@
  *   does not run	gate closed, nothing touches the ring
  *
  * It runs when it was kicked, its size and addresses are known, features and memory
- * table are there, the addresses are in that table, it is not parked, and the owner's
- * prepare() gave it a burst.
+ * table are there, the addresses are in that table, it is not parked, no lcore is stuck in
+ * it, and the owner's prepare() gave it a burst.
  */
 
 #define DRAIN_MS 10
@@ -55,6 +55,15 @@ bool vu_queue_enabled(const struct vu_device *dev, unsigned ring)
 	}
 }
 
+/* An lcore has not come out since the gate was closed: what it may touch is still its own. */
+static bool is_stuck(const struct vu_device *dev, const struct vu_queue *q)
+{
+	for (const struct vu_stuck_view *s = dev->stuck; s; s = s->next)
+		if (s->gate == &q->vq->gate)
+			return true;
+	return false;
+}
+
 /* Fill in what is true of the ring. False: it cannot run. */
 static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 {
@@ -64,7 +73,7 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 
 	memset(v, 0, sizeof(*v));
 	q->bad_addr = false;
-	if (!known || q->fault)
+	if (!known || q->fault || is_stuck(dev, q))
 		return false;
 	/* virtio 1.2, 2.7: sizes of the three parts, event indexes included. */
 	v->desc = (void *)virtq_mem_uva(dev->mem, q->addr.desc, 16 * n);
@@ -97,7 +106,7 @@ static int keep_until_left(struct vu_device *dev, struct virtq_view *view,
 
 	/* Without memory for the note the view is leaked, which is safe. */
 	if (s) {
-		*s = (struct vu_stuck_view){view, gate, ticket, dev->stuck};
+		*s = (struct vu_stuck_view){view, gate, ticket, false, dev->stuck};
 		dev->stuck = s;
 	}
 	vu_log(dev, VU_LOG_ERROR, "an lcore has not left a ring within %d ms: is it stopped?",
@@ -105,9 +114,11 @@ static int keep_until_left(struct vu_device *dev, struct virtq_view *view,
 	return -ETIMEDOUT;
 }
 
+/* Free what no lcore uses any more. Rings that waited for that go on. */
 void vu_reap_stuck(struct vu_device *dev)
 {
 	struct vu_stuck_view **p = &dev->stuck;
+	bool reaped = false;
 
 	while (*p) {
 		struct vu_stuck_view *s = *p;
@@ -117,9 +128,26 @@ void vu_reap_stuck(struct vu_device *dev)
 			continue;
 		}
 		*p = s->next;
+		if (s->owns_call_fd)
+			vu_close_fd(&s->view->call_fd);
 		virtq_view_free(s->view);
 		free(s);
+		reaped = true;
 	}
+	if (reaped)
+		vu_reconcile(dev);
+}
+
+/* A stuck lcore may still write to it, so its number must not become another file's. */
+void vu_close_call_fd(struct vu_device *dev, int *fd)
+{
+	for (struct vu_stuck_view *s = dev->stuck; s && *fd >= 0; s = s->next) {
+		if (s->view->call_fd == *fd) {
+			s->owns_call_fd = true;
+			*fd = -1;
+		}
+	}
+	vu_close_fd(fd);
 }
 
 static int publish(struct vu_device *dev, struct vu_queue *q, struct virtq_view *view)
@@ -127,6 +155,8 @@ static int publish(struct vu_device *dev, struct vu_queue *q, struct virtq_view 
 	uint32_t ticket;
 	struct virtq_view *old = virtq_gate_swap(&q->vq->gate, view, &ticket);
 
+	if (!old)
+		return 0; /* who is inside found the gate closed and touches nothing */
 	if (virtq_gate_wait(&q->vq->gate, ticket, VIRTQ_GATE_WAIT_MS) != 0)
 		return keep_until_left(dev, old, &q->vq->gate, ticket);
 	virtq_view_free(old);
@@ -195,7 +225,7 @@ static int stop(struct vu_device *dev, struct vu_queue *q)
 {
 	int err = close_gate(dev, q, why_stopped(dev, q));
 
-	if (err)
+	if (err || is_stuck(dev, q))
 		return err;
 	drain_stop(q);
 	if (!q->started && q->positioned) {
@@ -283,10 +313,13 @@ void vu_device_reset(struct vu_device *dev, bool forget_connection)
 		struct vu_queue *q = &dev->queue[i];
 
 		vu_close_fd(&q->kick_fd);
-		vu_close_fd(&q->call_fd);
+		vu_close_call_fd(dev, &q->call_fd);
 		vu_close_fd(&q->err_fd);
 		q->num = q->base = 0;
 		q->have_addr = q->bad_addr = false;
+		/* Also of a ring in which an lcore is stuck. */
+		q->positioned = false;
+		q->fault = VIRTQ_FAULT_NONE;
 	}
 	virtq_mem_put(dev->mem);
 	dev->mem = NULL;
