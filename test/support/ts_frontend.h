@@ -56,6 +56,7 @@ struct ts_fe {
 	int listener;
 	char path[108]; /* of the listener, removed by ts_fe_free() */
 	int timeout_ms;
+	size_t cut_after; /* so many bytes more, then the connection breaks; 0: it does not */
 	void (*pump)(
 		void *arg); /* called while waiting: runs a back-end that lives in this thread */
 	void *pump_arg;

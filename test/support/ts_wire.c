@@ -212,13 +212,10 @@ static ssize_t send_some(int sock, const uint8_t *data, size_t len, const int *f
 	return sendmsg(sock, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-int ts_write_all(struct ts_fe *fe, const void *data, size_t len, const int *fds, unsigned n_fds)
+static int write_all(struct ts_fe *fe, const uint8_t *p, size_t len, const int *fds, unsigned n_fds)
 {
 	const uint64_t deadline = deadline_of(fe);
-	const uint8_t *p = data;
 
-	if (n_fds > TS_MAX_FDS)
-		return -EINVAL;
 	while (len) {
 		ssize_t n = send_some(fe->sock, p, len, fds, n_fds);
 		int rc;
@@ -238,6 +235,20 @@ int ts_write_all(struct ts_fe *fe, const void *data, size_t len, const int *fds,
 			return rc;
 	}
 	return 0;
+}
+
+int ts_write_all(struct ts_fe *fe, const void *data, size_t len, const int *fds, unsigned n_fds)
+{
+	if (n_fds > TS_MAX_FDS)
+		return -EINVAL;
+	if (fe->cut_after == 0 || len < fe->cut_after) {
+		fe->cut_after -= fe->cut_after ? len : 0;
+		return write_all(fe, data, len, fds, n_fds);
+	}
+	write_all(fe, data, fe->cut_after, fds, n_fds);
+	shutdown(fe->sock, SHUT_RDWR);
+	fe->cut_after = 0;
+	return -ECONNRESET;
 }
 
 /* ---- reading ---- */
