@@ -23,6 +23,7 @@ struct program {
 	struct ctlsock *control;
 	struct console *console;
 	struct event *sigint, *sigterm;
+	struct event *stats; /* --stats-period */
 };
 
 static int fail(const char *why)
@@ -159,6 +160,28 @@ static int open_console(struct program *p, char *why, size_t why_len)
 	return console_new(p->sl.base, p->sl.commands, &conf, &p->console, why, why_len);
 }
 
+/* testpmd's heading, and no clearing of the screen. */
+static void print_stats(int fd, short what, void *arg)
+{
+	const struct program *p = arg;
+	struct cmd_result res;
+
+	cmd_run(p->sl.commands, "show port stats all", &res);
+	printf("\nPort statistics ====================================%s", res.text);
+	fflush(stdout);
+	cmd_result_clear(&res);
+}
+
+static int start_stats(struct program *p)
+{
+	const struct timeval period = {.tv_sec = p->sl.opt.stats_period};
+
+	p->stats = event_new(p->sl.base, -1, EV_PERSIST, print_stats, p);
+	if (!p->stats || event_add(p->stats, &period))
+		return fail("not enough memory for --stats-period");
+	return 0;
+}
+
 /* A script that failed in part should not look as if it had not. */
 static int console_status(const struct program *p)
 {
@@ -185,6 +208,8 @@ static int serve(struct program *p)
 		return fail(why);
 	if (opt->interactive && open_console(p, why, sizeof(why)) < 0)
 		return fail(why);
+	if (opt->stats_period && start_stats(p))
+		return EXIT_FAILURE;
 	event_base_dispatch(p->sl.base);
 	return console_status(p);
 }
@@ -195,6 +220,8 @@ static void end(struct program *p)
 	ctlsock_free(p->control);
 	if (p->sl.commands)
 		cmd_registry_free(p->sl.commands);
+	if (p->stats)
+		event_free(p->stats);
 	if (p->sigint)
 		event_free(p->sigint);
 	if (p->sigterm)

@@ -3,6 +3,7 @@
 #include "options.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 
 #include <rte_common.h>
+#include <rte_mbuf.h>
 
 #include "ctlsock.h"
 
@@ -33,6 +35,11 @@
 	X(TX_UDP, 0, "tx-udp", "SRC[,DST]", "UDP ports in packets of txonly")                     \
 	X(MULTI_FLOW, 0, "txonly-multi-flow", NULL, "txonly: another UDP source port per packet") \
 	X(FLOWS, 0, "flowgen-flows", "N", "flows of flowgen (default 1024)")                      \
+	X(TXPKTS, 0, "txpkts", "N[,N...]", "lengths of the segments of packets made here")        \
+	X(CYCLES, 0, "record-core-cycles", NULL, "cycles per packet with forward statistics")     \
+	X(STATS_PERIOD, 0, "stats-period", "SECONDS", "print port statistics now and then")       \
+	X(CMDLINE_FILE, 0, "cmdline-file", "FILE", "as --commands, as testpmd spells it")         \
+	X(AUTO_START, 'a', "auto-start", NULL, "forward at once, which is the default")           \
 	X(STOP, 0, "stop", NULL, "do not forward until `start`")                                  \
 	X(DUMP_COMMANDS, 0, "dump-commands", NULL, "print the command table as JSON and exit")    \
 	X(VERSION, 0, "version", NULL, "print the version and exit")                              \
@@ -193,6 +200,58 @@ static int parse_tx_udp(struct options *opt, const char *text, char *why, size_t
 	return 0;
 }
 
+int options_parse_list(
+	const char *text, unsigned max, uint16_t *out, unsigned room, char *why, size_t why_len)
+{
+	const char *at = text;
+	unsigned n = 0;
+
+	for (;;) {
+		char *end;
+		unsigned long value = strtoul(at, &end, 10);
+
+		if (!isdigit((unsigned char)*at) || (*end && *end != ',')) {
+			snprintf(why, why_len,
+				"'%s' is not a list of numbers with commas between: as in "
+				"64,128",
+				text);
+			return -EINVAL;
+		}
+		if (value > max) {
+			snprintf(why, why_len, "%lu in '%s' is too large: at most %u", value, text,
+				max);
+			return -ERANGE;
+		}
+		if (n == room) {
+			snprintf(why, why_len, "'%s' has more than %u numbers", text, room);
+			return -E2BIG;
+		}
+		out[n++] = (uint16_t)value;
+		if (!*end)
+			return (int)n;
+		at = end + 1;
+	}
+}
+
+static int parse_txpkts(struct options *opt, const char *text, char *why, size_t why_len)
+{
+	uint16_t len[TXPKT_SEGS_MAX];
+	int n = options_parse_list(text, UINT16_MAX, len, TXPKT_SEGS_MAX, why, why_len);
+	const char *wrong;
+
+	if (n < 0)
+		return n;
+	wrong = engine_conf_check_txpkts(
+		len, (unsigned)n, RTE_MBUF_DEFAULT_BUF_SIZE - RTE_PKTMBUF_HEADROOM);
+	if (wrong) {
+		snprintf(why, why_len, "--txpkts %s: %s", text, wrong);
+		return -EINVAL;
+	}
+	opt->conf.tx_segs = (uint16_t)n;
+	memcpy(opt->conf.tx_seg_len, len, (size_t)n * sizeof(len[0]));
+	return 0;
+}
+
 /* ---- the line ---- */
 
 static int apply(struct options *opt, int id, const char *arg, char *why, size_t why_len)
@@ -206,6 +265,7 @@ static int apply(struct options *opt, int id, const char *arg, char *why, size_t
 		opt->interactive = true;
 		break;
 	case OPTION_COMMANDS:
+	case OPTION_CMDLINE_FILE:
 		opt->commands = arg;
 		break;
 	case OPTION_CONTROL:
@@ -234,6 +294,19 @@ static int apply(struct options *opt, int id, const char *arg, char *why, size_t
 	case OPTION_FLOWS:
 		err = number_option("flowgen-flows", arg, 1, 65536, &value, why, why_len);
 		opt->conf.flowgen_flows = (uint32_t)value;
+		break;
+	case OPTION_TXPKTS:
+		return parse_txpkts(opt, arg, why, why_len);
+	case OPTION_CYCLES:
+		opt->show_cycles = true;
+		break;
+	case OPTION_STATS_PERIOD:
+		err = number_option("stats-period", arg, 1, 86400, &value, why, why_len);
+		opt->stats_period = (uint32_t)value;
+		break;
+	case 'a':
+	case OPTION_AUTO_START:
+		opt->stopped = false;
 		break;
 	case OPTION_STOP:
 		opt->stopped = true;
@@ -275,7 +348,7 @@ static int parse_ours(int argc, char **argv, struct options *opt, char *why, siz
 	int id, err = 0;
 
 	optind = 0;
-	while (err == 0 && (id = getopt_long(argc, argv, ":ih", long_options, NULL)) != -1) {
+	while (err == 0 && (id = getopt_long(argc, argv, ":iah", long_options, NULL)) != -1) {
 		if (id == ':' || id == '?') {
 			snprintf(why, why_len,
 				id == ':'

@@ -26,6 +26,8 @@ struct options {
 	const struct engine *engine;
 	enum topology topology;
 	struct engine_conf conf;
+	bool show_cycles;
+	uint32_t stats_period; /* seconds; 0: none */
 };
 
 /**
@@ -45,5 +47,14 @@ const char *topology_name(enum topology topology);
 
 /** @return an enum topology, or -ENOENT */
 int topology_find(const char *name);
+
+/**
+ * Take "1,2,3" apart.
+ * @param max	the largest a number may be
+ * @param why	on failure one line
+ * @return how many numbers, or a negative errno
+ */
+int options_parse_list(
+	const char *text, unsigned max, uint16_t *out, unsigned room, char *why, size_t why_len);
 
 #endif

@@ -138,6 +138,7 @@ int sluice_open(struct sluice *sl, char *why, size_t why_len)
 		return err;
 	if (plan_init(sl) < 0 || tick_start(sl) < 0)
 		return -ENOMEM;
+	sl->show_cycles = sl->opt.show_cycles;
 	workers_launch(sl);
 	return 0;
 }

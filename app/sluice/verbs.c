@@ -2,9 +2,7 @@
 /* What the handlers of testpmd's verbs share. */
 #include "verbs.h"
 
-#include <ctype.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <time.h>
 
 #include <rte_ethdev.h>
@@ -144,25 +142,8 @@ uint64_t verb_now(void)
 
 int verb_numbers(struct cmd *c, const char *text, unsigned max, uint16_t *out, unsigned room)
 {
-	const char *at = text;
-	unsigned n = 0;
+	char why[256];
+	int n = options_parse_list(text, max, out, room, why, sizeof(why));
 
-	for (;;) {
-		char *end;
-		unsigned long value = strtoul(at, &end, 10);
-
-		if (!isdigit((unsigned char)*at) || (*end && *end != ','))
-			return cmd_fail(c, -EINVAL,
-				"'%s' is not a list of numbers with commas between: as in 64,128",
-				text);
-		if (value > max)
-			return cmd_fail(c, -EINVAL, "%lu in '%s' is too large: at most %u", value,
-				text, max);
-		if (n == room)
-			return cmd_fail(c, -EINVAL, "'%s' has more than %u numbers", text, room);
-		out[n++] = (uint16_t)value;
-		if (!*end)
-			return (int)n;
-		at = end + 1;
-	}
+	return n < 0 ? cmd_fail(c, n, "%s", why) : n;
 }

@@ -8,6 +8,7 @@ the values named in MASKS.
 
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -159,12 +160,12 @@ def folder():
 
 @pytest.fixture(scope="module")
 def stock(folder):
-    """Stock testpmd's answers to SAME."""
+    """Stock testpmd's answers to SAME, without the blank lines before."""
     vdevs = [f"net_vhost{i},iface={folder}/vm{i}" for i in range(2)]
     with Testpmd("stock", backend_eal(None, *vdevs), app=["--no-flush-rx"]) as pmd, guests(folder):
         for port in (0, 1):
             pmd.wait_link("up", port)
-        return [(line, pmd.command(line)) for line in SAME]
+        return [(line, pmd.command(line).lstrip("\n")) for line in SAME]
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +185,8 @@ def guest(switch, folder):
 
 @pytest.fixture(scope="module")
 def ours(switch, guest):
-    """The switch's answers to SAME."""
-    return [(line, switch.run(line)) for line in SAME]
+    """The switch's answers to SAME, the same way."""
+    return [(line, switch.run(line).lstrip("\n")) for line in SAME]
 
 
 @pytest.fixture
@@ -585,3 +586,29 @@ def test_verbose_logs_messages(idle, folder):
     finally:
         assert idle.run("set verbose 0") == "Change verbose level from 1 to 0\n"
         idle.run("port del chat")
+
+
+# ---- the command line ----
+
+def test_options_of_testpmd(folder):
+    eal = [*lcores(0), "--no-pci", "--in-memory", "-m", "192", "--file-prefix=verbs_options"]
+    options = ["--stop", "-a", "--forward-mode=mac", "--port-topology=loop", "--txpkts=64,128", "--record-core-cycles",
+               "--stats-period", "1"]
+    with Sluice(folder, eal=eal, options=options, commands=["port add a dev net_null0"]) as sw:
+        shown = sw.json("show config fwd")
+        assert (shown["engine"], shown["forwarding"]) == ("mac", True)
+        assert shown["streams"][0]["tx_port"] == 0
+        assert sw.run("show config txpkts").startswith("Number of segments: 2\nSegment sizes: 64,128\n")
+        sw.wait_until(lambda: "\nPort statistics ====================================\n" in sw.log, "statistics", 5)
+        assert NIC_STATS.search(sw.log)
+        assert CYCLES.search(sw.run("stop"))
+
+
+@pytest.mark.parametrize("options,message", [
+    (["--txpkts", "64,x"], "'64,x' is not a list of numbers"),
+    (["--txpkts", "10"], "--txpkts 10: .*42 bytes"),
+    (["--stats-period", "0"], "--stats-period wants a number from 1 to"),
+])
+def test_wrong_options(options, message):
+    done = subprocess.run([binary(), "--", *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and re.fullmatch(rf"sluice: .*{message}.*\n", done.stderr)
