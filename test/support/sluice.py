@@ -9,6 +9,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -104,6 +105,9 @@ class Sluice:
                 self.kill()
         for path in self.folder.glob(f"{self.name}.*"):
             path.unlink()
+        for option in self.eal:
+            if option.startswith("--file-prefix="):
+                shutil.rmtree(f"/var/run/dpdk/{option.partition('=')[2]}", ignore_errors=True)
 
     def __enter__(self):
         return self.start()
