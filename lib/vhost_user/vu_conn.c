@@ -91,10 +91,14 @@ static ssize_t receive(struct vu_conn *c, size_t len, const char **why)
 		return -1;
 	}
 	nfds = collect_fds(&mh, fds);
-	if (nfds > 0 && (c->in_len > 0 || (mh.msg_flags & MSG_CTRUNC))) {
+	if (mh.msg_flags & MSG_CTRUNC)
+		*why = nfds == VU_FDS_MAX ? "a message carried too many file descriptors"
+					  : "we are out of file descriptors: raise the limit "
+					    "(ulimit -n)";
+	else if (nfds > 0 && c->in_len > 0)
+		*why = "file descriptors came in the middle of a message";
+	if (*why) {
 		vu_close_fds(fds, nfds);
-		*why = c->in_len > 0 ? "file descriptors came in the middle of a message"
-				     : "a message carried too many file descriptors";
 		return -1;
 	}
 	if (nfds > 0) {
