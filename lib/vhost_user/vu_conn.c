@@ -231,7 +231,10 @@ int vu_conn_reply(struct vu_device *dev, uint32_t payload_size)
 	c->out.header.size = payload_size;
 	c->out_len = sizeof(struct vu_header) + payload_size;
 	c->out_done = 0;
-	return flush(dev);
+	if (flush(dev) == 0)
+		return 0;
+	snprintf(dev->last_error, sizeof(dev->last_error), "the front-end closed it");
+	return -1;
 }
 
 int vu_conn_open(struct vu_device *dev, int fd)
