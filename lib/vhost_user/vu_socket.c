@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Where connections come from: a socket we made, or one we try to reach. */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -45,12 +46,13 @@ static int connect_once(const struct vu_device *dev, int *out)
 
 /* ---- we listen ---- */
 
-/* The front-end went away and came back before we noticed the first. */
+/* The front-end went away and came back before we noticed the first, or while there is
+ * still something to read of what it said. */
 static bool peer_is_gone(int fd)
 {
-	char byte;
+	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
 
-	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+	return poll(&p, 1, 0) == 1;
 }
 
 static void on_acceptable(evutil_socket_t lfd, short what, void *arg)
