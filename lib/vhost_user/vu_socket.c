@@ -96,10 +96,15 @@ static int clear_path(const struct vu_device *dev, char *why, size_t why_len)
 	err = connect_once(dev, &fd);
 	if (err == 0)
 		close(fd);
-	if (err != -ECONNREFUSED) {
+	/* A full queue, or another kind of socket: somebody is there. */
+	if (err == 0 || err == -EAGAIN || err == -EPROTOTYPE) {
 		snprintf(why, why_len, "another program serves %s: stop it or choose another path",
 			dev->path);
 		return -EADDRINUSE;
+	}
+	if (err != -ECONNREFUSED) {
+		snprintf(why, why_len, "cannot tell who serves %s: %s", dev->path, strerror(-err));
+		return err;
 	}
 	if (st.st_uid != geteuid()) {
 		snprintf(why, why_len,
