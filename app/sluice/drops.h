@@ -16,6 +16,7 @@
 		"normal: bridges do not forward 01:80:c2:00:00:00 to 0f (STP, LACP, LLDP)")        \
 	X(CONSUMED, "consumed", "normal: the engine ends packets here (rxonly, icmpecho)")         \
 	X(TX_NIC_FULL, "tx_nic_full", "the device's transmit queue is full: it is the bottleneck") \
+	X(TX_LINK_DOWN, "tx_link_down", "the device's link is down: check cable and peer")         \
 	X(TX_OFFLOAD, "tx_offload_failed",                                                         \
 		"the packet could not be segmented, summed or flattened for this port")            \
 	X(TX_NO_MBUF, "tx_no_mbuf", "no free mbuf for a copy: enlarge the pool (--mbufs)")         \

@@ -109,7 +109,9 @@ static struct forward_result dev_send(struct worker *w, const struct plan *plan,
 		done += dev_try(out, pkts + done, ready - done);
 	}
 	if (done < ready)
-		forward_drop(w, out->port, SWITCH_DROP_TX_NIC_FULL, pkts + done, ready - done);
+		forward_drop(w, out->port,
+			out->up ? SWITCH_DROP_TX_NIC_FULL : SWITCH_DROP_TX_LINK_DOWN, pkts + done,
+			ready - done);
 	return (struct forward_result){done, n - done};
 }
 

@@ -206,6 +206,12 @@ static struct plan *plan_new(const struct sluice *sl)
 	return plan;
 }
 
+/* A device's link state is only a hint: a TAP in another namespace seems down and works. */
+static bool floods_to(const struct port *port, const struct outlet *out)
+{
+	return port->kind == PORT_DEV || out->up;
+}
+
 static void fill_outlets(struct plan *plan, const struct sluice *sl)
 {
 	for (uint16_t id = 0; id < sl->n_ports; id++) {
@@ -218,7 +224,7 @@ static void fill_outlets(struct plan *plan, const struct sluice *sl)
 			if (port)
 				*out = make_outlet(port, i, i);
 		}
-		if (port && plan->workers[0].outlets[id].up)
+		if (port && floods_to(port, &plan->workers[0].outlets[id]))
 			plan->flood[plan->n_flood++] = id;
 	}
 }

@@ -41,7 +41,7 @@ struct source {
 /* Where one worker, or one stream, sends what leaves by a port. */
 struct outlet {
 	enum port_kind kind;  /* PORT_NONE: there is no such port */
-	bool up;              /* worth flooding to */
+	bool up;              /* a guest's ring runs, a device's link is up */
 	uint16_t port;        /* its number */
 	uint16_t eth, queue;  /* PORT_DEV; queue as in struct source */
 	struct virtq *vq;     /* PORT_VM; a port without a usable ring has its first one here,
@@ -75,7 +75,7 @@ struct plan {
 	struct fdb *fdb;
 	uint16_t n_ports; /* highest port number + 1 */
 	uint16_t n_flood;
-	uint16_t *flood; /* numbers of the ports that are up */
+	uint16_t *flood; /* numbers of the devices, and of the VM ports with a running ring */
 	uint16_t n_workers;
 	struct plan_worker workers[];
 };
