@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include <event2/event.h>
@@ -117,14 +118,27 @@ static int tick_start(struct sluice *sl)
 
 /* ---- life ---- */
 
+/* A guest brings two descriptors for each ring and one for each piece of its memory. */
+static void allow_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
 int sluice_open(struct sluice *sl, char *why, size_t why_len)
 {
 	int err;
 
+	allow_descriptors();
 	virtq_gate_init();
 	sl->engine = sl->opt.engine;
 	sl->conf = sl->opt.conf;
 	sl->topology = sl->opt.topology;
+	sl->show_cycles = sl->opt.show_cycles;
 	sl->forwarding = !sl->opt.stopped;
 	err = pools_create(sl, why, why_len);
 	if (err < 0)
@@ -138,7 +152,6 @@ int sluice_open(struct sluice *sl, char *why, size_t why_len)
 		return err;
 	if (plan_init(sl) < 0 || tick_start(sl) < 0)
 		return -ENOMEM;
-	sl->show_cycles = sl->opt.show_cycles;
 	workers_launch(sl);
 	return 0;
 }
