@@ -106,13 +106,23 @@ static void save_fdb(const struct sluice *sl, FILE *f)
 
 /* ---- forwarding ---- */
 
+/* Ports get the lowest free numbers when the file is read: without gaps. */
+static unsigned number_then(const struct sluice *sl, unsigned id)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < id; i++)
+		n += sl->ports[i] != NULL;
+	return n;
+}
+
 static void save_portlist(const struct sluice *sl, FILE *f)
 {
 	if (sl->n_portlist == 0)
 		return;
 	fputs("set portlist ", f);
 	for (unsigned i = 0; i < sl->n_portlist; i++)
-		fprintf(f, "%s%u", i ? "," : "", sl->portlist[i]);
+		fprintf(f, "%s%u", i ? "," : "", number_then(sl, sl->portlist[i]));
 	fputc('\n', f);
 }
 
