@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The demonstration, in a network namespace of its own: it works, and it cleans up whatever happens."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from sluice import TOP, binary
+
+STATE = Path("/run/sluice-demo")
+
+
+@pytest.fixture
+def demo(folder):
+    """demo(*options): the running demonstration; nothing of it may be left at the end."""
+    if STATE.exists():
+        pytest.skip(f"{STATE} exists: somebody's demonstration is running")
+    log = folder / "demo.log"
+    started = []
+
+    def start(*options):
+        env = {**os.environ, "SLUICE_BUILD": str(binary().parents[2])}
+        with log.open("wb") as out:
+            started.append(subprocess.Popen(["unshare", "-n", TOP / "usertools/demo", *options], stdin=subprocess.DEVNULL,
+                                            stdout=out, stderr=out, env=env))
+        return started[0], log
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(30)
+    assert not STATE.exists()
+    assert subprocess.run(["pgrep", "-f", "file-prefix sluice-demo"], capture_output=True).stdout == b""
+
+
+def test_it_works(demo):
+    process, log = demo("--seconds", "2")
+    status = process.wait(240)
+    text = log.read_text()
+    assert status == 0, text
+    for row in ("ping vm1 to vm2", "ping vm1 to the host", "TCP vm1 to vm2"):
+        assert any(line.startswith(row) and " ok " in line for line in text.splitlines()), text
+    assert "NIC statistics for port 0" in text
+
+
+def test_interrupted(demo):
+    process, log = demo()
+    deadline = time.monotonic() + 120
+    while "boot vm1" not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 1
+    assert "interrupted" in log.read_text()
