@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Who is enabled when: both texts of the specification, and what disabled means. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "vd.h"
+
+#define BIT_30         TS_BIT(TS_F_PROTOCOL_FEATURES)
+#define MODERN         (TS_BIT(VIRTIO_F_VERSION_1) | TS_BIT(VIRTIO_RING_F_INDIRECT_DESC))
+#define MQ             TS_BIT(TS_PROTO_MQ)
+#define REPLY_ACK      TS_BIT(TS_PROTO_REPLY_ACK)
+#define NOT_SENT       UINT64_MAX
+#define ON(a, b, c, d) ((a) | (b) << 1 | (c) << 2 | (d) << 3)
+
+/* A front-end whose messages the test sends one by one; rings are there, but not started. */
+static void begin(struct vd *t, enum vu_initial_enable initial)
+{
+	vd_conf(t, 2);
+	t->conf.initial_enable = initial;
+	vd_create(t);
+	vd_front_end(t, &ts_qemu_10);
+	vd_connect(t);
+	t->fe.features = MODERN;
+	vd_ok(t, ts_fe_make_rings(&t->fe, 0, VD_RING_SIZE, 0));
+}
+
+static void negotiate(struct vd *t, uint64_t features, uint64_t protocol)
+{
+	if (protocol != NOT_SENT)
+		vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_PROTOCOL_FEATURES, protocol));
+	if (features != NOT_SENT)
+		vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_FEATURES, features));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+}
+
+static void start_rings(struct vd *t)
+{
+	static const struct ts_step steps[] = {
+		{.op = TS_S_MEM_TABLE},
+		{.op = TS_S_EACH_RING},
+		{.op = TS_S_NUM},
+		{.op = TS_S_BASE},
+		{.op = TS_S_ADDR},
+		{.op = TS_S_CALL},
+		{.op = TS_S_KICK},
+		{.op = TS_S_NEXT},
+		{.op = TS_S_END},
+	};
+
+	vd_ok(t, ts_fe_run(&t->fe, steps));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+}
+
+static void enable(struct vd *t, unsigned ring, bool on)
+{
+	vd_ok(t, ts_fe_enable(&t->fe, ring, on));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+}
+
+static void assert_enabled(struct vd *t, unsigned expect, const char *when)
+{
+	unsigned got = 0;
+
+	for (unsigned i = 0; i < 4; i++)
+		got |= (unsigned)vd_ring_info(t, i).enabled << i;
+	if (got != expect)
+		fail_msg("%s: rings enabled %#x instead of %#x", when, got, expect);
+}
+
+/* ---- before any SET_VRING_ENABLE ---- */
+
+static void initially(void **state)
+{
+	static const struct {
+		const char *when;
+		uint64_t features, protocol;
+		unsigned expect[3]; /* auto, first pair, none */
+	} cases[] = {
+		{"nothing said yet", NOT_SENT, NOT_SENT, {0, ON(1, 1, 0, 0), 0}},
+		{"protocol features, but no features yet", NOT_SENT, MQ, {0, ON(1, 1, 0, 0), 0}},
+		{"2015 with MQ", MODERN | BIT_30, MQ, {ON(1, 1, 0, 0), ON(1, 1, 0, 0), 0}},
+		{"2015 without MQ", MODERN | BIT_30, 0, {ON(1, 1, 0, 0), ON(1, 1, 0, 0), 0}},
+		{"2015 that asks for nothing", MODERN | BIT_30, NOT_SENT,
+			{ON(1, 1, 0, 0), ON(1, 1, 0, 0), 0}},
+		{"today", MODERN | BIT_30, MQ | REPLY_ACK, {0, ON(1, 1, 0, 0), 0}},
+		{"today without MQ", MODERN | BIT_30, REPLY_ACK, {0, ON(1, 1, 0, 0), 0}},
+		{"no protocol features at all", MODERN, NOT_SENT,
+			{ON(1, 1, 1, 1), ON(1, 1, 1, 1), ON(1, 1, 1, 1)}},
+		{"bit 30 offered, not acknowledged", MODERN, MQ | REPLY_ACK,
+			{ON(1, 1, 1, 1), ON(1, 1, 1, 1), ON(1, 1, 1, 1)}},
+	};
+	struct vd *t = *state;
+
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(cases); i++) {
+		for (unsigned initial = 0; initial < 3; initial++) {
+			unsigned expect = cases[i].expect[initial];
+
+			begin(t, (enum vu_initial_enable)initial);
+			negotiate(t, cases[i].features, cases[i].protocol);
+			assert_enabled(t, expect, cases[i].when);
+			start_rings(t);
+			assert_enabled(t, expect, cases[i].when);
+			for (unsigned r = 0; r < 4; r++)
+				assert_int_equal(vd_ring_info(t, r).usable,
+					cases[i].features != NOT_SENT && (expect >> r & 1));
+			if (cases[i].features != NOT_SENT && (expect & 3) == 3)
+				vd_assert_traffic(t, 0, 1);
+			vd_destroy(t);
+		}
+	}
+}
+
+/* ---- SET_VRING_ENABLE ---- */
+
+/* The 2015 front-end names pairs by their even ring. */
+static void even_index_is_a_pair(void **state)
+{
+	struct vd *t = *state;
+
+	begin(t, VU_ENABLE_AUTO);
+	negotiate(t, MODERN | BIT_30, MQ);
+	start_rings(t);
+	assert_enabled(t, ON(1, 1, 0, 0), "at first");
+	enable(t, 2, true);
+	assert_enabled(t, ON(1, 1, 1, 1), "second pair on");
+	vd_assert_traffic(t, 0, 2);
+	enable(t, 0, false);
+	assert_enabled(t, ON(0, 0, 1, 1), "first pair off");
+	enable(t, 2, false);
+	enable(t, 0, true);
+	assert_enabled(t, ON(1, 1, 0, 0), "changed over");
+	/* Whoever names an odd ring names every ring: those never named are as at first. */
+	enable(t, 1, false);
+	assert_enabled(t, ON(1, 0, 0, 0), "odd ring off");
+	enable(t, 2, true);
+	assert_enabled(t, ON(1, 0, 1, 0), "only the third");
+	enable(t, 3, true);
+	assert_enabled(t, ON(1, 0, 1, 1), "and the fourth");
+}
+
+static void each_index_is_a_ring(void **state)
+{
+	struct vd *t = *state;
+
+	begin(t, VU_ENABLE_AUTO);
+	negotiate(t, MODERN | BIT_30, MQ | REPLY_ACK);
+	start_rings(t);
+	for (unsigned i = 0; i < 4; i++) {
+		enable(t, i, true);
+		assert_enabled(t, (2u << i) - 1, "one more");
+	}
+	vd_assert_traffic(t, 0, 2);
+	for (unsigned i = 0; i < 4; i++) {
+		enable(t, i, false);
+		assert_enabled(t, 0xf & ~((2u << i) - 1), "one less");
+	}
+}
+
+/* ENABLE comes before SET_FEATURES (QEMU), and SET_FEATURES must not undo it. */
+static void enable_before_features(void **state)
+{
+	struct vd *t = *state;
+
+	begin(t, VU_ENABLE_AUTO);
+	negotiate(t, NOT_SENT, MQ | REPLY_ACK);
+	enable(t, 0, true);
+	enable(t, 3, true);
+	negotiate(t, MODERN | BIT_30, NOT_SENT);
+	assert_enabled(t, ON(1, 0, 0, 1), "after SET_FEATURES");
+	/* Without bit 30 all are enabled, also those that were turned off. */
+	enable(t, 1, false);
+	negotiate(t, MODERN, NOT_SENT);
+	assert_enabled(t, ON(1, 1, 1, 1), "after SET_FEATURES without bit 30");
+	negotiate(t, MODERN | BIT_30, NOT_SENT);
+	assert_enabled(t, ON(1, 1, 1, 1), "SET_FEATURES never clears");
+}
+
+static void forgotten_with_the_connection(void **state)
+{
+	struct vd *t = *state;
+
+	begin(t, VU_ENABLE_AUTO);
+	negotiate(t, MODERN, NOT_SENT);
+	assert_enabled(t, ON(1, 1, 1, 1), "before");
+	vd_disconnect(t);
+	assert_enabled(t, 0, "after");
+	vd_connect(t);
+	negotiate(t, MODERN | BIT_30, MQ | REPLY_ACK);
+	assert_enabled(t, 0, "again");
+	assert_int_equal(vd_info(t).features, MODERN | BIT_30);
+}
+
+/* ---- trap 5.1 ---- */
+
+static void features_again_while_running(void **state)
+{
+	struct vd *t = *state;
+	unsigned changes[4];
+
+	vd_listen(t, 2, &ts_qemu_10);
+	vd_start(t);
+	for (unsigned i = 0; i < 4; i++)
+		changes[i] = t->ring[i].changes;
+	vd_poll_begin(t);
+	for (unsigned round = 0; round < 100; round++) {
+		vd_guest_sends(t, 1, 8);
+		vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_FEATURES, t->fe.features));
+		vd_ok(t, ts_fe_barrier(&t->fe));
+		assert_true(TS_WAIT(
+			!ts_ring_more_used(t->fe.rings[1].ring) || vd_guest_reaps(t, 1) > 0, 2000));
+		assert_true(TS_WAIT((vd_guest_reaps(t, 1), t->fe.rings[1].ring->n_out == 0), 2000));
+	}
+	vd_poll_end(t);
+	assert_int_equal(t->ring[1].consumed, 800);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(t->ring[i].changes, changes[i]);
+	assert_int_equal(t->link_changes, 1);
+}
+
+static void other_features_while_running(void **state)
+{
+	struct vd *t = *state;
+
+	vd_listen(t, 2, &ts_qemu_10);
+	vd_start(t);
+	t->fe.need_reply = UINT64_MAX;
+	for (unsigned bit = 0; bit < 64; bit++) {
+		if (bit == TS_F_LOG_ALL && (vd_info(t).features_offered & TS_BIT(bit)))
+			continue;
+		assert_int_equal(
+			ts_fe_set_u64(&t->fe, TS_SET_FEATURES, t->fe.features ^ TS_BIT(bit)),
+			-EREMOTEIO);
+		assert_int_equal(vd_info(t).features, t->fe.features);
+	}
+	vd_assert_traffic(t, 0, 2);
+	/* Stopped, it may think again. */
+	vd_ok(t, ts_fe_stop(&t->fe));
+	vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_FEATURES, BIT_30));
+	assert_int_equal(vd_info(t).features, BIT_30);
+}
+
+/* ---- started, not enabled ---- */
+
+/* Trap 5.4 */
+static void disabled_ring_is_drained(void **state)
+{
+	struct vd *t = *state;
+	const struct virtq_stats *st;
+	uint64_t start;
+
+	vd_listen(t, 2, &ts_qemu_10);
+	vd_start(t);
+	st = &vu_device_ring(t->dev, 3)->stats;
+	vd_assert_traffic(t, 1, 1);
+	vd_guest_sends(t, 3, VD_RING_SIZE / 2);
+	vd_guest_posts(t, 2, 10);
+	t->ring[2].to_send += 10;
+	enable(t, 3, false);
+	enable(t, 2, false);
+	start = ts_now_ms();
+	assert_true(VD_WAIT(t, st->drops[VIRTQ_DROP_RX_DISABLED] == VD_RING_SIZE / 2, 1000));
+	assert_in_range(ts_now_ms() - start, 0, 100);
+	assert_int_equal(vd_guest_reaps(t, 3), VD_RING_SIZE / 2);
+	assert_int_equal(t->ring[3].consumed, 20); /* none of them went out */
+
+	/* And what comes later. */
+	vd_guest_sends(t, 3, 7);
+	start = ts_now_ms();
+	assert_true(VD_WAIT(t, ts_ring_more_used(t->fe.rings[3].ring), 1000));
+	assert_in_range(ts_now_ms() - start, 0, 100);
+	assert_int_equal(vd_guest_reaps(t, 3), 7);
+	assert_int_equal(vd_burst(t, 2), 0);
+	vd_run_ms(t, 30);
+	assert_int_equal(vd_guest_reaps(t, 2), 0);
+
+	enable(t, 2, true);
+	enable(t, 3, true);
+	assert_int_equal(vd_burst(t, 2), 10);
+	assert_int_equal(vd_guest_reaps(t, 2), 10);
+	vd_assert_traffic(t, 0, 2);
+}
+
+/* A front-end that keeps talking must not keep the drain from its turn. */
+static void drained_while_it_talks(void **state)
+{
+	struct vd *t = *state;
+	uint64_t end;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	vd_start(t);
+	enable(t, 1, false);
+	vd_guest_sends(t, 1, 20);
+	end = ts_now_ms() + 1000;
+	while (ts_now_ms() < end && !ts_ring_more_used(t->fe.rings[1].ring)) {
+		enable(t, 1, false);
+		enable(t, 0, true);
+	}
+	assert_int_equal(vd_guest_reaps(t, 1), 20);
+}
+
+/* Turned off and on while the guest sends: every frame is consumed or counted, once. */
+static void toggled_under_load(void **state)
+{
+	struct vd *t = *state;
+	uint64_t sent = 0, reaped = 0;
+	struct virtq_stats *st;
+	uint64_t end = ts_now_ms() + 1500;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	vd_start(t);
+	st = &vu_device_ring(t->dev, 1)->stats;
+	vd_poll_begin(t);
+	for (unsigned round = 0; round < 100 || ts_now_ms() < end; round++) {
+		unsigned n = t->fe.rings[1].ring->n_free / 8;
+
+		vd_guest_sends(t, 1, n);
+		sent += n;
+		vd_ok(t, ts_fe_enable(&t->fe, 1, round & 1));
+		reaped += vd_guest_reaps(t, 1);
+	}
+	assert_true(VD_WAIT(t, (reaped += vd_guest_reaps(t, 1)) == sent, 3000));
+	vd_poll_end(t);
+	assert_int_equal(t->ring[1].consumed + st->drops[VIRTQ_DROP_RX_DISABLED], sent);
+	assert_true(t->ring[1].consumed > 0 && st->drops[VIRTQ_DROP_RX_DISABLED] > 0);
+}
+
+/* The owner may leave a ring closed for a while. */
+static void unpolled_ring(void **state)
+{
+	struct vd *t = *state;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	t->ring[1].unpolled = true;
+	vd_start(t);
+	assert_true(vd_ring_info(t, 0).usable);
+	assert_false(vd_ring_info(t, 1).usable);
+	t->ring[1].unpolled = false;
+	assert_int_equal(vu_device_reconcile(t->dev), 0);
+	vd_assert_traffic(t, 0, 1);
+	t->ring[1].unpolled = true;
+	assert_int_equal(vu_device_reconcile(t->dev), 0);
+	vd_guest_sends(t, 1, 5);
+	vd_assert_dead(t, 1);
+	t->ring[1].unpolled = false;
+	assert_int_equal(vu_device_reconcile(t->dev), 0);
+	assert_int_equal(vd_burst(t, 1), 5);
+	assert_int_equal(vd_guest_reaps(t, 1), 5);
+	vd_assert_traffic(t, 0, 1);
+}
+
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(initially),
+		CASE(even_index_is_a_pair),
+		CASE(each_index_is_a_ring),
+		CASE(enable_before_features),
+		CASE(forgotten_with_the_connection),
+		CASE(features_again_while_running),
+		CASE(other_features_while_running),
+		CASE(disabled_ring_is_drained),
+		CASE(drained_while_it_talks),
+		CASE(toggled_under_load),
+		CASE(unpolled_ring),
+	};
+
+	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);
+}

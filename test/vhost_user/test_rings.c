@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Rings that stop, start again, break, and lie where they must not. */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "vd.h"
+
+static void running(struct vd *t, uint16_t pairs)
+{
+	vd_listen(t, pairs, &ts_qemu_10);
+	vd_start(t);
+}
+
+static void restart(struct vd *t, unsigned ring)
+{
+	vd_ok(t, ts_fe_set_state(&t->fe, TS_SET_VRING_BASE, ring, t->fe.rings[ring].base));
+	vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_KICK, ring, t->fe.rings[ring].kick));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+}
+
+static unsigned events(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	uint64_t n = 0;
+
+	if (poll(&p, 1, 0) == 1)
+		assert_int_equal(read(fd, &n, sizeof(n)), sizeof(n));
+	return (unsigned)n;
+}
+
+/* ---- GET_VRING_BASE ---- */
+
+/* Trap 5.3: this ring, its true position, again and again; the others go on. */
+static void stop_one_ring(void **state)
+{
+	struct vd *t = *state;
+
+	running(t, 2);
+	for (unsigned ring = 0; ring < 4; ring++) {
+		uint32_t base;
+
+		vd_assert_traffic(t, 0, 2);
+		vd_ok(t, ts_fe_get_base(&t->fe, ring));
+		base = t->fe.rings[ring].base;
+		assert_int_equal(base, t->fe.rings[ring].ring->used->idx);
+		for (unsigned i = 0; i < 3; i++) {
+			vd_ok(t, ts_fe_get_base(&t->fe, ring));
+			assert_int_equal(t->fe.rings[ring].base, base);
+		}
+		for (unsigned other = 0; other < 4; other++)
+			assert_int_equal(vd_ring_info(t, other).usable, other != ring);
+		assert_int_equal(vd_ring_info(t, ring).kick_fd, -1);
+		assert_true(t->link);
+		vd_assert_traffic(t, ring < 2 ? 1 : 0, 1);
+		if (ring & 1)
+			vd_guest_sends(t, ring, 3);
+		vd_assert_dead(t, ring);
+		restart(t, ring);
+		if (ring & 1) {
+			assert_int_equal(vd_burst(t, ring), 3);
+			assert_int_equal(vd_guest_reaps(t, ring), 3);
+		}
+	}
+	vd_assert_traffic(t, 0, 2);
+}
+
+static void stop_through_the_end_of_the_index(void **state)
+{
+	struct vd *t = *state;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	t->fe.rings[1].base = 65530;
+	vd_start(t);
+	for (unsigned i = 0; i < 15; i++) {
+		vd_guest_sends(t, 1, 1);
+		vd_burst(t, 1);
+		vd_guest_reaps(t, 1);
+		vd_ok(t, ts_fe_get_base(&t->fe, 1));
+		assert_int_equal(t->fe.rings[1].base, (65531 + i) & 0xffff);
+		restart(t, 1);
+	}
+}
+
+/* VPP once wiped the position first, DPDK crashed on a ring it had never seen. */
+static void stop_what_never_ran(void **state)
+{
+	struct vd *t = *state;
+
+	vd_listen(t, 2, &ts_qemu_10);
+	for (unsigned ring = 0; ring < 4; ring++) {
+		vd_ok(t, ts_fe_get_base(&t->fe, ring));
+		assert_int_equal(t->fe.rings[ring].base, 0);
+		vd_ok(t, ts_fe_set_state(&t->fe, TS_SET_VRING_BASE, ring, 4711));
+		vd_ok(t, ts_fe_get_base(&t->fe, ring));
+		assert_int_equal(t->fe.rings[ring].base, 4711);
+		vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_KICK, ring, -1));
+		vd_ok(t, ts_fe_get_base(&t->fe, ring));
+		assert_int_equal(t->fe.rings[ring].base, 4711);
+	}
+}
+
+/* Trap 5.2: enabled but not kicked again, a stopped ring must stay untouched. */
+static void enable_does_not_start(void **state)
+{
+	struct vd *t = *state;
+
+	running(t, 1);
+	vd_assert_traffic(t, 0, 1);
+	vd_guest_sends(t, 1, 5);
+	vd_ok(t, ts_fe_get_base(&t->fe, 1));
+	vd_ok(t, ts_fe_enable(&t->fe, 1, false));
+	vd_ok(t, ts_fe_enable(&t->fe, 1, true));
+	vd_ok(t, ts_fe_set_addr(&t->fe, 1));
+	vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_CALL, 1, t->fe.rings[1].call));
+	vd_ok(t, ts_fe_set_mem_table(&t->fe));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+	assert_false(vd_ring_info(t, 1).usable);
+	vd_assert_dead(t, 1);
+}
+
+/* Nothing of a disabled ring is consumed once its base was told. */
+static void stop_a_disabled_ring(void **state)
+{
+	struct vd *t = *state;
+
+	running(t, 1);
+	vd_ok(t, ts_fe_enable(&t->fe, 1, false));
+	vd_guest_sends(t, 1, 5);
+	assert_true(VD_WAIT(t, ts_ring_more_used(t->fe.rings[1].ring), 1000));
+	vd_guest_sends(t, 1, 4);
+	vd_ok(t, ts_fe_get_base(&t->fe, 1));
+	assert_int_equal(t->fe.rings[1].base, t->fe.rings[1].ring->used->idx);
+	vd_assert_dead(t, 1);
+	vd_ok(t, ts_fe_enable(&t->fe, 1, true));
+	restart(t, 1);
+	vd_burst(t, 1);
+	assert_int_equal(vd_guest_reaps(t, 1), 9);
+}
+
+static void settings_of_a_running_ring(void **state)
+{
+	struct vd *t = *state;
+
+	running(t, 1);
+	t->fe.need_reply = UINT64_MAX;
+	assert_int_equal(ts_fe_set_state(&t->fe, TS_SET_VRING_NUM, 1, 128), -EREMOTEIO);
+	assert_int_equal(ts_fe_set_state(&t->fe, TS_SET_VRING_BASE, 1, 128), -EREMOTEIO);
+	vd_assert_traffic(t, 0, 1);
+	/* Another kick is nothing new. */
+	vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_KICK, 1, t->fe.rings[1].kick));
+	vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_KICK, 1, -1));
+	vd_assert_traffic(t, 0, 1);
+	assert_int_equal(t->ring[1].changes, 1);
+}
+
+/* ---- id 4 ---- */
+
+static void reset_owner(void **state)
+{
+	struct vd *t = *state;
+	struct vu_info info;
+
+	running(t, 2);
+	vd_assert_traffic(t, 0, 2);
+	vd_ok(t, ts_fe_simple(&t->fe, TS_RESET_OWNER));
+	vd_ok(t, ts_fe_simple(&t->fe, TS_RESET_OWNER));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+	info = vd_info(t);
+	assert_int_equal(info.connection, VU_CONNECTED);
+	assert_int_equal(info.features, t->fe.features);
+	assert_non_null(info.mem);
+	assert_false(t->link);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_false(vd_ring_info(t, i).started || vd_ring_info(t, i).enabled);
+		vd_assert_dead(t, i);
+		vd_ok(t, ts_fe_get_base(&t->fe, i));
+		assert_int_equal(t->fe.rings[i].base, 20);
+	}
+	/* A front-end that goes on needs to kick and to enable, no more. */
+	for (unsigned i = 0; i < 4; i++) {
+		vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_KICK, i, t->fe.rings[i].kick));
+		vd_ok(t, ts_fe_enable(&t->fe, i, true));
+	}
+	vd_ok(t, ts_fe_barrier(&t->fe));
+	vd_assert_traffic(t, 0, 2);
+}
+
+/* ---- parked rings ---- */
+
+static void park(struct vd *t, unsigned ring)
+{
+	struct ts_ring *r = t->fe.rings[ring].ring;
+
+	r->avail->idx = (uint16_t)(r->avail->idx + VD_RING_SIZE + 1);
+	vd_burst(t, ring);
+}
+
+static void parked_ring(void **state)
+{
+	struct vd *t = *state;
+	int err = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct virtq *vq;
+
+	running(t, 2);
+	vq = vu_device_ring(t->dev, 1);
+	vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_ERR, 1, err));
+	vd_assert_traffic(t, 0, 2);
+	vd_forget_log(t);
+	park(t, 1);
+	assert_int_equal(vq->fault, VIRTQ_FAULT_AVAIL_JUMP);
+	assert_true(VD_WAIT(t, vd_ring_info(t, 1).fault != VIRTQ_FAULT_NONE, 1000));
+	assert_int_equal(events(err), 1);
+	assert_true(vd_logged(t, "ring 1 is parked: the driver made more descriptors available "
+				 "than the ring holds"));
+	assert_int_equal(vd_info(t).trouble, VU_TROUBLE_PARKED);
+	assert_false(vd_ring_info(t, 1).usable);
+	assert_int_equal(t->ring[1].changes, 2);
+	assert_int_equal(vq->closed, VIRTQ_DROP_TX_BROKEN);
+	assert_true(t->link);
+	vd_assert_dead(t, 1);
+	assert_int_equal(events(err), 0);
+	vd_assert_traffic(t, 1, 1);
+	assert_true(vd_ring_info(t, 0).usable);
+
+	/* Neither a kick nor an address mends it. */
+	vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_KICK, 1, t->fe.rings[1].kick));
+	vd_ok(t, ts_fe_set_addr(&t->fe, 1));
+	vd_ok(t, ts_fe_enable(&t->fe, 1, true));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+	assert_false(vd_ring_info(t, 1).usable);
+
+	/* The driver was reset: stop, and start from the beginning. */
+	vd_ok(t, ts_fe_get_base(&t->fe, 1));
+	assert_int_equal(t->fe.rings[1].base, 20);
+	assert_int_equal(vq->closed, VIRTQ_DROP_TX_STOPPED);
+	ts_ring_reset(t->fe.rings[1].ring, 0);
+	t->fe.rings[1].base = 0;
+	restart(t, 1);
+	assert_int_equal(vd_ring_info(t, 1).fault, VIRTQ_FAULT_NONE);
+	assert_int_equal(vd_info(t).trouble, VU_TROUBLE_NONE);
+	vd_assert_traffic(t, 0, 2);
+	close(err);
+}
+
+/* A ring may also break while it is drained, and its error eventfd may be full or missing. */
+static void parked_while_disabled(void **state)
+{
+	struct vd *t = *state;
+	const uint64_t full = UINT64_MAX - 1;
+	int err = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	running(t, 1);
+	assert_int_equal(write(err, &full, sizeof(full)), sizeof(full));
+	for (unsigned i = 0; i < 2; i++) {
+		vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_ERR, 1, i ? -1 : err));
+		vd_ok(t, ts_fe_enable(&t->fe, 1, false));
+		park(t, 1);
+		assert_true(VD_WAIT(t, vd_ring_info(t, 1).fault != VIRTQ_FAULT_NONE, 1000));
+		vd_ok(t, ts_fe_get_base(&t->fe, 1));
+		ts_ring_reset(t->fe.rings[1].ring, 0);
+		t->fe.rings[1].base = 0;
+		vd_ok(t, ts_fe_enable(&t->fe, 1, true));
+		restart(t, 1);
+		vd_assert_traffic(t, 0, 1);
+	}
+	close(err);
+}
+
+static void parked_then_disconnected(void **state)
+{
+	struct vd *t = *state;
+
+	running(t, 1);
+	park(t, 1);
+	assert_true(VD_WAIT(t, vd_ring_info(t, 1).fault != VIRTQ_FAULT_NONE, 1000));
+	vd_disconnect(t);
+	assert_int_equal(vd_ring_info(t, 1).fault, VIRTQ_FAULT_NONE);
+	assert_int_equal(vu_device_ring(t->dev, 1)->closed, VIRTQ_DROP_TX_DISCONNECTED);
+	vd_connect(t);
+	vd_start(t);
+	vd_assert_traffic(t, 0, 1);
+}
+
+/* ---- where rings lie ---- */
+
+/* Give ring 1 these addresses as the front-end sees them. */
+static void readdress(struct vd *t, uint64_t desc, uint64_t avail, uint64_t used)
+{
+	const struct ts_vring_addr a = {.index = 1, .desc = desc, .avail = avail, .used = used};
+	const uint32_t flags = TS_VERSION | TS_NEED_REPLY;
+	uint64_t ack = 1;
+
+	vd_ok(t, ts_send_raw(&t->fe, TS_SET_VRING_ADDR, flags, sizeof(a), &a, sizeof(a), NULL, 0));
+	vd_ok(t, ts_recv_answer(&t->fe, TS_SET_VRING_ADDR, &ack, sizeof(ack)));
+	assert_int_equal(ack, 0);
+}
+
+static void ring_addresses(void **state)
+{
+	struct vd *t = *state;
+	const struct ts_ring *r;
+	uint64_t desc, avail, used, low, end, high_end;
+
+	running(t, 1);
+	r = t->fe.rings[1].ring;
+	desc = ts_uva(t->guest, r->desc_gpa);
+	avail = ts_uva(t->guest, r->driver_gpa);
+	used = ts_uva(t->guest, r->device_gpa);
+	low = t->guest->r[0].uva;
+	end = low + t->guest->r[0].size;
+	high_end = t->guest->r[1].uva + t->guest->r[1].size;
+	vd_assert_traffic(t, 0, 1);
+	const struct {
+		uint64_t desc, avail, used;
+	} bad[] = {
+		{end - 16 * VD_RING_SIZE + 16, avail, used},
+		{low - 16, avail, used},
+		{end, avail, used},
+		{0, avail, used},
+		{UINT64_MAX - 15, avail, used},
+		{r->desc_gpa, avail, used}, /* a guest address is none of the front-end's */
+		{desc, end - 6 - 2 * VD_RING_SIZE + 2, used},
+		{desc, end - 6 - 2 * VD_RING_SIZE + 4, used}, /* only the event index is outside */
+		{desc, avail, end - 6 - 8 * VD_RING_SIZE + 2},
+		{desc, avail, (end - 6 - 8 * VD_RING_SIZE + 4) & ~3ull},
+		{high_end - 16 * VD_RING_SIZE + 16, avail, used},
+	};
+
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(bad); i++) {
+		readdress(t, bad[i].desc, bad[i].avail, bad[i].used);
+		assert_false(vd_ring_info(t, 1).usable);
+		assert_int_equal(vd_info(t).trouble, VU_TROUBLE_RING_ADDRESSES);
+		vd_assert_dead(t, 1);
+		readdress(t, desc, avail, used);
+		vd_assert_traffic(t, 0, 1);
+	}
+	/* Right at the end is inside. */
+	readdress(t, end - 16 * VD_RING_SIZE, avail, used);
+	assert_true(vd_ring_info(t, 1).usable);
+	readdress(t, desc, end - 6 - 2 * VD_RING_SIZE, used);
+	assert_true(vd_ring_info(t, 1).usable);
+	readdress(t, desc, avail, (end - 6 - 8 * VD_RING_SIZE) & ~3ull);
+	assert_true(vd_ring_info(t, 1).usable);
+}
+
+static void misaligned_addresses(void **state)
+{
+	struct vd *t = *state;
+	struct ts_vring_addr good = {
+		.index = 1, .desc = 0x10000, .avail = 0x20000, .used = 0x30000};
+
+	running(t, 1);
+	t->fe.need_reply = UINT64_MAX;
+	for (unsigned by = 1; by < 16; by++) {
+		struct ts_vring_addr a = good;
+
+		a.desc += by;
+		assert_int_equal(ts_send_raw(&t->fe, TS_SET_VRING_ADDR, 9, 40, &a, 40, NULL, 0), 0);
+		a = good;
+		a.avail += by | 1;
+		assert_int_equal(ts_send_raw(&t->fe, TS_SET_VRING_ADDR, 9, 40, &a, 40, NULL, 0), 0);
+		a = good;
+		a.used += by & 3 ? by : 1;
+		assert_int_equal(ts_send_raw(&t->fe, TS_SET_VRING_ADDR, 9, 40, &a, 40, NULL, 0), 0);
+		for (unsigned i = 0; i < 3; i++) {
+			uint64_t ack = 0;
+
+			vd_ok(t, ts_recv_answer(&t->fe, TS_SET_VRING_ADDR, &ack, sizeof(ack)));
+			assert_int_equal(ack, 1);
+		}
+	}
+	vd_assert_traffic(t, 0, 1);
+}
+
+/* Aligned for the front-end, but its region starts at an odd byte of the file. */
+static void misaligned_region(void **state)
+{
+	struct vd *t = *state;
+
+	running(t, 1);
+	for (unsigned by = 1; by < 16; by++) {
+		t->guest->r[0].mmap_offset = by;
+		t->guest->r[0].size -= 16;
+		vd_ok(t, ts_fe_set_mem_table(&t->fe));
+		t->guest->r[0].mmap_offset = 0;
+		t->guest->r[0].size += 16;
+		assert_false(vd_ring_info(t, 1).usable);
+		assert_int_equal(vd_info(t).trouble, VU_TROUBLE_RING_ADDRESSES);
+		vd_assert_dead(t, 1);
+		vd_ok(t, ts_fe_set_mem_table(&t->fe));
+		vd_assert_traffic(t, 0, 1);
+	}
+}
+
+/* ---- calls ---- */
+
+static void call_comes_and_goes(void **state)
+{
+	struct vd *t = *state;
+	int old;
+
+	running(t, 1);
+	for (unsigned i = 0; i < 10; i++) {
+		ts_ring_enable_cb(t->fe.rings[1].ring);
+		vd_guest_sends(t, 1, 3);
+		vd_ok(t, ts_fe_new_call(&t->fe, 1, &old));
+		vd_ok(t, ts_fe_barrier(&t->fe));
+		events(old);
+		vd_burst(t, 1);
+		assert_int_equal(events(old), 0);
+		close(old);
+		assert_true(!ts_ring_call_due(t->fe.rings[1].ring) ||
+			    ts_ring_calls(t->fe.rings[1].ring) == 1);
+		assert_int_equal(vd_guest_reaps(t, 1), 3);
+	}
+	vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_CALL, 1, -1));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+	vd_guest_sends(t, 1, 3);
+	vd_burst(t, 1);
+	assert_int_equal(ts_ring_calls(t->fe.rings[1].ring), 0);
+	assert_int_equal(vd_guest_reaps(t, 1), 3);
+	assert_int_equal(t->ring[1].changes, 1);
+}
+
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(stop_one_ring),
+		CASE(stop_through_the_end_of_the_index),
+		CASE(stop_what_never_ran),
+		CASE(enable_does_not_start),
+		CASE(stop_a_disabled_ring),
+		CASE(settings_of_a_running_ring),
+		CASE(reset_owner),
+		CASE(parked_ring),
+		CASE(parked_while_disabled),
+		CASE(parked_then_disconnected),
+		CASE(ring_addresses),
+		CASE(misaligned_addresses),
+		CASE(misaligned_region),
+		CASE(call_comes_and_goes),
+	};
+
+	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The control thread against an lcore that works, and against one that does not come out. */
+#include <errno.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "vd.h"
+
+#define TIME_MS 1000
+
+static uint64_t count_of(int fd)
+{
+	uint64_t n = 0;
+
+	return read(fd, &n, sizeof(n)) == sizeof(n) ? n : 0;
+}
+
+/* Keep a ring busy; how many frames went in. */
+static uint64_t feed(struct vd *t, unsigned ring)
+{
+	unsigned n = t->fe.rings[ring].ring->n_free / 4;
+
+	vd_guest_reaps(t, ring);
+	vd_guest_sends(t, ring, n);
+	return n;
+}
+
+/* ---- an lcore at work ---- */
+
+/* Trap 5.3 under load: what was told is true, and nothing moves after it was told. */
+static void stop_one_ring_of_two(void **state)
+{
+	struct vd *t = *state;
+	uint64_t end = ts_now_ms() + TIME_MS;
+	unsigned round;
+
+	vd_listen(t, 2, &ts_qemu_10);
+	vd_start(t);
+	vd_poll_begin(t);
+	for (round = 0; round < 20 || ts_now_ms() < end; round++) {
+		struct ts_ring *stopped = t->fe.rings[1].ring;
+		uint64_t other = virtq_load(&t->ring[3].consumed);
+		uint16_t used;
+
+		feed(t, 1);
+		feed(t, 3);
+		vd_ok(t, ts_fe_get_base(&t->fe, 1));
+		used = virtq_load(&stopped->used->idx);
+		assert_int_equal(t->fe.rings[1].base, used);
+		assert_int_equal((uint16_t)virtq_load(&t->ring[1].consumed), used);
+		ts_ring_calls(stopped);
+		vd_guest_sends(t, 1, stopped->n_free / 4);
+		feed(t, 3);
+		assert_true(TS_WAIT(virtq_load(&t->ring[3].consumed) > other, 2000));
+		assert_int_equal(virtq_load(&stopped->used->idx), used);
+		assert_int_equal(ts_ring_calls(stopped), 0);
+		vd_ok(t, ts_fe_set_state(&t->fe, TS_SET_VRING_BASE, 1, used));
+		vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_KICK, 1, t->fe.rings[1].kick));
+	}
+	fprintf(stderr, "# %u stops\n", round);
+}
+
+/* Trap 5.12: once the change is acknowledged the old eventfd is silent. */
+static void call_is_switched(void **state)
+{
+	struct vd *t = *state;
+	uint64_t end = ts_now_ms() + TIME_MS;
+	unsigned round;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	vd_start(t);
+	vd_poll_begin(t);
+	for (round = 0; round < 20 || ts_now_ms() < end; round++) {
+		int old;
+
+		ts_ring_enable_cb(t->fe.rings[1].ring);
+		feed(t, 1);
+		vd_ok(t, ts_fe_new_call(&t->fe, 1, &old));
+		count_of(old);
+		feed(t, 1);
+		assert_true(TS_WAIT(virtq_load(&t->fe.rings[1].ring->used->idx) ==
+					    t->fe.rings[1].ring->avail->idx,
+			2000));
+		assert_int_equal(count_of(old), 0);
+		close(old);
+	}
+	fprintf(stderr, "# %u switches, %llu calls\n", round,
+		(unsigned long long)virtq_load(&vu_device_ring(t->dev, 1)->stats.calls));
+}
+
+static void gone_and_back(void **state)
+{
+	struct vd *t = *state;
+	uint64_t end = ts_now_ms() + TIME_MS;
+	unsigned round;
+
+	vd_listen(t, 2, &ts_qemu_10);
+	vd_poll_begin(t);
+	for (round = 0; round < 20 || ts_now_ms() < end; round++) {
+		vd_start(t);
+		for (unsigned i = 0; i < 5; i++) {
+			feed(t, 1);
+			feed(t, 3);
+		}
+		vd_disconnect(t);
+		vd_connect(t);
+	}
+	fprintf(stderr, "# %u connections\n", round);
+}
+
+/* ---- an lcore that is stuck inside a ring ---- */
+
+static bool stays_inside(const struct virtq *vq)
+{
+	uint32_t turn = virtq_load(&vq->gate.turn);
+
+	for (unsigned i = 0; i < 30; i++) {
+		ts_nap();
+		if (virtq_load(&vq->gate.turn) != turn)
+			return false;
+	}
+	return turn & 1;
+}
+
+static void stick(struct vd *t, unsigned ring)
+{
+	virtq_store(&t->ring[ring].hold, true);
+	assert_true(TS_WAIT(stays_inside(vu_device_ring(t->dev, ring)), 5000));
+}
+
+static void let_go(struct vd *t, unsigned ring)
+{
+	virtq_store(&t->ring[ring].hold, false);
+}
+
+/* Its call eventfd must not become somebody else's descriptor while it may still write to it. */
+static void stuck_keeps_what_it_uses(void **state)
+{
+	struct vd *t = *state;
+	int other[64], old, maps;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	vd_start(t);
+	ts_ring_enable_cb(t->fe.rings[1].ring);
+	vd_poll_begin(t);
+	stick(t, 1);
+	vd_guest_sends(t, 1, 10);
+	maps = ts_count_maps("memfd:ts-guest");
+	t->fe.timeout_ms = 5000;
+	assert_int_not_equal(ts_fe_new_call(&t->fe, 1, &old), 0);
+	close(old);
+	vd_disconnect(t);
+	assert_int_equal(ts_count_maps("memfd:ts-guest"), maps);
+	/* These take the lowest free numbers. */
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(other); i++)
+		other[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	let_go(t, 1);
+	assert_true(TS_WAIT(virtq_load(&t->ring[1].consumed) == 10, 2000));
+	assert_true(VD_WAIT(t, ts_count_maps("memfd:ts-guest") < maps, 2000));
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(other); i++) {
+		assert_int_equal(count_of(other[i]), 0);
+		close(other[i]);
+	}
+}
+
+/* GET_VRING_BASE cannot be answered while the ring may still move. */
+static void stuck_has_no_base(void **state)
+{
+	struct vd *t = *state;
+
+	vd_listen(t, 2, &ts_qemu_10);
+	vd_start(t);
+	vd_poll_begin(t);
+	stick(t, 1);
+	t->fe.timeout_ms = 5000;
+	assert_int_equal(ts_fe_get_base(&t->fe, 1), -ECONNRESET);
+	assert_true(vd_logged(t, "an lcore has not left a ring within 1000 ms: is it stopped?"));
+	vd_disconnect(t);
+	let_go(t, 1);
+}
+
+/* The next front-end is served, its ring only when the lcore has left it. */
+static void stuck_ring_waits(void **state)
+{
+	struct vd *t = *state;
+
+	vd_listen(t, 2, &ts_qemu_10);
+	t->fe.rings[1].base = 500;
+	vd_start(t);
+	vd_poll_begin(t);
+	stick(t, 1);
+	vd_guest_sends(t, 1, 10); /* it may yet take these, once */
+	vd_disconnect(t);
+	t->fe.rings[1].base = 9;
+	vd_connect(t);
+	vd_start(t);
+	assert_true(vd_ring_info(t, 0).usable);
+	assert_false(vd_ring_info(t, 1).usable);
+	assert_true(vd_ring_info(t, 1).started);
+	let_go(t, 1);
+	assert_true(VD_WAIT(t, vd_ring_info(t, 1).usable, 2000));
+	vd_guest_sends(t, 1, 10);
+	assert_true(TS_WAIT(virtq_load(&t->fe.rings[1].ring->used->idx) == 19, 2000));
+	assert_int_equal(vd_guest_reaps(t, 1), 10);
+	vd_poll_end(t);
+	vd_assert_traffic(t, 0, 2);
+}
+
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(stop_one_ring_of_two),
+		CASE(call_is_switched),
+		CASE(gone_and_back),
+		CASE(stuck_keeps_what_it_uses),
+		CASE(stuck_has_no_base),
+		CASE(stuck_ring_waits),
+	};
+
+	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);
+}

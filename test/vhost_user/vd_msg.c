@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The table of requests as tests send them, written without looking at the device's own. */
+#include "vd_msg.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define RING 3u /* the last of two pairs */
+
+/* ---- descriptors ---- */
+
+static int event_fd = -1, odd[9];
+
+void vd_msg_begin(void)
+{
+	event_fd = eventfd(0, EFD_CLOEXEC);
+	odd[0] = open("/dev/null", O_RDWR | O_CLOEXEC);
+	odd[1] = memfd_create("odd", MFD_CLOEXEC);
+	odd[2] = eventfd(0, EFD_CLOEXEC);
+	odd[3] = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	odd[4] = epoll_create1(EPOLL_CLOEXEC);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, &odd[5]), 0);
+	assert_int_equal(pipe2(&odd[7], O_CLOEXEC), 0);
+}
+
+void vd_msg_done(void)
+{
+	close(event_fd);
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(odd); i++)
+		close(odd[i]);
+}
+
+unsigned vd_msg_odd_fds(int *fds, unsigned max)
+{
+	unsigned n = max < TS_ARRAY_SIZE(odd) ? max : TS_ARRAY_SIZE(odd);
+
+	memcpy(fds, odd, n * sizeof(*fds));
+	return n;
+}
+
+static void attach(struct ts_msg *m, int fd)
+{
+	m->fds[m->n_fds++] = fd;
+}
+
+/* ---- right and wrong ---- */
+
+static void put_u64(struct ts_msg *m, uint32_t id, uint64_t value)
+{
+	ts_msg_make(m, id, &value, sizeof(value));
+}
+
+static void put_state(struct ts_msg *m, uint32_t id, uint32_t num)
+{
+	const struct ts_vring_state s = {RING, num};
+
+	ts_msg_make(m, id, &s, sizeof(s));
+}
+
+#define EMPTY(fn, id)                                  \
+	static void fn(struct vd *t, struct ts_msg *m) \
+	{                                              \
+		(void)t;                               \
+		ts_msg_make(m, id, NULL, 0);           \
+	}
+/* An empty message can only be wrong by not being empty. */
+#define FULL(fn, id)                                   \
+	static void fn(struct vd *t, struct ts_msg *m) \
+	{                                              \
+		(void)t;                               \
+		put_u64(m, id, 0);                     \
+	}
+#define U64(fn, id, value)                             \
+	static void fn(struct vd *t, struct ts_msg *m) \
+	{                                              \
+		(void)t;                               \
+		put_u64(m, id, value);                 \
+	}
+#define STATE(fn, id, num)                             \
+	static void fn(struct vd *t, struct ts_msg *m) \
+	{                                              \
+		(void)t;                               \
+		put_state(m, id, num);                 \
+	}
+#define WITH_FD(fn, id, fd)                            \
+	static void fn(struct vd *t, struct ts_msg *m) \
+	{                                              \
+		(void)t;                               \
+		put_u64(m, id, RING);                  \
+		attach(m, fd);                         \
+	}
+
+EMPTY(get_features, TS_GET_FEATURES)
+FULL(get_features_wrong, TS_GET_FEATURES)
+U64(set_features, TS_SET_FEATURES, TS_BIT(TS_F_PROTOCOL_FEATURES) | TS_BIT(VIRTIO_F_VERSION_1))
+U64(set_features_wrong, TS_SET_FEATURES, TS_BIT(63) | TS_BIT(VIRTIO_F_VERSION_1))
+EMPTY(set_owner, TS_SET_OWNER)
+FULL(set_owner_wrong, TS_SET_OWNER)
+EMPTY(reset_owner, TS_RESET_OWNER)
+FULL(reset_owner_wrong, TS_RESET_OWNER)
+STATE(set_num, TS_SET_VRING_NUM, 512)
+STATE(set_num_wrong, TS_SET_VRING_NUM, 513)
+STATE(set_base_wrong, TS_SET_VRING_BASE, 0x10000)
+STATE(get_base, TS_GET_VRING_BASE, 0)
+WITH_FD(set_kick, TS_SET_VRING_KICK, event_fd)
+WITH_FD(set_call, TS_SET_VRING_CALL, event_fd)
+WITH_FD(set_call_wrong, TS_SET_VRING_CALL, odd[0])
+WITH_FD(set_err, TS_SET_VRING_ERR, event_fd)
+WITH_FD(set_err_wrong, TS_SET_VRING_ERR, odd[0])
+EMPTY(get_protocol, TS_GET_PROTOCOL_FEATURES)
+FULL(get_protocol_wrong, TS_GET_PROTOCOL_FEATURES)
+U64(set_protocol, TS_SET_PROTOCOL_FEATURES, TS_BIT(TS_PROTO_MQ))
+U64(set_protocol_wrong, TS_SET_PROTOCOL_FEATURES, TS_BIT(TS_PROTO_MQ) | TS_BIT(40))
+EMPTY(get_queue_num, TS_GET_QUEUE_NUM)
+FULL(get_queue_num_wrong, TS_GET_QUEUE_NUM)
+STATE(set_enable, TS_SET_VRING_ENABLE, 1)
+STATE(set_enable_wrong, TS_SET_VRING_ENABLE, 2)
+
+static void set_base(struct vd *t, struct ts_msg *m)
+{
+	t->fe.rings[RING].base = 0xfff0;
+	put_state(m, TS_SET_VRING_BASE, 0xfff0);
+}
+
+static void set_kick_wrong(struct vd *t, struct ts_msg *m)
+{
+	(void)t;
+	put_u64(m, TS_SET_VRING_KICK, RING); /* neither a descriptor nor the bit that says so */
+}
+
+static void get_base_wrong(struct vd *t, struct ts_msg *m)
+{
+	const struct ts_vring_state s = {RING + 1, 0};
+
+	(void)t;
+	ts_msg_make(m, TS_GET_VRING_BASE, &s, sizeof(s));
+}
+
+static void put_addr(struct ts_msg *m, uint64_t desc)
+{
+	const struct ts_vring_addr a = {
+		.index = RING, .desc = desc, .avail = 0x20002, .used = 0x30004};
+
+	ts_msg_make(m, TS_SET_VRING_ADDR, &a, sizeof(a));
+}
+
+static void set_addr(struct vd *t, struct ts_msg *m)
+{
+	(void)t;
+	put_addr(m, 0x10010);
+}
+
+static void set_addr_wrong(struct vd *t, struct ts_msg *m)
+{
+	(void)t;
+	put_addr(m, 0x10008);
+}
+
+static void put_table(struct vd *t, struct ts_msg *m, uint64_t add)
+{
+	struct ts_mem_table table;
+
+	ts_fe_mem_table(&t->fe, &table);
+	table.region[1].size += add;
+	ts_msg_make(m, TS_SET_MEM_TABLE, &table, 8 + table.n * sizeof(table.region[0]));
+	for (unsigned i = 0; i < table.n; i++)
+		attach(m, t->guest->r[i].fd);
+}
+
+static void set_mem(struct vd *t, struct ts_msg *m)
+{
+	put_table(t, m, 0);
+}
+
+static void set_mem_wrong(struct vd *t, struct ts_msg *m)
+{
+	put_table(t, m, 4096); /* more than its file has */
+}
+
+#define ROW(id, size, has_answer, fn)                          \
+	{                                                      \
+		TS_##id, #id, size, has_answer, fn, fn##_wrong \
+	}
+
+const struct vd_msg vd_msgs[] = {
+	ROW(GET_FEATURES, 0, true, get_features),
+	ROW(SET_FEATURES, 8, false, set_features),
+	ROW(SET_OWNER, 0, false, set_owner),
+	ROW(RESET_OWNER, 0, false, reset_owner),
+	ROW(SET_MEM_TABLE, 72, false, set_mem),
+	ROW(SET_VRING_NUM, 8, false, set_num),
+	ROW(SET_VRING_ADDR, 40, false, set_addr),
+	ROW(SET_VRING_BASE, 8, false, set_base),
+	ROW(GET_VRING_BASE, 8, true, get_base),
+	ROW(SET_VRING_KICK, 8, false, set_kick),
+	ROW(SET_VRING_CALL, 8, false, set_call),
+	ROW(SET_VRING_ERR, 8, false, set_err),
+	ROW(GET_PROTOCOL_FEATURES, 0, true, get_protocol),
+	ROW(SET_PROTOCOL_FEATURES, 8, false, set_protocol),
+	ROW(GET_QUEUE_NUM, 0, true, get_queue_num),
+	ROW(SET_VRING_ENABLE, 8, false, set_enable),
+	{0},
+};
+
+/* ---- answers ---- */
+
+static void put_answer(struct vd_answer *a, uint32_t id, const void *payload, uint32_t size)
+{
+	const struct ts_hdr h = {id, 5, size};
+
+	memcpy(a->bytes + a->len, &h, sizeof(h));
+	memcpy(a->bytes + a->len + sizeof(h), payload, size);
+	a->len += sizeof(h) + size;
+}
+
+static uint64_t answer_u64(struct vd *t, enum ts_request id)
+{
+	switch (id) {
+	case TS_GET_FEATURES:
+		return vu_default_features();
+	case TS_GET_PROTOCOL_FEATURES:
+		return TS_BIT(TS_PROTO_MQ) | TS_BIT(TS_PROTO_REPLY_ACK);
+	default:
+		return t->conf.queue_pairs;
+	}
+}
+
+struct vd_answer vd_msg_answer(struct vd *t, const struct vd_msg *row, bool right, bool need_reply)
+{
+	const struct ts_vring_state base = {RING, t->fe.rings[RING].base};
+	struct vd_answer a = {.len = 0};
+	uint64_t value = right ? 0 : 1;
+
+	if (!row->has_answer) {
+		a.closes = !right && !need_reply;
+		if (need_reply)
+			put_answer(&a, row->id, &value, sizeof(value));
+		return a;
+	}
+	a.closes = !right;
+	value = answer_u64(t, row->id);
+	if (right && row->id == TS_GET_VRING_BASE)
+		put_answer(&a, row->id, &base, sizeof(base));
+	else if (right)
+		put_answer(&a, row->id, &value, sizeof(value));
+	return a;
+}
+
+void vd_answer_add(struct vd_answer *a, const struct vd_answer *b)
+{
+	if (a->closes)
+		return;
+	assert_true(a->len + b->len <= sizeof(a->bytes));
+	memcpy(a->bytes + a->len, b->bytes, b->len);
+	a->len += b->len;
+	a->closes = b->closes;
+}
+
+/* Everything until the expected length is there and the device is quiet, or it closes. */
+static size_t read_all(
+	struct vd *t, uint8_t *buf, size_t room, const struct vd_answer *expect, bool *closed)
+{
+	size_t len = 0;
+
+	*closed = false;
+	TS_WAIT(({
+		ssize_t n;
+
+		vd_run(t);
+		n = recv(t->fe.sock, buf + len, room - len, MSG_DONTWAIT);
+		if (n > 0)
+			len += (size_t)n;
+		*closed = n == 0 || (n < 0 && errno == ECONNRESET);
+		*closed || (n < 0 && !expect->closes && len >= expect->len);
+	}),
+		2000);
+	return len;
+}
+
+void vd_assert_answer(struct vd *t, const struct vd_answer *expect, const char *what)
+{
+	uint8_t got[512];
+	bool closed;
+	size_t len = read_all(t, got, sizeof(got), expect, &closed);
+
+	if (closed != expect->closes || len != expect->len)
+		fail_msg("%s: %zu bytes and %s instead of %zu bytes and %s; device: %s", what, len,
+			closed ? "closed" : "open", expect->len, expect->closes ? "closed" : "open",
+			vd_info(t).last_error);
+	if (memcmp(got, expect->bytes, len) != 0)
+		fail_msg("%s: the bytes differ", what);
+}
+
+void vd_exchange(
+	struct vd *t, const struct ts_msg *m, const struct vd_answer *expect, const char *what)
+{
+	struct vd_answer all = *expect, features = vd_msg_answer(t, &vd_msgs[0], true, false);
+	struct ts_msg last;
+
+	vd_ok(t, ts_send_msg(&t->fe, m));
+	get_features(t, &last);
+	vd_run(t); /* it may close before it has read this */
+	ts_send_msg(&t->fe, &last);
+	vd_answer_add(&all, &features);
+	vd_assert_answer(t, &all, what);
+}
+
+/* ---- what must not change ---- */
+
+void vd_snapshot(const struct vd *t, char *buf, size_t len)
+{
+	const struct vu_info i = vd_info(t);
+	size_t at = (size_t)snprintf(buf, len, "features %llx protocol %llx mem %p link %d\n",
+		(unsigned long long)i.features, (unsigned long long)i.protocol_features,
+		(const void *)i.mem, i.link);
+
+	for (unsigned r = 0; r < 2u * i.queue_pairs && at < len; r++) {
+		const struct vu_ring_info q = vd_ring_info(t, r);
+
+		at += (size_t)snprintf(buf + at, len - at,
+			"ring %u started %d enabled %d usable %d num %u avail %u used %u call %d "
+			"kick %d fault %d changes %u\n",
+			r, q.started, q.enabled, q.usable, q.num, q.avail, q.used, q.call_fd,
+			q.kick_fd, q.fault, t->ring[r].changes);
+	}
+}
