@@ -98,11 +98,14 @@ static int attach_external(struct rte_mbuf *m, uint32_t len)
 static __rte_noinline int copy_slow(const struct virtq_chain *chain, struct vnet_cursor c,
 	uint32_t len, struct rte_mbuf *m, const struct vnet_rx_conf *conf, bool linear)
 {
+	bool fits = len <= rte_pktmbuf_tailroom(m);
+
 	(void)chain;
 	if (len > VNET_FRAME_MAX)
 		return VIRTQ_DROP_RX_TOO_BIG;
-	if (linear && len > rte_pktmbuf_tailroom(m) &&
-		(!conf->ext_buf || attach_external(m, len) != 0))
+	if (!fits && conf->ext_buf)
+		fits = attach_external(m, len) == 0;
+	if (!fits && linear)
 		return VIRTQ_DROP_RX_TOO_BIG;
 	if (copy_scattered(c, len, m, conf->pool) != 0)
 		return VIRTQ_DROP_RX_NO_MBUF;

@@ -35,8 +35,8 @@ struct vnet_rx_conf {
 	struct rte_mempool *pool; /* borrowed */
 	uint16_t port;            /* goes into mbuf->port */
 	enum vnet_style style;
-	bool linear;  /* never chain mbufs: a packet that does not fit is dropped, or... */
-	bool ext_buf; /* ...put into one external buffer */
+	bool ext_buf; /* a packet longer than an mbuf goes into an external buffer, if it fits */
+	bool linear;  /* and else is dropped, never put into a chain */
 };
 
 /**
