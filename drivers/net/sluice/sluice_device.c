@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Where a port meets its vhost-user device: everything here runs on the control thread. */
+#include <errno.h>
+#include <inttypes.h>
+
+#include <linux/virtio_net.h>
+
+#include <event2/event.h>
+
+#include "sluice_pmd.h"
+
+/*
+ * Theory of operation
+ *
+ * The device is there from probe to close, so that a guest may come and go whenever it
+ * likes. Whether lcores work at its rings is decided by two sides: the guest starts and
+ * enables a ring, the application starts the port. prepare() answers for the application:
+ * it leaves a view without a burst function as long as the port is stopped, or the queue
+ * was never set up, and such a ring stays closed.
+ *
+ * The application is told of changes from the loop, never from inside the device: what
+ * its callback does then, even to this port, finds everything at rest.
+ */
+
+/* What a guest may send us larger than a frame on the wire. */
+#define SEGMENTATION                                                       \
+	(1ull << VIRTIO_NET_F_HOST_TSO4 | 1ull << VIRTIO_NET_F_HOST_TSO6 | \
+		1ull << VIRTIO_NET_F_HOST_ECN | 1ull << VIRTIO_NET_F_HOST_UFO)
+
+/* ---- what the device asks and tells ---- */
+
+static void prepare_rx(struct sl_port *port, struct sl_queue *q, struct virtq_view *view)
+{
+	vnet_prepare(view, &q->rx);
+	/* Only ever set while the port runs: the lcore reads it outside the gate. */
+	if (port->checksum_rx && (view->features & (1ull << VIRTIO_NET_F_CSUM)))
+		virtq_store(&q->soften, VNET_OFFLOAD_FLAGS);
+}
+
+static void prepare_tx(struct sl_queue *q, struct virtq_view *view)
+{
+	uint64_t offloads = vnet_tx_offloads(view->features);
+
+	vnet_prepare(view, NULL);
+	virtq_store(&q->offloads, offloads);
+	virtq_store(&q->soften, vnet_soft_mask(offloads));
+}
+
+static void on_prepare(void *arg, unsigned int ring, struct virtq_view *view)
+{
+	struct sl_port *port = arg;
+	struct sl_queue *q = &port->queue[ring];
+
+	if (!port->started)
+		return;
+	if (!q->is_setup) {
+		if (!q->is_mentioned)
+			SL_LOG(WARNING,
+				"%s: the guest uses ring %u, but the application has set up no %s "
+				"queue %u",
+				port->args.iface, ring, ring & 1 ? "receive" : "transmit",
+				ring / 2);
+		q->is_mentioned = true;
+		return;
+	}
+	if (ring & 1)
+		prepare_rx(port, q, view);
+	else
+		prepare_tx(q, view);
+}
+
+static void on_ring_changed(void *arg, unsigned int ring, bool usable)
+{
+	struct sl_port *port = arg;
+
+	SL_LOG(INFO, "%s: ring %u is %s", port->args.iface, ring, usable ? "usable" : "closed");
+	port->queue_events++;
+	event_active(port->notify, 0, 0);
+}
+
+static void on_link_changed(void *arg, bool up)
+{
+	struct sl_port *port = arg;
+	struct rte_eth_link link = port->eth->data->dev_link;
+
+	link.link_status = up ? RTE_ETH_LINK_UP : RTE_ETH_LINK_DOWN;
+	rte_eth_linkstatus_set(port->eth, &link);
+	port->link_event = true;
+	event_active(port->notify, 0, 0);
+}
+
+static void on_log(void *arg, enum vu_log_level level, const char *line)
+{
+	static const uint32_t levels[] = {
+		[VU_LOG_ERROR] = RTE_LOG_ERR,
+		[VU_LOG_WARNING] = RTE_LOG_WARNING,
+		[VU_LOG_INFO] = RTE_LOG_INFO,
+		[VU_LOG_DEBUG] = RTE_LOG_DEBUG,
+	};
+	const struct sl_port *port = arg;
+
+	rte_log(levels[level], sl_logtype, "net_sluice: %s: %s\n", port->args.iface, line);
+}
+
+static const struct vu_device_ops device_ops = {
+	.prepare = on_prepare,
+	.ring_changed = on_ring_changed,
+	.link_changed = on_link_changed,
+	.log = on_log,
+};
+
+/* Tell the application; it may even close the port, so nothing of it is read afterwards. */
+static void on_notify(evutil_socket_t fd, short what, void *arg)
+{
+	struct sl_port *port = arg;
+	struct rte_eth_dev *eth = port->eth;
+	unsigned int queue_events = port->queue_events;
+	bool link_event = port->link_event;
+
+	(void)fd, (void)what;
+	port->queue_events = 0;
+	port->link_event = false;
+	while (queue_events-- > 0)
+		rte_eth_dev_callback_process(eth, RTE_ETH_EVENT_QUEUE_STATE, NULL);
+	if (link_event)
+		rte_eth_dev_callback_process(eth, RTE_ETH_EVENT_INTR_LSC, NULL);
+}
+
+/* ---- what the ethdev operations ask, each a function for any thread and its other half ---- */
+
+struct open_call {
+	struct sl_port *port;
+	char *why;
+	size_t why_len;
+};
+
+static int device_open(void *arg)
+{
+	struct open_call *c = arg;
+	struct sl_port *port = c->port;
+	struct vu_device_conf conf = {
+		.path = port->args.iface,
+		.listen = !port->args.client,
+		.queue_pairs = port->args.queues,
+		.features = vu_default_features() & ~(port->args.tso ? 0 : SEGMENTATION),
+		.initial_enable = VU_ENABLE_AUTO,
+		.ops = &device_ops,
+		.arg = port,
+	};
+	int err;
+
+	port->notify = event_new(sl_control_base(), -1, 0, on_notify, port);
+	if (!port->notify) {
+		snprintf(c->why, c->why_len, "out of memory");
+		return -ENOMEM;
+	}
+	err = vu_device_create(sl_control_base(), &conf, &port->dev, c->why, c->why_len);
+	if (err) {
+		event_free(port->notify);
+		return err;
+	}
+	for (unsigned int i = 0; i < 2u * port->args.queues; i++)
+		port->queue[i].vq = vu_device_ring(port->dev, i);
+	return 0;
+}
+
+int sl_device_open(struct sl_port *port, char *why, size_t why_len)
+{
+	struct open_call c = {port, why, why_len};
+	int err;
+
+	snprintf(why, why_len, "out of memory");
+	err = sl_control_get();
+	if (err)
+		return err;
+	err = sl_control_call(device_open, &c);
+	if (err)
+		sl_control_put();
+	return err;
+}
+
+static int device_close(void *arg)
+{
+	struct sl_port *port = arg;
+
+	vu_device_destroy(port->dev);
+	event_free(port->notify);
+	return 0;
+}
+
+void sl_device_close(struct sl_port *port)
+{
+	sl_control_call(device_close, port);
+	sl_control_put();
+}
+
+static int device_start(void *arg)
+{
+	struct sl_port *port = arg;
+
+	for (unsigned int i = 0; i < 2u * port->args.queues; i++) {
+		port->queue[i].soften = 0;
+		port->queue[i].is_mentioned = false;
+	}
+	port->started = true;
+	return vu_device_reconcile(port->dev);
+}
+
+int sl_device_start(struct sl_port *port)
+{
+	return sl_control_call(device_start, port);
+}
+
+static int device_stop(void *arg)
+{
+	struct sl_port *port = arg;
+
+	port->started = false;
+	return vu_device_reconcile(port->dev);
+}
+
+int sl_device_stop(struct sl_port *port)
+{
+	return sl_control_call(device_stop, port);
+}
+
+struct fill_call {
+	const struct sl_port *port;
+	unsigned int ring;
+};
+
+static int device_fill(void *arg)
+{
+	const struct fill_call *c = arg;
+	struct vu_ring_info info;
+
+	vu_ring_info(c->port->dev, c->ring, &info);
+	return info.fill;
+}
+
+int sl_device_fill(const struct sl_port *port, unsigned int ring)
+{
+	struct fill_call c = {port, ring};
+
+	return sl_control_call(device_fill, &c);
+}
+
+/* ---- for people ---- */
+
+struct dump_call {
+	struct sl_port *port;
+	FILE *file;
+};
+
+static void dump_ring(const struct sl_port *port, unsigned int ring, FILE *file)
+{
+	struct vu_ring_info info;
+
+	vu_ring_info(port->dev, ring, &info);
+	fprintf(file, "  ring %u: %s, %s, %s, %u entries, %u waiting, fault: %s\n", ring,
+		info.started ? "started" : "stopped", info.enabled ? "enabled" : "disabled",
+		info.usable ? "usable" : "closed", info.num, info.fill,
+		virtq_fault_text(info.fault));
+	for (unsigned int i = 0; i < VIRTQ_DROP_COUNT; i++)
+		if (info.stats.drops[i])
+			fprintf(file, "    %s: %" PRIu64 " (%s)\n", virtq_drop_name(i),
+				info.stats.drops[i], virtq_drop_advice(i));
+}
+
+static int device_dump(void *arg)
+{
+	const struct dump_call *c = arg;
+	struct vu_info info;
+	char names[512];
+
+	vu_device_info(c->port->dev, &info);
+	fprintf(c->file, "  socket: %s (%s), %s, %" PRIu64 " connections so far\n", info.path,
+		info.listen ? "listening" : "connecting",
+		info.connection == VU_CONNECTED ? "connected" : "not connected", info.connections);
+	fprintf(c->file, "  features: %s\n", vu_feature_names(info.features, names, sizeof(names)));
+	fprintf(c->file, "  protocol features: %s\n",
+		vu_protocol_feature_names(info.protocol_features, names, sizeof(names)));
+	fprintf(c->file, "  trouble: %s\n  last error: %s\n", vu_trouble_text(info.trouble),
+		info.last_error);
+	for (unsigned int i = 0; i < 2u * info.queue_pairs; i++)
+		dump_ring(c->port, i, c->file);
+	return 0;
+}
+
+int sl_device_dump(struct sl_port *port, FILE *file)
+{
+	struct dump_call c = {port, file};
+
+	return sl_control_call(device_dump, &c);
+}
