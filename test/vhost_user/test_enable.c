@@ -69,7 +69,7 @@ static void assert_enabled(struct vd *t, unsigned expect, const char *when)
 
 /* ---- before any SET_VRING_ENABLE ---- */
 
-static void initially(void **state)
+static void trap_5_1_initially(void **state)
 {
 	static const struct {
 		const char *when;
@@ -157,7 +157,7 @@ static void each_index_is_a_ring(void **state)
 }
 
 /* ENABLE comes before SET_FEATURES (QEMU), and SET_FEATURES must not undo it. */
-static void enable_before_features(void **state)
+static void trap_5_1_enable_before_features(void **state)
 {
 	struct vd *t = *state;
 
@@ -190,9 +190,9 @@ static void forgotten_with_the_connection(void **state)
 	assert_int_equal(vd_info(t).features, MODERN | BIT_30);
 }
 
-/* ---- trap 5.1 ---- */
+/* ---- SET_FEATURES ---- */
 
-static void features_again_while_running(void **state)
+static void trap_5_1_features_again_while_running(void **state)
 {
 	struct vd *t = *state;
 	unsigned changes[4];
@@ -217,7 +217,7 @@ static void features_again_while_running(void **state)
 	assert_int_equal(t->link_changes, 1);
 }
 
-static void other_features_while_running(void **state)
+static void trap_5_1_other_features_while_running(void **state)
 {
 	struct vd *t = *state;
 
@@ -241,8 +241,7 @@ static void other_features_while_running(void **state)
 
 /* ---- started, not enabled ---- */
 
-/* Trap 5.4 */
-static void disabled_ring_is_drained(void **state)
+static void trap_5_4_disabled_ring_is_drained(void **state)
 {
 	struct vd *t = *state;
 	const struct virtq_stats *st;
@@ -281,7 +280,7 @@ static void disabled_ring_is_drained(void **state)
 }
 
 /* A front-end that keeps talking must not keep the drain from its turn. */
-static void drained_while_it_talks(void **state)
+static void trap_5_4_drained_while_it_talks(void **state)
 {
 	struct vd *t = *state;
 	uint64_t end;
@@ -299,7 +298,7 @@ static void drained_while_it_talks(void **state)
 }
 
 /* Turned off and on while the guest sends: every frame is consumed or counted, once. */
-static void toggled_under_load(void **state)
+static void trap_5_4_toggled_under_load(void **state)
 {
 	struct vd *t = *state;
 	uint64_t sent = 0, reaped = 0;
@@ -353,16 +352,16 @@ static void unpolled_ring(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(initially),
+		CASE(trap_5_1_initially),
 		CASE(even_index_is_a_pair),
 		CASE(each_index_is_a_ring),
-		CASE(enable_before_features),
+		CASE(trap_5_1_enable_before_features),
 		CASE(forgotten_with_the_connection),
-		CASE(features_again_while_running),
-		CASE(other_features_while_running),
-		CASE(disabled_ring_is_drained),
-		CASE(drained_while_it_talks),
-		CASE(toggled_under_load),
+		CASE(trap_5_1_features_again_while_running),
+		CASE(trap_5_1_other_features_while_running),
+		CASE(trap_5_4_disabled_ring_is_drained),
+		CASE(trap_5_4_drained_while_it_talks),
+		CASE(trap_5_4_toggled_under_load),
 		CASE(unpolled_ring),
 	};
 

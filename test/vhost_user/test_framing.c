@@ -59,7 +59,7 @@ static void gone(struct vd *t, const char *why)
 	t->fe.rings[3].base = 0;
 }
 
-static void byte_by_byte(void **state)
+static void trap_5_7_byte_by_byte(void **state)
 {
 	struct vd *t = *state;
 
@@ -91,7 +91,7 @@ static void send_in_two(struct vd *t, const struct ts_msg *m, size_t at, unsigne
 	vd_ok(t, ts_send_frags(&t->fe, &frag[1], 1));
 }
 
-static void cut_in_two(void **state)
+static void trap_5_7_cut_in_two(void **state)
 {
 	struct vd *t = *state;
 
@@ -108,7 +108,7 @@ static void cut_in_two(void **state)
 }
 
 /* Every pair of messages in one write. */
-static void two_in_one_write(void **state)
+static void trap_5_7_two_in_one_write(void **state)
 {
 	struct vd *t = *state;
 
@@ -133,7 +133,7 @@ static void two_in_one_write(void **state)
 }
 
 /* A hundred messages in one write, more than a turn of the loop reads. */
-static void many_in_one_write(void **state)
+static void trap_5_7_many_in_one_write(void **state)
 {
 	struct ts_hdr many[100];
 	const struct ts_frag frag = {.data = many, .len = sizeof(many)};
@@ -153,7 +153,7 @@ static void many_in_one_write(void **state)
 }
 
 /* Descriptors belong to the first byte of a header. */
-static void late_descriptors(void **state)
+static void trap_5_7_late_descriptors(void **state)
 {
 	struct vd *t = *state;
 
@@ -172,7 +172,7 @@ static void late_descriptors(void **state)
 	}
 }
 
-static void too_many_descriptors(void **state)
+static void trap_5_7_too_many_descriptors(void **state)
 {
 	struct vd *t = *state;
 
@@ -189,7 +189,7 @@ static void too_many_descriptors(void **state)
 	}
 }
 
-static void end_in_the_middle(void **state)
+static void trap_5_7_end_in_the_middle(void **state)
 {
 	struct vd *t = *state;
 
@@ -341,13 +341,13 @@ static void others_go_on(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(byte_by_byte),
-		CASE(cut_in_two),
-		CASE(two_in_one_write),
-		CASE(many_in_one_write),
-		CASE(late_descriptors),
-		CASE(too_many_descriptors),
-		CASE(end_in_the_middle),
+		CASE(trap_5_7_byte_by_byte),
+		CASE(trap_5_7_cut_in_two),
+		CASE(trap_5_7_two_in_one_write),
+		CASE(trap_5_7_many_in_one_write),
+		CASE(trap_5_7_late_descriptors),
+		CASE(trap_5_7_too_many_descriptors),
+		CASE(trap_5_7_end_in_the_middle),
 		CASE(stalled_message),
 		CASE(dribbled_too_slowly),
 		CASE(silence_between_messages),

@@ -227,8 +227,7 @@ static void permute(struct vd *t, enum step *all, enum step *part, unsigned n)
 	}
 }
 
-/* Trap 5.2 */
-static void every_order_before_the_rings(void **state)
+static void trap_5_2_every_order_before_the_rings(void **state)
 {
 	enum step order[] = {FEATURES, ENABLE, CALL, ERR, MEM, NUM, BASE, ADDR, KICK};
 	struct vd *t = *state;
@@ -237,7 +236,7 @@ static void every_order_before_the_rings(void **state)
 	permute(t, order, order, 4);
 }
 
-static void every_order_of_the_ring(void **state)
+static void trap_5_2_every_order_of_the_ring(void **state)
 {
 	enum step order[] = {FEATURES, ENABLE, CALL, ERR, MEM, NUM, BASE, ADDR, KICK};
 	struct vd *t = *state;
@@ -258,7 +257,7 @@ static bool base_in_time(const enum step *order)
 	return false;
 }
 
-static void any_order(void **state)
+static void trap_5_2_any_order(void **state)
 {
 	enum step order[] = {FEATURES, ENABLE, CALL, ERR, MEM, NUM, BASE, ADDR, KICK};
 	struct vd *t = *state;
@@ -280,7 +279,7 @@ static void any_order(void **state)
 }
 
 /* Only what is known to be missing keeps a ring from running. */
-static void anything_missing(void **state)
+static void trap_5_2_anything_missing(void **state)
 {
 	static const enum step all[] = {FEATURES, ENABLE, CALL, ERR, MEM, NUM, BASE, ADDR, KICK};
 	struct vd *t = *state;
@@ -306,7 +305,7 @@ static void anything_missing(void **state)
 }
 
 /* cloud-hypervisor restores a guest without asking what we offer. */
-static void no_questions_asked(void **state)
+static void trap_5_2_no_questions_asked(void **state)
 {
 	struct vd *t = *state;
 
@@ -331,11 +330,13 @@ int main(int argc, char **argv)
 {
 	struct CMUnitTest tests[2 * N_PROFILES + 5] = {
 		cmocka_unit_test_setup_teardown(
-			every_order_before_the_rings, setup_bare, vd_teardown),
-		cmocka_unit_test_setup_teardown(every_order_of_the_ring, setup_bare, vd_teardown),
-		cmocka_unit_test_setup_teardown(any_order, setup_bare, vd_teardown),
-		cmocka_unit_test_setup_teardown(anything_missing, setup_bare, vd_teardown),
-		cmocka_unit_test_setup_teardown(no_questions_asked, setup_bare, vd_teardown),
+			trap_5_2_every_order_before_the_rings, setup_bare, vd_teardown),
+		cmocka_unit_test_setup_teardown(
+			trap_5_2_every_order_of_the_ring, setup_bare, vd_teardown),
+		cmocka_unit_test_setup_teardown(trap_5_2_any_order, setup_bare, vd_teardown),
+		cmocka_unit_test_setup_teardown(trap_5_2_anything_missing, setup_bare, vd_teardown),
+		cmocka_unit_test_setup_teardown(
+			trap_5_2_no_questions_asked, setup_bare, vd_teardown),
 	};
 	static char names[2 * N_PROFILES][64];
 	size_t n = 5;

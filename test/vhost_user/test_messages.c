@@ -44,8 +44,7 @@ static void refused(
 	assert_string_equal(after, before);
 }
 
-/* Trap 5.6 */
-static void exactly_one_reply_right_bytes(void **state)
+static void trap_5_6_exactly_one_reply_right_bytes(void **state)
 {
 	struct vd *t = *state;
 
@@ -63,7 +62,7 @@ static void exactly_one_reply_right_bytes(void **state)
 	}
 }
 
-static void refusals(void **state)
+static void trap_5_6_refusals(void **state)
 {
 	struct vd *t = *state;
 
@@ -81,7 +80,7 @@ static void refusals(void **state)
 }
 
 /* The same from a device whose rings run: none of them notices. */
-static void refusals_while_running(void **state)
+static void trap_5_6_refusals_while_running(void **state)
 {
 	struct vd *t = *state;
 
@@ -102,8 +101,7 @@ static void refusals_while_running(void **state)
 	}
 }
 
-/* Trap 5.7 */
-static void sizes(void **state)
+static void trap_5_7_sizes(void **state)
 {
 	struct vd *t = *state;
 
@@ -130,8 +128,8 @@ static void sizes(void **state)
 	}
 }
 
-/* Trap 5.7: any number of descriptors of any kind with any message; none stays. */
-static void descriptors(void **state)
+/* Any number of descriptors of any kind with any message; none stays. */
+static void trap_5_7_descriptors(void **state)
 {
 	struct vd *t = *state;
 
@@ -163,7 +161,7 @@ static void descriptors(void **state)
 	}
 }
 
-static void unknown_requests(void **state)
+static void trap_5_7_unknown_requests(void **state)
 {
 	static const uint32_t ids[] = {
 		0, 6, 7, 19, 20, 21, 22, 24, 28, 31, 34, 36, 37, 40, 45, 46, 1000, 0xffffffff};
@@ -187,7 +185,7 @@ static void unknown_requests(void **state)
 	}
 }
 
-static void headers(void **state)
+static void trap_5_7_headers(void **state)
 {
 	static const uint32_t flags[] = {0, 2, 3, 5, 8, 0xd, 0xffffffff};
 	const struct vd_answer closes = {.closes = true};
@@ -211,7 +209,7 @@ static void headers(void **state)
 	}
 }
 
-/* ---- trap 5.8 ---- */
+/* ---- indexes and sizes ---- */
 
 /* Where a request has its index. */
 static void put_index(struct ts_msg *m, uint64_t index)
@@ -246,7 +244,7 @@ static bool has_index(const struct vd_msg *row)
 	       row->id == TS_SET_VRING_ENABLE;
 }
 
-static void indexes(void **state)
+static void trap_5_8_indexes(void **state)
 {
 	static const uint64_t bad[] = {
 		4, 5, 127, 128, 255, 256, 257, 65536 + 1, 0x7fffffff, 0x80000000, 0xffffffff};
@@ -266,7 +264,7 @@ static void indexes(void **state)
 		try_index(t, &vd_msgs[10], TS_BIT(bit), false);
 }
 
-static void indexes_of_the_largest_device(void **state)
+static void trap_5_8_indexes_of_the_largest_device(void **state)
 {
 	static const uint64_t bad[] = {256 + 512, 65536 + 1, 0xffffffff};
 	struct vd *t = *state;
@@ -284,7 +282,7 @@ static void indexes_of_the_largest_device(void **state)
 	}
 }
 
-static void ring_sizes(void **state)
+static void trap_5_8_ring_sizes(void **state)
 {
 	struct vd *t = *state;
 
@@ -309,7 +307,7 @@ static void ring_sizes(void **state)
 }
 
 /* KICK, CALL and ERR come with a descriptor or say that they do not. */
-static void no_fd_bit(void **state)
+static void trap_5_8_no_fd_bit(void **state)
 {
 	struct vd *t = *state;
 
@@ -337,8 +335,8 @@ static void no_fd_bit(void **state)
 	assert_int_equal(vd_ring_info(t, 3).call_fd, -1);
 }
 
-/* Trap 5.6: after any thousand of them we are still in step. */
-static void a_thousand_random_messages(void **state)
+/* After any thousand of them we are still in step. */
+static void trap_5_6_a_thousand_random_messages(void **state)
 {
 	struct vd *t = *state;
 	struct ts_rng rng;
@@ -369,18 +367,18 @@ static void a_thousand_random_messages(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(exactly_one_reply_right_bytes),
-		CASE(refusals),
-		CASE(refusals_while_running),
-		CASE(sizes),
-		CASE(descriptors),
-		CASE(unknown_requests),
-		CASE(headers),
-		CASE(indexes),
-		CASE(indexes_of_the_largest_device),
-		CASE(ring_sizes),
-		CASE(no_fd_bit),
-		CASE(a_thousand_random_messages),
+		CASE(trap_5_6_exactly_one_reply_right_bytes),
+		CASE(trap_5_6_refusals),
+		CASE(trap_5_6_refusals_while_running),
+		CASE(trap_5_7_sizes),
+		CASE(trap_5_7_descriptors),
+		CASE(trap_5_7_unknown_requests),
+		CASE(trap_5_7_headers),
+		CASE(trap_5_8_indexes),
+		CASE(trap_5_8_indexes_of_the_largest_device),
+		CASE(trap_5_8_ring_sizes),
+		CASE(trap_5_8_no_fd_bit),
+		CASE(trap_5_6_a_thousand_random_messages),
 	};
 
 	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);

@@ -33,8 +33,8 @@ static unsigned events(int fd)
 
 /* ---- GET_VRING_BASE ---- */
 
-/* Trap 5.3: this ring, its true position, again and again; the others go on. */
-static void stop_one_ring(void **state)
+/* This ring, its true position, again and again; the others go on. */
+static void trap_5_3_stop_one_ring(void **state)
 {
 	struct vd *t = *state;
 
@@ -67,7 +67,7 @@ static void stop_one_ring(void **state)
 	vd_assert_traffic(t, 0, 2);
 }
 
-static void stop_through_the_end_of_the_index(void **state)
+static void trap_5_3_stop_through_the_end_of_the_index(void **state)
 {
 	struct vd *t = *state;
 
@@ -85,7 +85,7 @@ static void stop_through_the_end_of_the_index(void **state)
 }
 
 /* VPP once wiped the position first, DPDK crashed on a ring it had never seen. */
-static void stop_what_never_ran(void **state)
+static void trap_5_3_stop_what_never_ran(void **state)
 {
 	struct vd *t = *state;
 
@@ -102,8 +102,8 @@ static void stop_what_never_ran(void **state)
 	}
 }
 
-/* Trap 5.2: enabled but not kicked again, a stopped ring must stay untouched. */
-static void enable_does_not_start(void **state)
+/* Enabled but not kicked again, a stopped ring must stay untouched. */
+static void trap_5_2_enable_does_not_start(void **state)
 {
 	struct vd *t = *state;
 
@@ -122,7 +122,7 @@ static void enable_does_not_start(void **state)
 }
 
 /* Nothing of a disabled ring is consumed once its base was told. */
-static void stop_a_disabled_ring(void **state)
+static void trap_5_3_stop_a_disabled_ring(void **state)
 {
 	struct vd *t = *state;
 
@@ -430,11 +430,11 @@ static void call_comes_and_goes(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(stop_one_ring),
-		CASE(stop_through_the_end_of_the_index),
-		CASE(stop_what_never_ran),
-		CASE(enable_does_not_start),
-		CASE(stop_a_disabled_ring),
+		CASE(trap_5_3_stop_one_ring),
+		CASE(trap_5_3_stop_through_the_end_of_the_index),
+		CASE(trap_5_3_stop_what_never_ran),
+		CASE(trap_5_2_enable_does_not_start),
+		CASE(trap_5_3_stop_a_disabled_ring),
 		CASE(settings_of_a_running_ring),
 		CASE(reset_owner),
 		CASE(parked_ring),

@@ -28,8 +28,8 @@ static uint64_t feed(struct vd *t, unsigned ring)
 
 /* ---- an lcore at work ---- */
 
-/* Trap 5.3 under load: what was told is true, and nothing moves after it was told. */
-static void stop_one_ring_of_two(void **state)
+/* What was told is true, and nothing moves after it was told. */
+static void trap_5_3_stop_one_ring_of_two(void **state)
 {
 	struct vd *t = *state;
 	uint64_t end = ts_now_ms() + TIME_MS;
@@ -61,7 +61,7 @@ static void stop_one_ring_of_two(void **state)
 	fprintf(stderr, "# %u stops\n", round);
 }
 
-/* Trap 5.12: once the change is acknowledged the old eventfd is silent. */
+/* Once the change is acknowledged the old eventfd is silent. */
 static void call_is_switched(void **state)
 {
 	struct vd *t = *state;
@@ -212,7 +212,7 @@ static void stuck_ring_waits(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(stop_one_ring_of_two),
+		CASE(trap_5_3_stop_one_ring_of_two),
 		CASE(call_is_switched),
 		CASE(gone_and_back),
 		CASE(stuck_keeps_what_it_uses),

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What a device says of itself: why there is no traffic, what was negotiated, where rings are. */
+#include <errno.h>
+#include <string.h>
+
+#include "vd.h"
+
+static void assert_trouble(struct vd *t, enum vu_trouble expect)
+{
+	assert_int_equal(vd_info(t).trouble, expect);
+	assert_string_not_equal(vu_trouble_text(expect), "unknown");
+}
+
+/* From an empty socket to a working guest, each step with the reason that is missing. */
+static void troubles_on_the_way(void **state)
+{
+	struct vd *t = *state;
+
+	vd_conf(t, 1);
+	vd_create(t);
+	assert_trouble(t, VU_TROUBLE_NO_FRONT_END);
+	vd_front_end(t, &ts_qemu_10);
+	vd_connect(t);
+	assert_trouble(t, VU_TROUBLE_NO_DRIVER);
+	vd_ok(t, ts_fe_negotiate(&t->fe));
+	vd_ok(t, ts_fe_make_rings(&t->fe, 0, VD_RING_SIZE, 0));
+	assert_trouble(t, VU_TROUBLE_NO_DRIVER);
+	vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_FEATURES, t->fe.features));
+	for (unsigned i = 0; i < 2; i++) {
+		vd_ok(t, ts_fe_set_state(&t->fe, TS_SET_VRING_NUM, i, VD_RING_SIZE));
+		vd_ok(t, ts_fe_set_addr(&t->fe, i));
+		vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_KICK, i, t->fe.rings[i].kick));
+	}
+	vd_ok(t, ts_fe_barrier(&t->fe));
+	assert_trouble(t, VU_TROUBLE_NO_MEMORY_TABLE);
+	t->guest->n = 1;
+	t->guest->r[0].uva += 1u << 30;
+	vd_ok(t, ts_fe_set_mem_table(&t->fe));
+	assert_trouble(t, VU_TROUBLE_RING_ADDRESSES);
+	t->guest->r[0].uva -= 1u << 30;
+	t->guest->n = 2;
+	vd_ok(t, ts_fe_set_mem_table(&t->fe));
+	assert_trouble(t, VU_TROUBLE_NOT_ENABLED);
+	assert_false(t->link);
+	vd_ok(t, ts_fe_enable(&t->fe, 0, true));
+	vd_ok(t, ts_fe_enable(&t->fe, 1, true));
+	assert_trouble(t, VU_TROUBLE_NONE);
+	assert_true(t->link);
+	vd_disconnect(t);
+	assert_trouble(t, VU_TROUBLE_NO_FRONT_END);
+}
+
+/* What was refused explains the silence until there is traffic. */
+static void troubles_refused(void **state)
+{
+	struct vd *t = *state;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	vd_ok(t, ts_fe_negotiate(&t->fe));
+	assert_int_equal(
+		ts_fe_set_fd(&t->fe, TS_SET_VRING_CALL, 2, t->fe.rings[0].call), -EREMOTEIO);
+	assert_trouble(t, VU_TROUBLE_QUEUES);
+	assert_string_equal(vd_info(t).last_error,
+		"SET_VRING_CALL for ring 2, but this port has 1 queue pairs");
+	t->guest->r[1].size += 4096;
+	assert_int_equal(ts_fe_set_mem_table(&t->fe), -EREMOTEIO);
+	t->guest->r[1].size -= 4096;
+	assert_trouble(t, VU_TROUBLE_MEMORY_REJECTED);
+	vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_FEATURES, TS_BIT(63)));
+	assert_true(ts_fe_closed(&t->fe));
+	assert_trouble(t, VU_TROUBLE_FEATURES);
+	assert_string_equal(vd_info(t).last_error,
+		"the front-end wants features 0x8000000000000000 that are not offered");
+	vd_connect(t);
+	vd_start(t);
+	assert_trouble(t, VU_TROUBLE_NONE);
+	vd_ok(t, ts_fe_stop(&t->fe));
+	assert_trouble(t, VU_TROUBLE_NO_DRIVER); /* the old refusal is forgotten */
+}
+
+static void every_text(void **state)
+{
+	(void)state;
+	for (int i = 0; i <= VU_TROUBLE_PARKED; i++)
+		assert_string_not_equal(vu_trouble_text((enum vu_trouble)i), "unknown");
+	assert_string_equal(vu_trouble_text((enum vu_trouble)99), "unknown");
+	for (int i = 0; i < VIRTQ_FAULT_COUNT; i++)
+		assert_string_not_equal(virtq_fault_text((enum virtq_fault)i), "unknown");
+	assert_string_equal(virtq_fault_text(VIRTQ_FAULT_COUNT), "unknown");
+	for (int i = 0; i < VIRTQ_DROP_COUNT; i++) {
+		assert_string_not_equal(virtq_drop_name((enum virtq_drop)i), "unknown");
+		assert_string_not_equal(virtq_drop_advice((enum virtq_drop)i), "unknown");
+		for (int k = 0; k < i; k++)
+			assert_string_not_equal(virtq_drop_name((enum virtq_drop)i),
+				virtq_drop_name((enum virtq_drop)k));
+	}
+	assert_string_equal(virtq_drop_name(VIRTQ_DROP_COUNT), "unknown");
+}
+
+static void feature_names(void **state)
+{
+	char buf[2000], small[12];
+
+	(void)state;
+	assert_string_equal(vu_feature_names(0, buf, sizeof(buf)), "");
+	assert_string_equal(vu_feature_names(1, buf, sizeof(buf)), "CSUM");
+	assert_string_equal(vu_feature_names(TS_BIT(VIRTIO_F_VERSION_1) | TS_BIT(15) | TS_BIT(37),
+				    buf, sizeof(buf)),
+		"MRG_RXBUF VERSION_1 bit37");
+	assert_string_equal(
+		vu_protocol_feature_names(TS_BIT(0) | TS_BIT(3) | TS_BIT(63), buf, sizeof(buf)),
+		"MQ REPLY_ACK bit63");
+	vu_feature_names(UINT64_MAX, buf, sizeof(buf));
+	assert_non_null(strstr(buf, " bit63"));
+	for (size_t len = 1; len <= sizeof(small); len++) {
+		memset(small, '#', sizeof(small));
+		vu_feature_names(UINT64_MAX, small, len);
+		assert_int_equal(strnlen(small, len), len - 1);
+		for (size_t i = len; i < sizeof(small); i++)
+			assert_int_equal(small[i], '#');
+	}
+	/* None of what we offer is without a name. */
+	assert_null(strstr(vu_feature_names(vu_default_features(), buf, sizeof(buf)), "bit"));
+}
+
+static void ring_positions(void **state)
+{
+	struct vd *t = *state;
+	struct vu_ring_info info;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	vd_start(t);
+	vd_guest_sends(t, 1, 70);
+	info = vd_ring_info(t, 1);
+	assert_int_equal(info.avail_idx, 70);
+	assert_int_equal(info.fill, 70);
+	assert_int_equal(info.num, VD_RING_SIZE);
+	vd_burst(t, 1);
+	info = vd_ring_info(t, 1);
+	assert_int_equal(info.avail, 64);
+	assert_int_equal(info.used, 64);
+	assert_int_equal(info.fill, 6);
+	assert_int_equal(info.stats.calls, vu_device_ring(t->dev, 1)->stats.calls);
+	vd_ok(t, ts_fe_enable(&t->fe, 1, false));
+	assert_true(VD_WAIT(t, vd_ring_info(t, 1).fill == 0, 1000));
+	assert_int_equal(vd_ring_info(t, 1).stats.drops[VIRTQ_DROP_RX_DISABLED], 6);
+	/* A jump of the index is no fill level. */
+	t->fe.rings[1].ring->avail->idx += 9999;
+	assert_int_equal(vd_ring_info(t, 1).fill, 0);
+}
+
+static void what_was_negotiated(void **state)
+{
+	struct vd *t = *state;
+	struct virtq_region_info region;
+	struct vu_info info;
+
+	vd_conf(t, 3);
+	t->conf.features &= ~TS_BIT(VIRTIO_RING_F_EVENT_IDX);
+	vd_create(t);
+	vd_front_end(t, &ts_qemu_10);
+	vd_connect(t);
+	vd_start(t);
+	info = vd_info(t);
+	assert_string_equal(info.path, t->path);
+	assert_true(info.listen && info.link);
+	assert_int_equal(info.queue_pairs, 3);
+	assert_int_equal(
+		info.features_offered, vu_default_features() & ~TS_BIT(VIRTIO_RING_F_EVENT_IDX));
+	assert_int_equal(info.features, t->fe.features);
+	assert_int_equal(info.protocol_features, TS_BIT(TS_PROTO_MQ) | TS_BIT(TS_PROTO_REPLY_ACK));
+	assert_true(virtq_mem_region(info.mem, 1, &region));
+	assert_int_equal(region.gpa, t->guest->r[1].gpa);
+	assert_int_equal(region.uva, t->guest->r[1].uva);
+	assert_null(vu_device_ring(t->dev, 6));
+	vd_assert_traffic(t, 0, 3);
+	vd_disconnect(t);
+	info = vd_info(t);
+	assert_int_equal(info.features | info.protocol_features, 0);
+	assert_null(info.mem);
+}
+
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(troubles_on_the_way),
+		CASE(troubles_refused),
+		cmocka_unit_test(every_text),
+		cmocka_unit_test(feature_names),
+		CASE(ring_positions),
+		CASE(what_was_negotiated),
+	};
+
+	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);
+}
