@@ -179,8 +179,6 @@ uint16_t sl_tx_burst_soft(void *txq, struct rte_mbuf **pkts, uint16_t n)
 			done++;
 		} else if (!touch_up(q, &pkts[i])) {
 			done = send_around(q, pkts, done, i);
-			if (done <= i)
-				break;
 		}
 	}
 	if (i == n)
