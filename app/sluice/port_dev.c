@@ -181,12 +181,23 @@ static int check_queues(const struct rte_eth_dev_info *info, const char *devargs
 	return -EINVAL;
 }
 
+static uint64_t usable_offloads(const struct rte_eth_dev_info *info)
+{
+	uint64_t offloads = info->tx_offload_capa & TX_OFFLOADS;
+
+	/* It compares frames with the MTU, and so refuses to cut any of full-sized segments. */
+	if (strcmp(info->driver_name, "net_tap") == 0)
+		offloads &= ~RTE_ETH_TX_OFFLOAD_TCP_TSO;
+	return offloads;
+}
+
 /* Everything after the ethdev is found; the caller undoes it. */
 static int dev_open(struct sluice *sl, const char *name, const char *devargs, uint16_t queues,
 	uint16_t eth, struct port **out, char *why, size_t why_len)
 {
 	struct rte_eth_dev_info info;
 	struct port *port;
+	uint16_t n_txq;
 	int err = rte_eth_dev_info_get(eth, &info);
 
 	if (err < 0) {
@@ -196,13 +207,15 @@ static int dev_open(struct sluice *sl, const char *name, const char *devargs, ui
 	err = check_queues(&info, devargs, queues, why, why_len);
 	if (err < 0)
 		return err;
-	err = port_new(sl, name, PORT_DEV, queues,
-		RTE_MAX(1, RTE_MIN(sl->n_workers, info.max_tx_queues)), &port, why, why_len);
+	n_txq = RTE_MAX(1, RTE_MIN(sl->n_workers, info.max_tx_queues));
+	/* Room for what configure() may fall back to. */
+	err = port_new(sl, name, PORT_DEV, queues, RTE_MAX(n_txq, queues), &port, why, why_len);
 	if (err < 0)
 		return err;
+	port->n_txq = n_txq;
 	port->dev.eth = eth;
 	port->node = rte_eth_dev_socket_id(eth);
-	port->tx_offloads = info.tx_offload_capa & TX_OFFLOADS;
+	port->tx_offloads = usable_offloads(&info);
 	port->dev.devargs = strdup(devargs);
 	err = port->dev.devargs ? start(port, &info) : -ENOMEM;
 	if (err < 0) {
