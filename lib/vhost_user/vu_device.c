@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <linux/virtio_net.h>
 
@@ -26,12 +27,34 @@ uint64_t vu_default_features(void)
 	       BIT(VIRTIO_NET_F_GUEST_UFO);
 }
 
-void vu_log(const struct vu_device *dev, enum vu_log_level level, const char *fmt, ...)
+/* What a front-end can make us say in a second; the rest is only counted. */
+#define LINES_PER_SECOND 20
+
+static bool may_speak(struct vu_device *dev)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	if (now.tv_sec == dev->log_second)
+		return ++dev->log_lines <= LINES_PER_SECOND;
+	if (dev->log_lines > LINES_PER_SECOND) {
+		char line[64];
+
+		snprintf(line, sizeof(line), "%u more lines were not logged",
+			dev->log_lines - LINES_PER_SECOND);
+		dev->ops->log(dev->arg, VU_LOG_WARNING, line);
+	}
+	dev->log_second = now.tv_sec;
+	dev->log_lines = 1;
+	return true;
+}
+
+void vu_log(struct vu_device *dev, enum vu_log_level level, const char *fmt, ...)
 {
 	char line[320];
 	va_list ap;
 
-	if (!dev->ops->log)
+	if (!dev->ops->log || (level != VU_LOG_DEBUG && !may_speak(dev)))
 		return;
 	va_start(ap, fmt);
 	vsnprintf(line, sizeof(line), fmt, ap);
@@ -145,7 +168,7 @@ void vu_device_destroy(struct vu_device *dev)
 	vu_conn_close(dev, NULL);
 	vu_reap_stuck(dev);
 	for (unsigned i = 0; dev->queue && i < dev->nrings; i++)
-		if (!dev->stuck) /* else an lcore may still be inside one: leak them all */
+		if (!dev->queue[i].stuck) /* else an lcore is still inside: leak it */
 			virtq_free(dev->queue[i].vq);
 	if (dev->tick)
 		event_free(dev->tick);
@@ -160,7 +183,9 @@ struct virtq *vu_device_ring(struct vu_device *dev, unsigned ring)
 
 int vu_device_reconcile(struct vu_device *dev)
 {
-	return vu_reconcile(dev);
+	int err = vu_reconcile(dev);
+
+	return err ? err : vu_any_stuck(dev) ? -ETIMEDOUT : 0;
 }
 
 int vu_device_attach(struct vu_device *dev, int fd)
@@ -178,9 +203,38 @@ void vu_device_disconnect(struct vu_device *dev, const char *reason)
 
 /* ---- for people ---- */
 
+/* How often a ring was kicked; nobody reads its eventfd, because we poll. */
+static unsigned long long kicks(int fd)
+{
+	char path[64], line[80];
+	unsigned long long n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	f = fd < 0 ? NULL : fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "eventfd-count: %llx", &n) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/*
+ * The driver announced buffers, and the ring has never held any: what it writes goes to memory
+ * of its own. One kick means nothing, with that QEMU starts.
+ */
+static bool writes_elsewhere(const struct vu_queue *q)
+{
+	const struct virtq_view *v = virtq_gate_view(&q->vq->gate);
+
+	return v && virtq_load(&q->vq->avail) == 0 && virtq_load(&v->avail->idx) == 0 &&
+	       kicks(q->kick_fd) > 1;
+}
+
 static enum vu_trouble ring_trouble(const struct vu_device *dev)
 {
-	bool started = false, addressed = true, enabled = false;
+	bool started = false, addressed = true, enabled = false, elsewhere = false;
 
 	for (unsigned i = 0; i < dev->nrings; i++) {
 		const struct vu_queue *q = &dev->queue[i];
@@ -190,6 +244,7 @@ static enum vu_trouble ring_trouble(const struct vu_device *dev)
 		started |= q->started;
 		addressed &= !q->bad_addr;
 		enabled |= q->started && vu_queue_enabled(dev, i);
+		elsewhere = elsewhere || writes_elsewhere(q);
 	}
 	if (!started)
 		return VU_TROUBLE_NO_DRIVER;
@@ -197,7 +252,9 @@ static enum vu_trouble ring_trouble(const struct vu_device *dev)
 		return VU_TROUBLE_NO_MEMORY_TABLE;
 	if (!addressed)
 		return VU_TROUBLE_RING_ADDRESSES;
-	return enabled ? VU_TROUBLE_NONE : VU_TROUBLE_NOT_ENABLED;
+	if (!enabled)
+		return VU_TROUBLE_NOT_ENABLED;
+	return elsewhere ? VU_TROUBLE_NOT_SHARED : VU_TROUBLE_NONE;
 }
 
 /* A refusal explains a silence only as long as there is one. */
@@ -248,6 +305,9 @@ const char *vu_trouble_text(enum vu_trouble trouble)
 		[VU_TROUBLE_PARKED] =
 			"a ring is parked after an error of the guest's driver: reset "
 			"the driver or reboot the guest",
+		[VU_TROUBLE_NOT_SHARED] =
+			"the guest's driver is at work, but not in the memory we see: give the VM "
+			"shared memory (QEMU: share=on; libvirt: <access mode='shared'/>)",
 	};
 
 	return trouble < sizeof(text) / sizeof(text[0]) && text[trouble] ? text[trouble]

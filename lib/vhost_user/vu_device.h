@@ -4,6 +4,7 @@
 #define VU_DEVICE_H
 
 #include <stdio.h>
+#include <time.h>
 
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -36,16 +37,12 @@ struct vu_queue {
 	bool positioned;          /* virtq_start() has run since the last kick */
 	bool bad_addr;            /* its addresses are not in the memory table */
 	enum virtq_fault fault;   /* noticed and reported */
-};
+	uint32_t last_turn;       /* of the gate, a tick ago */
 
-/* A view an lcore would not let go in time; freed when it does. Until then its ring stays
- * closed and untouched. */
-struct vu_stuck_view {
-	struct virtq_view *view;
-	const struct virtq_gate *gate;
-	uint32_t ticket;
-	bool owns_call_fd; /* nobody else does any more */
-	struct vu_stuck_view *next;
+	/* a view an lcore would not let go in time; freed when it does */
+	struct virtq_view *stuck;
+	uint32_t stuck_ticket;
+	bool stuck_owns_call; /* its call_fd is ours to close then */
 };
 
 /* One front-end's connection: framing state. */
@@ -86,8 +83,11 @@ struct vu_device {
 	bool link;
 	enum vu_trouble refused; /* why the last refused message was, if it tells */
 	char last_error[200];
+	time_t log_second;
+	unsigned log_lines; /* in that second */
 
-	struct vu_stuck_view *stuck;
+	bool try_again; /* memory was short; the tick reconciles once more */
+	unsigned drain_first;
 	struct vu_queue *queue;
 };
 
@@ -112,12 +112,13 @@ int vu_reconcile(struct vu_device *dev);
 void vu_device_reset(struct vu_device *dev, bool forget_connection);
 bool vu_queue_enabled(const struct vu_device *dev, unsigned ring);
 void vu_reap_stuck(struct vu_device *dev);
-void vu_close_call_fd(struct vu_device *dev, int *fd);
+void vu_close_call_fd(struct vu_queue *q, int *fd);
+bool vu_any_stuck(const struct vu_device *dev);
 void vu_tick_start(struct vu_device *dev);
 void vu_on_tick(evutil_socket_t fd, short what, void *arg);
 
 /* vu_device.c */
-void vu_log(const struct vu_device *dev, enum vu_log_level level, const char *fmt, ...)
+void vu_log(struct vu_device *dev, enum vu_log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 int vu_refuse(struct vu_device *dev, enum vu_trouble trouble, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -263,7 +263,7 @@ static int set_vring_call(struct context *c)
 	if (err)
 		return err;
 	err = vu_reconcile_ring(c->dev, c->ring);
-	vu_close_call_fd(c->dev, &old);
+	vu_close_call_fd(c->q, &old);
 	return err;
 }
 

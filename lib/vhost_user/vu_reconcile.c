@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* From what the front-end said to what the lcores do. */
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,7 +19,8 @@
  *
  *   runs and enabled	a published view: the lcore works
  *   runs, not enabled	gate closed; a transmit ring gets a private view with which the
- *			control thread consumes and discards, every DRAIN_MS
+ *			control thread consumes and discards, every DRAIN_MS; the same if
+ *			the owner's prepare() gave it no burst, because nobody polls it
  *   does not run	gate closed, nothing touches the ring
  *
  * It runs when it was kicked, its size and addresses are known, features and memory
@@ -45,6 +48,9 @@ bool vu_queue_enabled(const struct vu_device *dev, unsigned ring)
 		e = dev->queue[ring - 1].enable;
 	if (e != VU_ENABLE_UNSET)
 		return e == VU_ENABLE_ON;
+	/* Without the protocol features there is no SET_VRING_ENABLE: all rings are enabled. */
+	if (dev->features_set && !(dev->features & (1ull << VU_F_PROTOCOL_FEATURES)))
+		return true;
 	switch (dev->initial_enable) {
 	case VU_ENABLE_FIRST_PAIR:
 		return ring < 2;
@@ -53,15 +59,6 @@ bool vu_queue_enabled(const struct vu_device *dev, unsigned ring)
 	default:
 		return old && ring < 2;
 	}
-}
-
-/* An lcore has not come out since the gate was closed: what it may touch is still its own. */
-static bool is_stuck(const struct vu_device *dev, const struct vu_queue *q)
-{
-	for (const struct vu_stuck_view *s = dev->stuck; s; s = s->next)
-		if (s->gate == &q->vq->gate)
-			return true;
-	return false;
 }
 
 /* Fill in what is true of the ring. False: it cannot run. */
@@ -73,7 +70,7 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 
 	memset(v, 0, sizeof(*v));
 	q->bad_addr = false;
-	if (!known || q->fault || is_stuck(dev, q))
+	if (!known || q->fault || q->stuck)
 		return false;
 	/* virtio 1.2, 2.7: sizes of the three parts, event indexes included. */
 	v->desc = (void *)virtq_mem_uva(dev->mem, q->addr.desc, 16 * n);
@@ -95,70 +92,107 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 	v->call_fd = q->call_fd;
 	v->mem = dev->mem;
 	dev->ops->prepare(dev->arg, ring, v);
-	return v->burst != NULL;
+	return true;
 }
 
-/* An lcore sits inside with this view: it must outlive that. */
-static int keep_until_left(struct vu_device *dev, struct virtq_view *view,
-	const struct virtq_gate *gate, uint32_t ticket)
+/*
+ * An lcore has not come out. The view it is in with must outlive that, and its ring stays
+ * closed: the newer view, which it cannot have seen yet, goes again.
+ */
+static int keep_until_left(
+	struct vu_device *dev, struct vu_queue *q, struct virtq_view *old, uint32_t ticket)
 {
-	struct vu_stuck_view *s = malloc(sizeof(*s));
+	uint32_t now;
+	struct virtq_view *newer = virtq_gate_swap(&q->vq->gate, NULL, &now);
 
-	/* Without memory for the note the view is leaked, which is safe. */
-	if (s) {
-		*s = (struct vu_stuck_view){view, gate, ticket, false, dev->stuck};
-		dev->stuck = s;
-	}
 	vu_log(dev, VU_LOG_ERROR, "an lcore has not left a ring within %d ms: is it stopped?",
 		VIRTQ_GATE_WAIT_MS);
+	if (now == ticket) {
+		virtq_view_free(newer);
+		q->stuck = old;
+	} else { /* it came out this very moment, and may be in again with the newer one */
+		virtq_view_free(old);
+		q->stuck = newer;
+	}
+	q->stuck_ticket = now;
+	q->stuck_owns_call = false;
 	return -ETIMEDOUT;
 }
 
 /* Free what no lcore uses any more. Rings that waited for that go on. */
 void vu_reap_stuck(struct vu_device *dev)
 {
-	struct vu_stuck_view **p = &dev->stuck;
 	bool reaped = false;
 
-	while (*p) {
-		struct vu_stuck_view *s = *p;
+	for (unsigned i = 0; i < dev->nrings; i++) {
+		struct vu_queue *q = &dev->queue[i];
 
-		if (virtq_gate_wait(s->gate, s->ticket, 0) != 0) {
-			p = &s->next;
+		if (!q->stuck || virtq_gate_wait(&q->vq->gate, q->stuck_ticket, 0) != 0)
 			continue;
-		}
-		*p = s->next;
-		if (s->owns_call_fd)
-			vu_close_fd(&s->view->call_fd);
-		virtq_view_free(s->view);
-		free(s);
+		if (q->stuck_owns_call)
+			vu_close_fd(&q->stuck->call_fd);
+		virtq_view_free(q->stuck);
+		q->stuck = NULL;
 		reaped = true;
 	}
 	if (reaped)
 		vu_reconcile(dev);
 }
 
-/* A stuck lcore may still write to it, so its number must not become another file's. */
-void vu_close_call_fd(struct vu_device *dev, int *fd)
+bool vu_any_stuck(const struct vu_device *dev)
 {
-	for (struct vu_stuck_view *s = dev->stuck; s && *fd >= 0; s = s->next) {
-		if (s->view->call_fd == *fd) {
-			s->owns_call_fd = true;
-			*fd = -1;
-		}
+	for (unsigned i = 0; dev->queue && i < dev->nrings; i++)
+		if (dev->queue[i].stuck)
+			return true;
+	return false;
+}
+
+/* A stuck lcore may still write to it, so its number must not become another file's. */
+void vu_close_call_fd(struct vu_queue *q, int *fd)
+{
+	if (*fd >= 0 && q->stuck && q->stuck->call_fd == *fd) {
+		q->stuck_owns_call = true;
+		*fd = -1;
 	}
 	vu_close_fd(fd);
 }
 
+/*
+ * The front-end shares the eventfd and can make it blocking and full behind our back; the
+ * lcore that calls then sleeps in write(). Emptying it wakes the lcore. True if that is
+ * what happened: nobody else fills a counter of 64 bits.
+ */
+static bool wake_caller(const struct virtq_view *v)
+{
+	uint64_t count;
+
+	if (v->call_fd < 0 || fcntl(v->call_fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0 ||
+		read(v->call_fd, &count, sizeof(count)) != sizeof(count))
+		return false;
+	if (count >= UINT64_MAX / 2)
+		return true;
+	/* Only a slow lcore; the guest must not lose its call. */
+	if (write(v->call_fd, &count, sizeof(count)) < 0)
+		return false;
+	return false;
+}
+
+/* Long enough that only a preempted or blocked lcore is still inside. */
+#define PATIENCE_MS 20
+
 static int publish(struct vu_device *dev, struct vu_queue *q, struct virtq_view *view)
 {
+	const struct virtq_gate *gate = &q->vq->gate;
 	uint32_t ticket;
 	struct virtq_view *old = virtq_gate_swap(&q->vq->gate, view, &ticket);
 
 	if (!old)
 		return 0; /* who is inside found the gate closed and touches nothing */
-	if (virtq_gate_wait(&q->vq->gate, ticket, VIRTQ_GATE_WAIT_MS) != 0)
-		return keep_until_left(dev, old, &q->vq->gate, ticket);
+	if (virtq_gate_wait(gate, ticket, PATIENCE_MS) != 0) {
+		wake_caller(old);
+		if (virtq_gate_wait(gate, ticket, VIRTQ_GATE_WAIT_MS - PATIENCE_MS) != 0)
+			return keep_until_left(dev, q, old, ticket);
+	}
 	virtq_view_free(old);
 	return 0;
 }
@@ -175,25 +209,28 @@ static int close_gate(struct vu_device *dev, struct vu_queue *q, enum virtq_drop
 	return virtq_gate_view(&q->vq->gate) ? publish(dev, q, NULL) : 0;
 }
 
-static struct virtq_view *view_or_log(struct vu_device *dev, const struct virtq_view *v)
+/* Without memory for a view the ring stays closed; the tick tries again. */
+static int no_memory(struct vu_device *dev)
 {
-	struct virtq_view *view = virtq_view_new(v);
-
-	if (!view)
-		vu_log(dev, VU_LOG_ERROR, "out of memory: a ring stays closed");
-	return view;
+	vu_log(dev, VU_LOG_ERROR, "out of memory: a ring stays closed for now");
+	dev->try_again = true;
+	vu_tick_start(dev);
+	return -ENOMEM;
 }
 
 static int open_gate(struct vu_device *dev, struct vu_queue *q, const struct virtq_view *v)
 {
 	struct virtq_view *now = virtq_gate_view(&q->vq->gate);
 	struct virtq_view *view;
+	int err;
 
 	if (now && memcmp(now, v, sizeof(*v)) == 0)
 		return 0;
-	view = view_or_log(dev, v);
-	if (!view)
-		return close_gate(dev, q, VIRTQ_DROP_TX_STOPPED);
+	view = virtq_view_new(v);
+	if (!view) {
+		err = close_gate(dev, q, VIRTQ_DROP_TX_STOPPED);
+		return err ? err : no_memory(dev);
+	}
 	drain_stop(q);
 	return publish(dev, q, view);
 }
@@ -207,10 +244,12 @@ static int disable(struct vu_device *dev, unsigned ring, const struct virtq_view
 	if (err)
 		return err;
 	drain_stop(q);
-	if (ring & 1) {
-		q->drain = view_or_log(dev, v);
-		vu_tick_start(dev);
-	}
+	if (!(ring & 1))
+		return 0;
+	q->drain = virtq_view_new(v);
+	if (!q->drain)
+		return no_memory(dev);
+	vu_tick_start(dev);
 	return 0;
 }
 
@@ -225,7 +264,7 @@ static int stop(struct vu_device *dev, struct vu_queue *q)
 {
 	int err = close_gate(dev, q, why_stopped(dev, q));
 
-	if (err || is_stuck(dev, q))
+	if (err || q->stuck)
 		return err;
 	drain_stop(q);
 	if (!q->started && q->positioned) {
@@ -266,7 +305,8 @@ static int reconcile(struct vu_device *dev, unsigned ring)
 		if (!q->positioned)
 			virtq_start(q->vq, &v, q->base);
 		q->positioned = true;
-		err = vu_queue_enabled(dev, ring) ? open_gate(dev, q, &v) : disable(dev, ring, &v);
+		err = v.burst && vu_queue_enabled(dev, ring) ? open_gate(dev, q, &v)
+							     : disable(dev, ring, &v);
 	}
 	usable = virtq_gate_view(&q->vq->gate) != NULL;
 	if (usable != was_usable && dev->ops->ring_changed)
@@ -313,7 +353,7 @@ void vu_device_reset(struct vu_device *dev, bool forget_connection)
 		struct vu_queue *q = &dev->queue[i];
 
 		vu_close_fd(&q->kick_fd);
-		vu_close_call_fd(dev, &q->call_fd);
+		vu_close_call_fd(q, &q->call_fd);
 		vu_close_fd(&q->err_fd);
 		q->num = q->base = 0;
 		q->have_addr = q->bad_addr = false;
@@ -329,6 +369,16 @@ void vu_device_reset(struct vu_device *dev, bool forget_connection)
 
 /* ---- what has to be looked at from time to time ---- */
 
+/* May we write to an eventfd of the front-end's without waiting for it? It may have been
+ * made blocking again, so it is only written to when it has room. */
+static bool has_room(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+	return fd >= 0 && fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) == 0 && poll(&p, 1, 0) == 1 &&
+	       (p.revents & POLLOUT);
+}
+
 static void notice_fault(struct vu_device *dev, unsigned ring)
 {
 	struct vu_queue *q = &dev->queue[ring];
@@ -341,22 +391,55 @@ static void notice_fault(struct vu_device *dev, unsigned ring)
 	snprintf(dev->last_error, sizeof(dev->last_error), "ring %u is parked: %s", ring,
 		virtq_fault_text(fault));
 	vu_log(dev, VU_LOG_WARNING, "%s", dev->last_error);
-	if (q->err_fd >= 0 && write(q->err_fd, &one, sizeof(one)) < 0)
+	if (has_room(q->err_fd) && write(q->err_fd, &one, sizeof(one)) < 0)
 		vu_log(dev, VU_LOG_DEBUG, "ring %u: the error eventfd is full", ring);
 	vu_reconcile_ring(dev, ring);
+}
+
+/* Chains one tick discards for a device: bounded, whatever its guest does. */
+#define DRAIN_BUDGET 8192
+
+/* Each tick begins with another ring, so that a busy one does not starve the others. */
+static void drain(struct vu_device *dev)
+{
+	uint32_t budget = DRAIN_BUDGET;
+
+	dev->drain_first++;
+	for (unsigned i = 0; i < dev->nrings && budget > 0; i++) {
+		struct vu_queue *q = &dev->queue[(dev->drain_first + i) % dev->nrings];
+
+		if (q->drain && (q->drain->call_fd < 0 || has_room(q->drain->call_fd)))
+			budget -= virtq_discard(q->vq, q->drain, budget);
+	}
+}
+
+/* An lcore that has not moved for a whole watch period may sleep in a call. */
+static bool lcore_was_trapped(struct vu_queue *q)
+{
+	const struct virtq_view *v = virtq_gate_view(&q->vq->gate);
+	uint32_t turn = virtq_load(&q->vq->gate.turn);
+	bool same = v && (turn & 1) && turn == q->last_turn;
+
+	q->last_turn = turn;
+	return same && wake_caller(v);
+}
+
+static bool has_drain(const struct vu_device *dev)
+{
+	for (unsigned i = 0; i < dev->nrings; i++)
+		if (dev->queue[i].drain)
+			return true;
+	return false;
 }
 
 /* Never later than it was due: a front-end that keeps talking must not put it off. */
 void vu_tick_start(struct vu_device *dev)
 {
-	struct timeval next = {.tv_usec = WATCH_MS * 1000};
+	struct timeval next = {.tv_usec = (has_drain(dev) ? DRAIN_MS : WATCH_MS) * 1000};
 
-	for (unsigned i = 0; i < dev->nrings; i++)
-		if (dev->queue[i].drain)
-			next.tv_usec = DRAIN_MS * 1000;
 	if (evtimer_pending(dev->tick, NULL) && dev->tick_us <= next.tv_usec)
 		return;
-	if (dev->conn.fd >= 0 || dev->stuck) {
+	if (dev->conn.fd >= 0 || vu_any_stuck(dev)) {
 		dev->tick_us = next.tv_usec;
 		evtimer_add(dev->tick, &next);
 	}
@@ -368,11 +451,18 @@ void vu_on_tick(evutil_socket_t fd, short what, void *arg)
 	struct vu_device *dev = arg;
 
 	(void)fd, (void)what;
+	drain(dev);
 	for (unsigned i = 0; i < dev->nrings; i++) {
-		if (dev->queue[i].drain)
-			virtq_discard(dev->queue[i].vq, dev->queue[i].drain);
 		notice_fault(dev, i);
+		if (lcore_was_trapped(&dev->queue[i])) {
+			vu_conn_close(dev, "its call eventfd was made to block an lcore");
+			break;
+		}
 	}
 	vu_reap_stuck(dev);
+	if (dev->try_again) {
+		dev->try_again = false;
+		vu_reconcile(dev);
+	}
 	vu_tick_start(dev);
 }

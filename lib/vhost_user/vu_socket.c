@@ -125,9 +125,13 @@ static int listen_on(struct vu_device *dev, char *why, size_t why_len)
 		return err;
 	dev->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (dev->listen_fd < 0 ||
-		bind(dev->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-		listen(dev->listen_fd, BACKLOG) < 0 || lstat(dev->path, &dev->listen_stat) < 0) {
+		bind(dev->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
 		err = -errno;
+	} else if (listen(dev->listen_fd, BACKLOG) < 0 || lstat(dev->path, &dev->listen_stat) < 0) {
+		err = -errno;
+		unlink(dev->path);
+	}
+	if (err) {
 		snprintf(why, why_len, "cannot listen at %s: %s", dev->path, strerror(-err));
 		vu_close_fd(&dev->listen_fd);
 		return err;

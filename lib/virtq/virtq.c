@@ -131,6 +131,8 @@ enum virtq_fault virtq_walk_indirect(const struct virtq_view *v, struct split_de
 			return VIRTQ_FAULT_NONE;
 		if (--budget == 0)
 			return VIRTQ_FAULT_LOOP;
+		if (segs->links++ == VIRTQ_LINKS)
+			return VIRTQ_FAULT_TOO_LONG;
 		i = d.next;
 		if (i >= n)
 			return VIRTQ_FAULT_BAD_INDEX;
@@ -160,9 +162,10 @@ void virtq_start(struct virtq *vq, const struct virtq_view *v, uint16_t base)
 		virtq_store((uint16_t *)&v->used->ring[v->num], (uint16_t)(base - 1));
 }
 
-void virtq_discard(struct virtq *vq, const struct virtq_view *v)
+uint32_t virtq_discard(struct virtq *vq, const struct virtq_view *v, uint32_t max)
 {
-	uint16_t n = vq->fault ? 0 : split_ready(vq, v, v->num);
+	uint16_t limit = max < v->num ? (uint16_t)max : v->num;
+	uint16_t n = vq->fault ? 0 : split_ready(vq, v, limit);
 
 	for (uint16_t i = 0; i < n; i++) {
 		uint16_t mask = (uint16_t)(v->num - 1);
@@ -172,9 +175,10 @@ void virtq_discard(struct virtq *vq, const struct virtq_view *v)
 		split_give(vq, v, &chain, 0);
 	}
 	if (n == 0)
-		return;
+		return 0;
 	virtq_drop(vq, VIRTQ_DROP_RX_DISABLED, n);
 	split_publish(vq, v);
+	return n;
 }
 
 struct virtq_view *virtq_view_new(const struct virtq_view *from)

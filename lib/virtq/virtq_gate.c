@@ -21,12 +21,20 @@ void virtq_gate_init(void)
 		virtq_gate_fenced = true;
 }
 
-/* A', and A on behalf of every lcore. */
+/*
+ * A', and A on behalf of every lcore. Should the kernel refuse for once, lcores do it
+ * themselves from their next burst on, and what they have not yet made visible of this one
+ * will long be so after the nap.
+ */
 static void fence_all(void)
 {
+	const struct timespec nap = {.tv_nsec = 10000000};
+
 	virtq_fence_full();
-	if (!virtq_gate_fenced)
-		membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+	if (virtq_load(&virtq_gate_fenced) || membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0)
+		return;
+	virtq_store(&virtq_gate_fenced, true);
+	nanosleep(&nap, NULL);
 }
 
 struct virtq_view *virtq_gate_swap(
@@ -34,7 +42,8 @@ struct virtq_view *virtq_gate_swap(
 {
 	struct virtq_view *old = __atomic_exchange_n(&gate->view, view, __ATOMIC_SEQ_CST);
 
-	fence_all();
+	if (old) /* a closed gate is opened without waiting for anybody */
+		fence_all();
 	*ticket = __atomic_load_n(&gate->turn, __ATOMIC_SEQ_CST); /* B' */
 	return old;
 }

@@ -3,6 +3,7 @@
 #include "virtq_mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -120,9 +121,13 @@ static int region_get(const struct virtq_mem_req *r, uint32_t i, const struct vi
 	struct stat st;
 	int err;
 
-	if (fstat(r->fd, &st) < 0 || !S_ISREG(st.st_mode))
+	/* Only memory: another file's server could let fstat(), or a page fault, wait for ever.
+	 * This call asks no file system, and only memory files know seals. */
+	if (fcntl(r->fd, F_GET_SEALS) < 0 || fstat(r->fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return refuse(why, why_len, EINVAL,
-			"memory region %u: its descriptor is not a memory file", i);
+			"memory region %u: its descriptor is not a memory file (memfd, tmpfs or "
+			"hugetlbfs)",
+			i);
 	if ((uint64_t)st.st_size < r->mmap_offset + r->size)
 		return refuse(why, why_len, EINVAL,
 			"memory region %u: its file holds %" PRIu64 " bytes, %" PRIu64

@@ -182,9 +182,11 @@ virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void
 	if (n == 0)
 		return 0;
 
-	segs.n = segs.hint = 0;
+	virtq_segs_begin(&segs);
 	while (taken < n && ops->take(vq, v, VIRTQ_FROM_GUEST, &segs, &chain[taken]))
 		chain_prefetch(&chain[taken++]);
+	if (unlikely(taken == 0 && segs.full))
+		virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
 
 	have = taken;
 	if (unlikely(rte_pktmbuf_alloc_bulk(conf->pool, pkts, taken) != 0)) {

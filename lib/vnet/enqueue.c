@@ -42,6 +42,23 @@ virtq_inline void chain_prefetch(const struct virtq_chain *chain)
 		virtq_prefetch_write(chain->seg[1].va);
 }
 
+/* Put back what one packet took. Alone in its burst and still without room, it never will
+ * have any: then it is dropped, or if one chain did that, the ring parked. */
+virtq_inline int reserve_failed(struct virtq *vq, const struct virtq_view *v, struct reservation *r,
+	uint32_t seg0, uint32_t chain0, const struct virtq_ops *ops)
+{
+	bool hopeless = chain0 == 0 && (r->segs.full || r->nchain == VIRTQ_SEGS);
+
+	if (hopeless && r->nchain == 0) {
+		virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
+		hopeless = false;
+	}
+	ops->untake(vq, v, (uint16_t)(r->nchain - chain0));
+	r->nchain = chain0;
+	r->segs.n = seg0;
+	return hopeless ? -1 : 0;
+}
+
 /* Take chains until they hold need bytes. Returns how many, 0 if there are too few for
  * now, -1 if the guest's buffer is too small. */
 virtq_inline int reserve(struct virtq *vq, const struct virtq_view *v, struct reservation *r,
@@ -54,12 +71,8 @@ virtq_inline int reserve(struct virtq *vq, const struct virtq_view *v, struct re
 		struct virtq_chain *chain = &r->chain[r->nchain];
 
 		if (unlikely(r->nchain == VIRTQ_SEGS || ops->ready(vq, v, 1) == 0 ||
-			     !ops->take(vq, v, VIRTQ_TO_GUEST, &r->segs, chain))) {
-			ops->untake(vq, v, (uint16_t)(r->nchain - chain0));
-			r->nchain = chain0;
-			r->segs.n = seg0;
-			return 0;
-		}
+			     !ops->take(vq, v, VIRTQ_TO_GUEST, &r->segs, chain)))
+			return reserve_failed(vq, v, r, seg0, chain0, ops);
 		chain_prefetch(chain);
 		got += chain->len;
 		r->nchain++;
@@ -230,7 +243,8 @@ virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void
 
 	if (unlikely(vq->fault))
 		return 0;
-	r.nchain = r.segs.n = r.segs.hint = 0;
+	r.nchain = 0;
+	virtq_segs_begin(&r.segs);
 	n = packets_reserve(vq, v, pkts, RTE_MIN(n, VIRTQ_BURST), slots, &r, ops, variant);
 
 	for (uint16_t i = 0; i < n; i++) {

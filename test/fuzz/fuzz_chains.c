@@ -119,7 +119,7 @@ static void burst(const struct virtq_view *v, enum virtq_dir dir, uint8_t back)
 	struct virtq_segs segs;
 
 	PROMISE(n <= VIRTQ_BURST && n <= v->num);
-	segs.n = segs.hint = 0;
+	virtq_segs_begin(&segs);
 	while (taken < n && virtq_split_ops.take(vq, v, dir, &segs, &chain[taken])) {
 		PROMISE(segs.n <= VIRTQ_SEGS);
 		use(&chain[taken++], dir);
@@ -155,6 +155,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		burst(&v, settings & TO_GUEST ? VIRTQ_TO_GUEST : VIRTQ_FROM_GUEST,
 			i == 0 ? back : 0);
 	if (settings & DISCARD)
-		virtq_discard(vq, &v);
+		virtq_discard(vq, &v, UINT32_MAX);
 	return 0;
 }

@@ -78,7 +78,7 @@ static uint16_t churn(struct virtq *vq, const struct virtq_view *v, void **pkts,
 	if (vq->fault)
 		return 0;
 	n = split_ready(vq, v, max);
-	segs.n = segs.hint = 0;
+	virtq_segs_begin(&segs);
 	while (taken < n && split_take(vq, v, dir, &segs, &chain[taken]))
 		taken++;
 	for (uint16_t i = 0; i < taken; i++) {

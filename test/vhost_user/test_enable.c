@@ -338,12 +338,14 @@ static void unpolled_ring(void **state)
 	vd_assert_traffic(t, 0, 1);
 	t->ring[1].unpolled = true;
 	assert_int_equal(vu_device_reconcile(t->dev), 0);
+	/* What the guest sends meanwhile is thrown away, so that its queue does not fill up. */
 	vd_guest_sends(t, 1, 5);
-	vd_assert_dead(t, 1);
+	assert_int_equal(vd_burst(t, 1), 0);
+	vd_run_ms(t, 100);
+	assert_int_equal(vd_guest_reaps(t, 1), 5);
+	assert_int_equal(vd_ring_info(t, 1).stats.drops[VIRTQ_DROP_RX_DISABLED], 5);
 	t->ring[1].unpolled = false;
 	assert_int_equal(vu_device_reconcile(t->dev), 0);
-	assert_int_equal(vd_burst(t, 1), 5);
-	assert_int_equal(vd_guest_reaps(t, 1), 5);
 	vd_assert_traffic(t, 0, 1);
 }
 

@@ -2,6 +2,7 @@
 /* What a device says of itself: why there is no traffic, what was negotiated, where rings are. */
 #include <errno.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "vd.h"
 
@@ -50,6 +51,23 @@ static void troubles_on_the_way(void **state)
 	assert_trouble(t, VU_TROUBLE_NO_FRONT_END);
 }
 
+/* A driver that announces buffers in a memory that is not ours (QEMU's share=off). */
+static void trouble_not_shared(void **state)
+{
+	struct vd *t = *state;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	vd_ok(t, ts_fe_negotiate(&t->fe));
+	vd_start(t);
+	assert_true(eventfd_write(t->fe.rings[0].kick, 1) == 0);
+	assert_trouble(t, VU_TROUBLE_NONE); /* QEMU begins with one */
+	assert_true(eventfd_write(t->fe.rings[0].kick, 1) == 0);
+	assert_trouble(t, VU_TROUBLE_NOT_SHARED);
+	assert_true(t->link);
+	vd_guest_posts(t, 0, 1);
+	assert_trouble(t, VU_TROUBLE_NONE);
+}
+
 /* What was refused explains the silence until there is traffic. */
 static void troubles_refused(void **state)
 {
@@ -81,7 +99,7 @@ static void troubles_refused(void **state)
 static void every_text(void **state)
 {
 	(void)state;
-	for (int i = 0; i <= VU_TROUBLE_PARKED; i++)
+	for (int i = 0; i <= VU_TROUBLE_NOT_SHARED; i++)
 		assert_string_not_equal(vu_trouble_text((enum vu_trouble)i), "unknown");
 	assert_string_equal(vu_trouble_text((enum vu_trouble)99), "unknown");
 	for (int i = 0; i < VIRTQ_FAULT_COUNT; i++)
@@ -186,6 +204,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(troubles_on_the_way),
+		CASE(trouble_not_shared),
 		CASE(troubles_refused),
 		cmocka_unit_test(every_text),
 		cmocka_unit_test(feature_names),

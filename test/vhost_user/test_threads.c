@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The control thread against an lcore that works, and against one that does not come out. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -209,11 +210,40 @@ static void stuck_ring_waits(void **state)
 
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
 
+/* The front-end shares the call eventfd, fills it and makes it blocking: the lcore sleeps in the
+ * call until control notices, wakes it and ends that connection. */
+static void call_made_to_block(void **state)
+{
+	const uint64_t full = UINT64_MAX - 1;
+	struct vd *t = *state;
+	struct vu_info info;
+	int fd;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	vd_start(t);
+	vd_poll_begin(t);
+	fd = t->fe.rings[1].ring->call_fd;
+	count_of(fd);
+	assert_int_equal(write(fd, &full, sizeof(full)), sizeof(full));
+	assert_int_equal(fcntl(fd, F_SETFL, O_RDWR), 0);
+	ts_ring_enable_cb(t->fe.rings[1].ring);
+	feed(t, 1);
+	for (unsigned i = 0; i < 100; i++) {
+		vd_run_ms(t, 20);
+		vu_device_info(t->dev, &info);
+		if (info.connection == VU_WAITING)
+			break;
+	}
+	assert_int_equal(info.connection, VU_WAITING);
+	assert_string_equal(info.last_error, "its call eventfd was made to block an lcore");
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(trap_5_3_stop_one_ring_of_two),
 		CASE(call_is_switched),
+		CASE(call_made_to_block),
 		CASE(gone_and_back),
 		CASE(stuck_keeps_what_it_uses),
 		CASE(stuck_has_no_base),

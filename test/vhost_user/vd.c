@@ -38,7 +38,7 @@ static uint16_t sink(struct virtq *vq, const struct virtq_view *v, void **pkts, 
 	if (vq->fault)
 		return 0;
 	n = split_ready(vq, v, max < VIRTQ_BURST ? max : VIRTQ_BURST);
-	segs.n = segs.hint = 0;
+	virtq_segs_begin(&segs);
 	while (taken < n && split_take(vq, v, VIRTQ_FROM_GUEST, &segs, &chain[taken]))
 		taken++;
 	for (uint16_t i = 0; i < taken; i++) {
@@ -70,7 +70,7 @@ static uint16_t source(struct virtq *vq, const struct virtq_view *v, void **pkts
 		struct virtq_segs segs;
 		struct virtq_chain chain;
 
-		segs.n = segs.hint = 0;
+		virtq_segs_begin(&segs);
 		if (!split_take(vq, v, VIRTQ_TO_GUEST, &segs, &chain))
 			break;
 		memset(chain.seg[0].va, 0x5a, FRAME_LEN);

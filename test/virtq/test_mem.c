@@ -159,7 +159,9 @@ static void refused_files(void **state)
 		const struct virtq_mem_req reqs[] = {
 			{0, 4 * K, 0, 0, fd}, {M, 4 * K, M, 0, not_memory[i]}};
 
-		refused(reqs, 2, -EINVAL, "memory region 1: its descriptor is not a memory file");
+		refused(reqs, 2, -EINVAL,
+			"memory region 1: its descriptor is not a memory file (memfd, tmpfs or "
+			"hugetlbfs)");
 	}
 	for (unsigned i = 0; i < 5; i++)
 		close(not_memory[i]);

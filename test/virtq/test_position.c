@@ -164,7 +164,7 @@ static void discard(struct vq *t)
 	for (unsigned round = 0; round < 5; round++) {
 		uint32_t n = post_some(t, round == 4 ? 256 : 60, &posted);
 
-		virtq_discard(t->q, &t->view);
+		virtq_discard(t->q, &t->view, UINT32_MAX);
 		assert_true(!ts_ring_call_due(t->ring) || ts_ring_calls(t->ring) == 1);
 		for (uint32_t i = 0; i < n; i++) {
 			uint32_t len = 1;
@@ -176,7 +176,7 @@ static void discard(struct vq *t)
 		assert_int_equal(t->q->stats.drops[VIRTQ_DROP_RX_DISABLED], posted);
 	}
 	/* Nothing to discard: nothing said. */
-	virtq_discard(t->q, &t->view);
+	virtq_discard(t->q, &t->view, UINT32_MAX);
 	assert_int_equal(ts_ring_calls(t->ring), 0);
 	assert_int_equal(t->q->stats.packets, 0);
 	vq_assert_polite(t);
@@ -187,13 +187,13 @@ static void discard_parks_too(struct vq *t)
 	uint64_t posted = 0;
 
 	t->ring->avail->idx = 9000;
-	virtq_discard(t->q, &t->view);
+	virtq_discard(t->q, &t->view, UINT32_MAX);
 	assert_int_equal(t->q->fault, VIRTQ_FAULT_AVAIL_JUMP);
 	assert_int_equal(t->ring->used->idx, 0);
 	/* Parked it stays, also when the index makes sense again. */
 	t->ring->avail->idx = 0;
 	post_some(t, 4, &posted);
-	virtq_discard(t->q, &t->view);
+	virtq_discard(t->q, &t->view, UINT32_MAX);
 	assert_int_equal(t->ring->used->idx, 0);
 	assert_int_equal(t->q->stats.drops[VIRTQ_DROP_RX_DISABLED], 0);
 }

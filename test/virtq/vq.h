@@ -88,7 +88,7 @@ static inline enum ts_mode vq_mode(const struct vq *t)
 /** Forget collected segments, as the start of a burst does. */
 static inline void vq_burst_begin(struct vq *t)
 {
-	t->segs->n = t->segs->hint = 0;
+	virtq_segs_begin(t->segs);
 }
 
 /** Take one chain that must be there. */

@@ -478,6 +478,53 @@ static void fault_in_the_middle(void **state)
 	pair_close(&p);
 }
 
+/* Empty descriptors cost nothing but steps: a burst ends after so many, and a chain that alone
+ * needs more parks the ring. */
+static void empty_descriptors_are_bounded(void **state)
+{
+	const struct column c = {&vq_formats[0], false, true, false, true};
+	struct rte_mbuf *m[VIRTQ_BURST];
+	struct pair p;
+
+	(void)state;
+	pair_open(&p, &c, 0, 0);
+	for (unsigned i = 0; i < RING_SIZE; i++) {
+		p.tx_ring->desc[i] = (struct vring_desc){
+			0, 0, i + 1 < RING_SIZE ? VRING_DESC_F_NEXT : 0, (uint16_t)(i + 1)};
+		p.tx_ring->avail->ring[i] = 0;
+	}
+	p.tx_ring->avail->idx = 64;
+	/* 255 steps a chain: eight fit. All are too short to be packets. */
+	for (unsigned done = 0; done < 64; done += 8) {
+		assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 0);
+		assert_int_equal(p.rx->stats.drops[VIRTQ_DROP_RX_SHORT], done + 8);
+		assert_int_equal(p.tx_ring->used->idx, done + 8);
+	}
+	p.offered = 64;
+	p.tx_ring->broken = true; /* the driver has not sent these */
+	assert_int_equal(p.rx->fault, VIRTQ_FAULT_NONE);
+	pair_close(&p);
+}
+
+/* A packet that can never fit is dropped for good: one that waits would hold up the others. */
+static void hopeless_packet_is_dropped(void **state)
+{
+	const struct column c = {&vq_formats[0], true, true, false, true};
+	const uint32_t cut[] = {12, 8, 8, 8, 8, 8, 8, 8}, len[] = {60000, 60};
+	struct pair p;
+
+	(void)state;
+	pair_open(&p, &c, 0, 0);
+	for (unsigned i = 0; i < RING_SIZE; i++)
+		assert_int_equal(ts_net_post_rx(&p.net, cut, RTE_DIM(cut), TS_INDIRECT), 0);
+	ts_ring_kick(p.rx_ring);
+	assert_int_equal(we_send(&p, len, 2, 0), 2);
+	assert_int_equal(p.tx->stats.drops[VIRTQ_DROP_TX_TOO_BIG], 1);
+	assert_int_equal(p.tx->fault, VIRTQ_FAULT_NONE);
+	guest_receives(&p, 60, 1);
+	pair_close(&p);
+}
+
 /* ---- offloads ---- */
 
 /* A 64 KiB TSO frame goes from one guest to another as it is. */
@@ -580,6 +627,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(send_drops_what_does_not_fit),
 		cmocka_unit_test(send_gives_up),
 		cmocka_unit_test(fault_in_the_middle),
+		cmocka_unit_test(empty_descriptors_are_bounded),
+		cmocka_unit_test(hopeless_packet_is_dropped),
 		cmocka_unit_test(tso_between_guests),
 		cmocka_unit_test(offload_not_negotiated),
 		cmocka_unit_test(bad_header_is_dropped),

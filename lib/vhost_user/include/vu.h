@@ -144,6 +144,7 @@ enum vu_trouble {
 	VU_TROUBLE_QUEUES,          /* front-end uses more queues than configured */
 	VU_TROUBLE_NOT_ENABLED,     /* started, never enabled */
 	VU_TROUBLE_PARKED,          /* a ring is parked: see its fault */
+	VU_TROUBLE_NOT_SHARED,      /* the driver kicks, and we see empty rings */
 };
 
 struct vu_info {

@@ -43,7 +43,8 @@
 	X(BAD_ADDRESS, "a descriptor points outside guest memory")                               \
 	X(BAD_DIRECTION, "a descriptor is writable where it must be readable, or the reverse")   \
 	X(BAD_INDIRECT, "an indirect table has a wrong length, is nested or was not negotiated") \
-	X(TOO_MANY_BYTES, "a descriptor chain is 4 GiB or longer")
+	X(TOO_MANY_BYTES, "a descriptor chain is 4 GiB or longer")                               \
+	X(EMPTY, "a receive buffer has no room at all")
 
 enum virtq_fault {
 #define X(name, text) VIRTQ_FAULT_##name,
@@ -60,7 +61,8 @@ enum virtq_fault {
 	X(RX_BAD_HEADER, "rx_bad_virtio_header",                                                   \
 		"the guest's virtio-net header contradicts its packet or the negotiated features") \
 	X(RX_TOO_BIG, "rx_too_big", "the packet does not fit one buffer and chaining is off")      \
-	X(RX_DISABLED, "rx_ring_disabled", "the guest sent on a queue it has disabled")            \
+	X(RX_DISABLED, "rx_ring_disabled",                                                         \
+		"the guest sent on a queue that is disabled or that nobody polls")                 \
 	X(TX_NO_BUFFER, "tx_no_guest_buffer",                                                      \
 		"the guest posts receive buffers too slowly: give it CPU, or a larger ring")       \
 	X(TX_DISCONNECTED, "tx_not_connected", "no guest is connected")                            \
@@ -203,10 +205,12 @@ void virtq_start(struct virtq *vq, const struct virtq_view *view, uint16_t base)
 
 /**
  * Consume what the driver made available and throw it away: a started but disabled TX
- * ring (vhost-user specification, "Ring states"). Bounded by the ring's size.
+ * ring (vhost-user specification, "Ring states").
  * @param view	a view that is not published
+ * @param max	chains at most
+ * @return how many there were
  */
-void virtq_discard(struct virtq *vq, const struct virtq_view *view);
+uint32_t virtq_discard(struct virtq *vq, const struct virtq_view *view, uint32_t max);
 
 /* Room for the view's lifetime. */
 struct virtq_view *virtq_view_new(const struct virtq_view *from);

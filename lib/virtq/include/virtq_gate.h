@@ -57,7 +57,7 @@ static inline const struct virtq_view *virtq_gate_enter(struct virtq_gate *gate)
 	return __atomic_load_n(&gate->view, __ATOMIC_SEQ_CST);
 #else
 	virtq_store(&gate->turn, gate->turn + 1);
-	if (virtq_unlikely(virtq_gate_fenced))
+	if (virtq_unlikely(virtq_load(&virtq_gate_fenced)))
 		virtq_fence_full(); /* A */
 	else
 		__asm__ volatile("" ::: "memory"); /* A, the CPU's half is membarrier's */

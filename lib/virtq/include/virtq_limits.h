@@ -18,6 +18,10 @@
  * what QEMU and the Linux kernel's vhost accept for one request (UIO_MAXIOV). */
 #define VIRTQ_SEGS 1024
 
+/* Steps from one descriptor to the next in all chains of one burst: what bounds a burst
+ * whose descriptors are empty and so take up no segment. */
+#define VIRTQ_LINKS (2 * VIRTQ_SEGS)
+
 /* Descriptors in one indirect table: the same 1024. */
 #define VIRTQ_INDIRECT_MAX VIRTQ_SEGS
 

@@ -26,7 +26,9 @@ struct virtq_chain {
  * cache whichever ring is polled. */
 struct virtq_segs {
 	uint32_t n;
-	uint32_t hint; /* last memory span, see virtq_mem_gpa() */
+	uint32_t links; /* steps along chains so far, up to VIRTQ_LINKS */
+	bool full;      /* a chain did not fit: not wrong, unless it was the first */
+	uint32_t hint;  /* last memory span, see virtq_mem_gpa() */
 	struct virtq_seg seg[VIRTQ_SEGS];
 };
 
@@ -37,10 +39,11 @@ enum virtq_dir {
 
 /*
  * The verbs. A burst function names one constant struct of these, so each call is
- * inlined; test/virtq/no_indirect_calls looks at the object code.
+ * inlined; test/style/inlined looks at the object code.
  *
  *   ready	how many chains the driver has made available, at most max
- *   take	walk the next chain; false if there is none, no room, or the ring got parked
+ *   take	walk the next chain; false if there is no room (segs->full), or the ring got
+ *		parked
  *   untake	put the last n chains taken (and not given) back
  *   give	hand a chain back with the bytes written to it; not yet visible to the driver
  *   publish	make all that was given visible and call the driver if it asked to be
@@ -54,6 +57,12 @@ struct virtq_ops {
 		uint32_t written);
 	void (*publish)(struct virtq *vq, const struct virtq_view *v);
 };
+
+virtq_inline void virtq_segs_begin(struct virtq_segs *segs)
+{
+	segs->n = segs->links = segs->hint = 0;
+	segs->full = false;
+}
 
 /* A descriptor that crosses memory regions: more than one segment. Out of line. */
 enum virtq_fault virtq_segs_add_slow(

@@ -75,6 +75,8 @@ virtq_inline enum virtq_fault split_walk(const struct virtq_view *v, uint16_t he
 			return VIRTQ_FAULT_NONE;
 		if (virtq_unlikely(--budget == 0))
 			return VIRTQ_FAULT_LOOP;
+		if (virtq_unlikely(segs->links++ == VIRTQ_LINKS))
+			return VIRTQ_FAULT_TOO_LONG;
 		i = d.next;
 	}
 }
@@ -104,11 +106,15 @@ virtq_inline bool split_take(struct virtq *vq, const struct virtq_view *v, enum 
 	uint64_t bytes = 0;
 	enum virtq_fault fault = split_walk(v, head, dir, segs, &bytes);
 
-	if (virtq_unlikely(fault || bytes > UINT32_MAX)) {
+	if (virtq_unlikely(bytes > UINT32_MAX) && !fault)
+		fault = VIRTQ_FAULT_TOO_MANY_BYTES;
+	if (dir == VIRTQ_TO_GUEST && virtq_unlikely(bytes == 0) && !fault)
+		fault = VIRTQ_FAULT_EMPTY;
+	if (virtq_unlikely(fault)) {
 		segs->n = first;
-		/* Too long only because of the chains before it: its turn comes next burst. */
-		if (fault != VIRTQ_FAULT_TOO_LONG || first == 0)
-			virtq_park(vq, fault ? fault : VIRTQ_FAULT_TOO_MANY_BYTES);
+		segs->full = fault == VIRTQ_FAULT_TOO_LONG;
+		if (!segs->full)
+			virtq_park(vq, fault);
 		return false;
 	}
 	chain->seg = &segs->seg[first];
