@@ -52,10 +52,7 @@ static int del(struct cmd *c)
 
 	if (!port)
 		return -ENOENT;
-	if (port_del(port) < 0)
-		return cmd_fail(c, -ENOMEM, "not enough memory to take port '%s' out: try again",
-			cmd_str(c, "NAME"));
-	return 0;
+	return cmd_port_del(c, port);
 }
 
 static int show(struct cmd *c)

@@ -3,6 +3,7 @@
 #include "commands.h"
 
 #include <errno.h>
+#include <string.h>
 
 const struct command_group command_groups[] = {
 	{"Ports", port_commands},
@@ -53,6 +54,23 @@ int cmd_updated(struct cmd *c)
 	if (plan_update(cmd_ctx(c)) < 0)
 		return cmd_fail(
 			c, -ENOMEM, "not enough memory for a new plan: the old one goes on");
+	return 0;
+}
+
+int cmd_port_del(struct cmd *c, struct port *port)
+{
+	char name[PORT_NAME_MAX];
+	int err;
+
+	memcpy(name, port->name, sizeof(name));
+	err = port_del(port);
+	if (err == -ETIMEDOUT)
+		return cmd_fail(c, err,
+			"port '%s' is closed as soon as no worker uses it, and one has not come "
+			"round for a second: is its core taken, or its thread stopped?",
+			name);
+	if (err < 0)
+		return cmd_fail(c, err, "not enough memory to take port '%s' out: try again", name);
 	return 0;
 }
 

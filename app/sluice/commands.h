@@ -28,6 +28,9 @@ struct port *cmd_port(struct cmd *c, const char *param);
 /** Put what the handler edited in force: plan_update(), or cmd_fail(). */
 int cmd_updated(struct cmd *c);
 
+/** port_del(), or cmd_fail(). */
+int cmd_port_del(struct cmd *c, struct port *port);
+
 /** An Ethernet address as text. @return buf */
 const char *mac_text(const struct rte_ether_addr *mac, char buf[static RTE_ETHER_ADDR_FMT_SIZE]);
 

@@ -170,16 +170,20 @@ struct stream plan_stream(struct port *port, unsigned queue)
 
 /* ---- a whole plan ---- */
 
+/* A plan and all older ones. */
 static void plan_free(struct plan *plan)
 {
-	if (!plan)
-		return;
-	for (unsigned i = 0; i < plan->n_workers; i++) {
-		free(plan->workers[i].streams);
-		free(plan->workers[i].outlets);
+	struct plan *older;
+
+	for (; plan; plan = older) {
+		older = plan->older;
+		for (unsigned i = 0; i < plan->n_workers; i++) {
+			free(plan->workers[i].streams);
+			free(plan->workers[i].outlets);
+		}
+		free(plan->flood);
+		free(plan);
 	}
-	free(plan->flood);
-	free(plan);
 }
 
 static struct plan *plan_new(const struct sluice *sl)
@@ -249,8 +253,8 @@ static int add_stream(struct plan_worker *work, struct stream st)
 	return 0;
 }
 
-/* @whole: with the queues that are on their way from one worker to another */
-static int fill_streams(struct plan *plan, const struct sluice *sl, bool whole)
+/* But for the queues that are on their way from one worker to another. */
+static int fill_streams(struct plan *plan, const struct sluice *sl)
 {
 	struct port *port;
 	int err = 0;
@@ -260,21 +264,25 @@ static int fill_streams(struct plan *plan, const struct sluice *sl, bool whole)
 		for (unsigned i = 0; i < port->n_rxq && plan_forwards(sl, port); i++) {
 			const struct port_rxq *q = &port->rxq[i];
 
-			if (q->worker >= 0 && (whole || !moves(q)))
+			if (q->worker < 0)
+				continue;
+			if (moves(q))
+				plan->partial = true;
+			else
 				err |= add_stream(&plan->workers[q->worker], plan_stream(port, i));
 		}
 	}
 	return err;
 }
 
-static struct plan *plan_build(const struct sluice *sl, bool whole)
+static struct plan *plan_build(const struct sluice *sl)
 {
 	struct plan *plan = plan_new(sl);
 
 	if (!plan)
 		return NULL;
 	fill_outlets(plan, sl);
-	if (sl->forwarding && fill_streams(plan, sl, whole) < 0) {
+	if (sl->forwarding && fill_streams(plan, sl) < 0) {
 		plan_free(plan);
 		return NULL;
 	}
@@ -283,76 +291,131 @@ static struct plan *plan_build(const struct sluice *sl, bool whole)
 
 /* ---- in force ---- */
 
-void plan_grace(struct sluice *sl)
-{
-	uint64_t token = rte_rcu_qsbr_start(sl->rcu);
-	uint64_t warn = rte_get_timer_cycles() + rte_get_timer_hz();
+/* How long a worker is waited for. */
+#define PATIENCE_MS 1000
 
-	while (!rte_rcu_qsbr_check(sl->rcu, token, false)) {
-		sched_yield();
-		if (rte_get_timer_cycles() > warn) {
-			SL_LOG(WARNING, "a worker has not come round for a second: is its core "
-					"taken, or its thread stopped?");
-			warn += rte_get_timer_hz();
-		}
+/* How often to look again, without anybody waiting. */
+#define LOOK_MS 10
+
+/* A queue belongs to the worker of the newest plan that has it. */
+static void note_pollers(const struct plan *plan)
+{
+	for (unsigned i = 0; i < plan->n_workers; i++)
+		for (unsigned s = 0; s < plan->workers[i].n_streams; s++)
+			plan->workers[i].streams[s].q->polled_by = (int16_t)i;
+}
+
+static void look_again(struct sluice *sl)
+{
+	const struct timeval soon = {.tv_usec = LOOK_MS * 1000};
+
+	event_add(sl->plan_timer, &soon);
+}
+
+static int publish(struct sluice *sl)
+{
+	struct plan *plan = plan_build(sl);
+
+	if (!plan) {
+		SL_LOG(ERR, "not enough memory for a new plan: the change waits");
+		return -ENOMEM;
 	}
-}
-
-static void plan_publish(struct sluice *sl, struct plan *plan)
-{
-	struct plan *old = sl->plan;
-
+	if (plan_settled(sl))
+		sl->plan_since = rte_get_timer_cycles();
+	plan->older = sl->plan;
 	virtq_store_release(&sl->plan, plan);
-	plan_grace(sl);
-	plan_free(old);
-}
-
-static bool any_moves(const struct sluice *sl)
-{
-	struct port *port;
-
-	PORT_FOREACH(sl, port)
-	for (unsigned i = 0; i < port->n_rxq; i++)
-		if (port->rxq[i].worker >= 0 && moves(&port->rxq[i]))
-			return true;
-	return false;
+	plan->token = rte_rcu_qsbr_start(sl->rcu);
+	note_pollers(plan);
+	sl->plan_is_dirty = false;
+	return 0;
 }
 
 /* The workers follow: nobody holds packets of a port that went down any more, so what it
  * had taught us can be forgotten without being learnt again. */
-static void plan_in_force(struct sluice *sl)
+static void settle(struct sluice *sl)
 {
 	struct port *port;
 
+	plan_free(sl->plan->older);
+	sl->plan->older = NULL;
 	PORT_FOREACH(sl, port)
 	{
 		for (unsigned i = 0; i < port->n_rxq; i++)
-			port->rxq[i].polled_by = sl->forwarding ? port->rxq[i].worker : -1;
+			port->rxq[i].polled_by = -1;
 		if (port->forget) {
 			port->forget = false;
 			fdb_flush_port(sl->fdb, port->id, false);
 		}
 	}
+	note_pollers(sl->plan);
+	ports_left(sl);
+	if (sl->plan_late)
+		SL_LOG(INFO, "all workers have come round again");
+	sl->plan_late = false;
+}
+
+bool plan_settled(const struct sluice *sl)
+{
+	return !sl->plan || !sl->plan->older;
+}
+
+/* Finish what can be finished. @return whether all is */
+static bool advance(struct sluice *sl)
+{
+	if (plan_settled(sl))
+		return true;
+	if (!rte_rcu_qsbr_check(sl->rcu, sl->plan->token, false))
+		return false;
+	settle(sl);
+	if (!sl->plan->partial)
+		return true;
+	sl->plan_is_dirty = publish(sl) < 0; /* then the tick tries again */
+	return sl->plan_is_dirty;
+}
+
+static bool is_late(const struct sluice *sl)
+{
+	return rte_get_timer_cycles() - sl->plan_since > rte_get_timer_hz() / 1000 * PATIENCE_MS;
+}
+
+static void warn_late(struct sluice *sl)
+{
+	if (sl->plan_late)
+		return;
+	sl->plan_late = true;
+	for (unsigned i = 0; i < sl->n_workers; i++)
+		if (virtq_load(&sl->rcu->qsbr_cnt[i].cnt) < sl->plan->token)
+			SL_LOG(WARNING,
+				"the worker on lcore %u has not come round for a second: is its "
+				"core "
+				"taken, or its thread stopped?",
+				sl->workers[i]->lcore);
+}
+
+static void plan_look(int fd, short what, void *arg)
+{
+	struct sluice *sl = arg;
+
+	if (advance(sl))
+		return;
+	if (is_late(sl))
+		warn_late(sl);
+	look_again(sl);
 }
 
 int plan_update(struct sluice *sl)
 {
-	struct plan *plan, *between = NULL;
-
 	placement_assign(sl);
-	plan = plan_build(sl, true);
-	if (plan && any_moves(sl))
-		between = plan_build(sl, false);
-	if (!plan || (any_moves(sl) && !between)) {
-		plan_free(plan);
-		SL_LOG(ERR, "not enough memory for a new plan: the change waits");
+	if (publish(sl) < 0)
 		return -ENOMEM;
+	while (!advance(sl)) {
+		if (is_late(sl)) {
+			warn_late(sl);
+			look_again(sl);
+			break;
+		}
+		sched_yield();
 	}
-	if (between)
-		plan_publish(sl, between);
-	plan_publish(sl, plan);
-	plan_in_force(sl);
-	sl->plan_is_dirty = false;
 	return 0;
 }
 
@@ -360,7 +423,9 @@ static void plan_event(int fd, short what, void *arg)
 {
 	struct sluice *sl = arg;
 
-	plan_update(sl);
+	placement_assign(sl);
+	if (publish(sl) == 0)
+		plan_look(fd, what, sl);
 }
 
 void plan_dirty(struct sluice *sl)
@@ -379,14 +444,18 @@ void plan_retry(struct sluice *sl)
 int plan_init(struct sluice *sl)
 {
 	sl->plan_event = event_new(sl->base, -1, 0, plan_event, sl);
-	return sl->plan_event ? plan_update(sl) : -ENOMEM;
+	sl->plan_timer = event_new(sl->base, -1, 0, plan_look, sl);
+	return sl->plan_event && sl->plan_timer ? plan_update(sl) : -ENOMEM;
 }
 
 void plan_fini(struct sluice *sl)
 {
 	if (sl->plan_event)
 		event_free(sl->plan_event);
-	sl->plan_event = NULL;
+	if (sl->plan_timer)
+		event_free(sl->plan_timer);
+	sl->plan_event = sl->plan_timer = NULL;
+	ports_left(sl);
 	plan_free(sl->plan);
 	sl->plan = NULL;
 }

@@ -19,12 +19,15 @@
  * which only the control thread sees. plan_update() then builds a new plan from them,
  * publishes the pointer, waits until every worker has come round its loop once
  * (rte_rcu_qsbr), and frees the old plan. A worker loads the pointer once per iteration,
- * and holds neither packets nor pointers from one iteration to the next: so after the wait
- * nobody uses a queue, a port or a lock that only the old plan knew.
+ * and holds neither packets nor pointers from one iteration to the next: so from then on,
+ * when the plan has settled, nobody uses a queue, a port or a lock that only older ones knew.
+ *
+ * A worker may be late: its core is taken, or a debugger has stopped it. It is waited for
+ * a second at most, and not at all by what vhost-user events cause. A timer then looks on;
+ * until the plan settles the older plans stay, and the ports that were deleted wait.
  *
  * A receive queue has one consumer at a time. Where a queue goes from one worker to another,
- * plan_update() first publishes a plan in which nobody polls it, waits, and then the new
- * one.
+ * the plan is partial: nobody polls it. When that one has settled, the whole one follows.
  *
  * A transmit queue is used without a lock only if one worker owns it in every plan:
  * there is one worker, or the device has a transmit queue for each. That holds whatever
@@ -70,6 +73,9 @@ struct plan_worker {
 };
 
 struct plan {
+	struct plan *older; /* control's: the one before, until this one has settled */
+	uint64_t token;     /* control's: of rte_rcu_qsbr */
+	bool partial;       /* a queue that goes to another worker is left out */
 	const struct engine *engine;
 	struct engine_conf conf;
 	struct fdb *fdb;
@@ -84,20 +90,20 @@ struct plan {
 
 /**
  * Build a plan from the state of the switch and put it in force; returns when every worker
- * follows it.
+ * follows it, or one has been late for a second: see plan_settled().
  *
  * @return 0, or -ENOMEM: the old plan goes on
  */
 int plan_update(struct sluice *sl);
 
-/** Have plan_update() called at the end of this turn of the event loop, once. */
+/** Whether every worker follows the newest plan. */
+bool plan_settled(const struct sluice *sl);
+
+/** A new plan at the end of this turn of the event loop, once, without waiting for workers. */
 void plan_dirty(struct sluice *sl);
 
 /** Try again if memory was short; call now and then. */
 void plan_retry(struct sluice *sl);
-
-/** Wait until every worker has come round its loop since the call. */
-void plan_grace(struct sluice *sl);
 
 /** The partner of a port under the configured engine and topology, or NULL. */
 struct port *plan_peer(const struct sluice *sl, const struct port *port);

@@ -80,10 +80,18 @@ int port_check_name(const struct sluice *sl, const char *name, char *why, size_t
 	return 0;
 }
 
+static bool is_leaving(const struct sluice *sl, int id)
+{
+	for (const struct port *port = sl->leaving; port; port = port->next_leaving)
+		if (port->id == id)
+			return true;
+	return false;
+}
+
 static int lowest_free(const struct sluice *sl)
 {
 	for (int id = 0; id < PORT_MAX; id++)
-		if (!sl->ports[id])
+		if (!sl->ports[id] && !is_leaving(sl, id))
 			return id;
 	return -1;
 }
@@ -198,6 +206,29 @@ static void portlist_remove(struct sluice *sl, uint16_t id)
 	sl->n_portlist = n;
 }
 
+static void leave(struct port *port)
+{
+	struct sluice *sl = port->sl;
+
+	fdb_flush_port(sl->fdb, port->id, true);
+	fdb_set_limit(sl->fdb, port->id, FDB_PORT_LIMIT);
+	if (port->kind == PORT_VM)
+		port_vm_close(port);
+	else
+		port_dev_close(port);
+	port_free(port);
+}
+
+void ports_left(struct sluice *sl)
+{
+	struct port *port;
+
+	while ((port = sl->leaving) != NULL) {
+		sl->leaving = port->next_leaving;
+		leave(port);
+	}
+}
+
 int port_del(struct port *port)
 {
 	struct sluice *sl = port->sl;
@@ -212,15 +243,13 @@ int port_del(struct port *port)
 			cross->cross = port;
 		return -ENOMEM;
 	}
-	/* No worker knows it any more. */
 	portlist_remove(sl, port->id);
-	fdb_flush_port(sl->fdb, port->id, true);
-	fdb_set_limit(sl->fdb, port->id, FDB_PORT_LIMIT);
-	if (port->kind == PORT_VM)
-		port_vm_close(port);
-	else
-		port_dev_close(port);
-	port_free(port);
+	if (!plan_settled(sl)) {
+		port->next_leaving = sl->leaving;
+		sl->leaving = port;
+		return -ETIMEDOUT;
+	}
+	leave(port);
 	return 0;
 }
 

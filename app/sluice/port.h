@@ -58,7 +58,7 @@ struct port_rxq {
 	_Alignas(64) struct virtq *vq; /* VM */
 	bool usable;                   /* can be polled */
 	int16_t worker;                /* index of the worker that shall poll it, or -1 */
-	int16_t polled_by;             /* the one that does, in the plan in force, or -1 */
+	int16_t polled_by;             /* the one that may, in a plan not over yet, or -1 */
 	int16_t pin;                   /* the worker it is pinned to, or -1 */
 	uint32_t load;                 /* per mille of a worker, over the last second */
 	uint64_t cycles_before;        /* stats.cycles when load was measured */
@@ -119,7 +119,8 @@ struct port {
 	struct port_rxq *rxq;
 	struct port_txq *txq;
 	struct port *cross; /* cross-connect partner, or NULL */
-	bool forget;        /* flush its addresses once the next plan is in force */
+	bool forget;        /* flush its addresses once the next plan has settled */
+	struct port *next_leaving;
 	struct port_counters base;
 	struct port_counters forward_base; /* verbs.h: where the forward statistics begin */
 	struct port_shown shown;
@@ -151,9 +152,13 @@ int port_add_dev(struct sluice *sl, const char *name, const char *devargs, uint1
 
 /**
  * Take it from all workers, then close and free it. Detaches a device from DPDK too.
- * @return 0, or -ENOMEM: nothing happened
+ * @return 0; -ENOMEM: nothing happened; -ETIMEDOUT: a worker is late, and it is closed when
+ *	   that one has come round: until then its number and its device stay taken
  */
 int port_del(struct port *port);
+
+/** No worker uses ports any more that were deleted: close and free them. */
+void ports_left(struct sluice *sl);
 
 struct port *port_by_id(const struct sluice *sl, unsigned id);
 

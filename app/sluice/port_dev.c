@@ -30,6 +30,9 @@ static bool in_use(const struct sluice *sl, uint16_t eth)
 	PORT_FOREACH(sl, port)
 	if (port->kind == PORT_DEV && port->dev.eth == eth)
 		return true;
+	for (port = sl->leaving; port; port = port->next_leaving)
+		if (port->kind == PORT_DEV && port->dev.eth == eth)
+			return true;
 	return false;
 }
 

@@ -162,8 +162,8 @@ void sluice_close(struct sluice *sl)
 
 	workers_stop(sl);
 	while ((port = port_next(sl, NULL)) != NULL)
-		if (port_del(port) < 0)
-			break; /* no memory left even to leave tidily */
+		if (port_del(port) == -ENOMEM)
+			break; /* not even to leave tidily */
 	plan_fini(sl);
 	workers_destroy(sl);
 	fdb_destroy(sl->fdb);

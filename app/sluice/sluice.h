@@ -48,9 +48,12 @@ struct sluice {
 	struct worker **workers; /* n_workers */
 	uint16_t n_workers;
 	struct rte_rcu_qsbr *rcu;
-	struct plan *plan; /* in force; published with release order */
-	struct event *plan_event;
+	struct plan *plan; /* the newest; published with release order */
+	struct event *plan_event, *plan_timer;
 	bool plan_is_dirty;
+	bool plan_late;       /* a worker is, and the log says so */
+	uint64_t plan_since;  /* timer cycles: when the last settled plan was superseded */
+	struct port *leaving; /* deleted, but a worker may still use them */
 
 	struct fdb *fdb;
 	struct rte_mempool *pools[RTE_MAX_NUMA_NODES]; /* NULL: no lcore on that node */

@@ -149,13 +149,15 @@ static int detach(struct cmd *c)
 	struct sluice *sl = cmd_ctx(c);
 	struct port *port = cmd_port(c, "PORT");
 	unsigned id;
+	int err;
 
 	if (!port)
 		return -ENOENT;
 	id = port->id;
 	cmd_json(c, verb_port_json(port));
-	if (port_del(port) < 0)
-		return cmd_fail(c, -ENOMEM, "not enough memory to take port %u out: try again", id);
+	err = cmd_port_del(c, port);
+	if (err < 0)
+		return err;
 	cmd_printf(c,
 		"Removing a device...\nPort %u is closed\nDevice is detached\nNow total ports is "
 		"%u\nDone\n",

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A worker that does not come round, as in a debugger: everything but its own packets goes on."""
+
+import contextlib
+import ctypes
+import os
+import re
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from testpmd import cpus
+
+from sluice import Sluice, SluiceError
+
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
+WALL = 0x40000000
+EVERY = ",".join(map(str, cpus()))
+
+
+def ptrace(request, tid):
+    call = ctypes.CDLL(None, use_errno=True).ptrace
+    call.restype, call.argtypes = ctypes.c_long, [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    assert call(request, tid, None, None) == 0, os.strerror(ctypes.get_errno())
+
+
+@contextlib.contextmanager
+def stopped(switch, lcore):
+    """The thread of one lcore stands still meanwhile, and no other."""
+    names = {int(task.name): (task / "comm").read_text().strip() for task in Path(f"/proc/{switch.pid}/task").iterdir()}
+    tid = next(tid for tid, name in names.items() if re.fullmatch(rf"(rte|dpdk)-worker-?{lcore}", name))
+    ptrace(PTRACE_SEIZE, tid)
+    ptrace(PTRACE_INTERRUPT, tid)
+    os.waitpid(tid, WALL)
+    try:
+        yield
+    finally:
+        ptrace(PTRACE_DETACH, tid)
+
+
+@contextlib.contextmanager
+def within(seconds):
+    begin = time.monotonic()
+    yield
+    assert time.monotonic() - begin < seconds
+
+
+@pytest.fixture
+def switch(folder):
+    """Two workers, on lcores 1 and 2."""
+    eal = [f"--lcores=0@({EVERY}),1@{cpus()[0]},2@{cpus()[-1]}", "--no-pci", "--in-memory", "-m", "256",
+           f"--file-prefix=sl{os.getpid()}_late"]
+    with Sluice(folder, eal=eal) as running:
+        yield running
+
+
+def queue(switch, port):
+    return switch.json(f"port show {port}")["queues"][0]
+
+
+def test_commands_go_on_and_deleted_ports_wait(folder, switch):
+    for port in "ab":
+        switch.run(f"port add {port} listen {folder}/{port}.sock")
+    with stopped(switch, 1):
+        with within(2):
+            switch.run("set fwd io")
+        for command in (f"port add c listen {folder}/c.sock", "port show b", "set burst 32", "stop", "start",
+                        "show config fwd", "set portlist 1,2", "port del c"):
+            with within(2):
+                if command == "port del c":
+                    with pytest.raises(SluiceError, match="port 'c' is closed as soon as no worker uses it"):
+                        switch.run(command)
+                else:
+                    switch.run(command)
+        with within(2), pytest.raises(SluiceError, match="a worker|as soon as no worker"):
+            switch.run("port detach a")
+        assert "the worker on lcore 1 has not come round for a second" in switch.log
+        assert "lcore 2 has not" not in switch.log
+        # Their numbers are not given away yet, and their sockets are still there.
+        switch.run(f"port add d listen {folder}/d.sock")
+        assert [row["port"] for row in switch.json("port show")] == [1, 3]
+        assert (folder / "a.sock").exists() and (folder / "c.sock").exists()
+        with within(2), socket.socket(socket.AF_UNIX) as client:  # somebody listens, and hears
+            client.connect(str(folder / "b.sock"))
+            client.sendall((1).to_bytes(4, "little") + (1).to_bytes(4, "little") + bytes(4))  # GET_FEATURES
+            client.settimeout(2)
+            assert len(client.recv(20)) == 20
+    switch.wait_until(lambda: not (folder / "a.sock").exists() and not (folder / "c.sock").exists(), "end of two ports")
+    assert "all workers have come round again" in switch.log
+    switch.run(f"port add a listen {folder}/a.sock")
+    assert [row["port"] for row in switch.json("port show")] == [0, 1, 3]
+    assert switch.stop() == 0
+
+
+def test_a_queue_moves_when_its_worker_is_back(switch):
+    """Never do two workers poll one queue: it waits until the late one has let go."""
+    switch.run("set fwd rxonly")
+    switch.run("port add n dev net_null0")
+    switch.run("queue pin n 0 1")
+    switch.wait_until(lambda: queue(switch, "n")["packets"], "packets")
+    with stopped(switch, 1):
+        with within(2):
+            switch.run("queue pin n 0 2")
+        before = queue(switch, "n")["packets"]
+        time.sleep(0.2)
+        assert queue(switch, "n")["packets"] == before
+        with within(1):
+            switch.run("set corelist 2")
+            switch.run("port add m dev net_null1")
+        switch.wait_until(lambda: queue(switch, "m")["packets"], "packets on lcore 2")
+    switch.wait_until(lambda: queue(switch, "n")["packets"] > before + 1000, "packets on the new worker")
+    assert queue(switch, "n")["lcore"] == 2
+    assert switch.stop() == 0
