@@ -70,26 +70,27 @@ def test_connecting(driver, sockets):
 
 
 def test_stop_and_start(start_pair):
-    """A stopped port keeps its guest; a started one goes on where it was."""
+    """A stopped port keeps its guest and what that sends; started again it goes on where it was."""
     pair = start_pair()
     pair.both_ways()
+    events = pair.backend.log.count("link state change event")
     pair.backend.command("port stop 0")
-    pair.backend.wait_link("down")
     pair.frontend.command("set fwd rxonly")
     pair.frontend.command("start tx_first 1")
     pair.frontend.wait_until(lambda f: f.stats()["TX-packets"] == 128 + 32, "sending to a stopped port")
     pair.frontend.command("stop")
     pair.backend.command("port start 0")
-    pair.backend.wait_link("up")
     pair.backend.command("set fwd rxonly")
     pair.backend.command("start")
     pair.backend.wait_until(lambda b: b.stats()["RX-packets"] == 128 + 32, "what waited meanwhile")
     pair.backend.command("stop")
     pair.both_ways()
+    assert pair.backend.link() == "up" and pair.backend.log.count("link state change event") == events
 
 
 def test_fewer_queues_after_restart(start_pair):
-    """Reconfigured with other queues and other mbufs while the guest is connected."""
+    """Reconfigured with other queues and other mbufs while the guest is connected: what it sends to a queue nobody
+    reads any more is counted as missed."""
     queues = ["--rxq=2", "--txq=2"]
     pair = start_pair("queues=2", "queues=2", queues, queues)
     pair.both_ways(queues=2)
@@ -97,9 +98,18 @@ def test_fewer_queues_after_restart(start_pair):
     pair.backend.command("port config all rxq 1")
     pair.backend.command("port config all txq 1")
     pair.backend.command("port start 0")
-    pair.backend.wait_link("up")
     assert pair.send(pair.backend, pair.frontend) == (128, 128)
     assert "application has set up no receive queue 1" in pair.backend.log
+    before = pair.backend.stats()
+    pair.backend.command("start")
+    pair.frontend.command("start tx_first 4")
+
+    def news(backend):
+        now = backend.stats()
+        return [now[key] - before[key] for key in ("RX-packets", "RX-missed")]
+
+    pair.backend.wait_until(lambda b: news(b) == [128, 128], "every packet's arrival or loss")
+    pair.backend.command("stop")
 
 
 def test_attach_and_detach(driver, sockets):

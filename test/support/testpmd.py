@@ -100,8 +100,6 @@ class Testpmd:
         return self
 
     def __exit__(self, kind, value, trace):
-        if kind is not None:
-            print(f"--- testpmd {self.name} said ---\n{self._said()}")  # pytest shows it beside the failure
         self.close(polite=kind is None)
 
     @property
@@ -139,6 +137,7 @@ class Testpmd:
             if self._tty is not None:
                 os.close(self._tty)
                 self._tty = None
+                print(f"--- testpmd {self.name} said ---\n{self._said()}")  # pytest shows it beside a failure
             if self._prefix:
                 for path in glob.glob(f"/dev/hugepages/{self._prefix}map_*"):
                     os.unlink(path)

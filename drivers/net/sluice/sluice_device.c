@@ -13,10 +13,10 @@
  * Theory of operation
  *
  * The device is there from probe to close, so that a guest may come and go whenever it
- * likes. Whether lcores work at its rings is decided by two sides: the guest starts and
- * enables a ring, the application starts the port. prepare() answers for the application:
- * it leaves a view without a burst function as long as the port is stopped, or the queue
- * was never set up, and such a ring stays closed.
+ * likes; the link tells whether one is there. prepare() decides what lcores do at its
+ * rings: in a started port they move packets; in a stopped one a burst that does nothing
+ * keeps what the guest has sent for later; a ring without an ethdev queue gets no burst,
+ * and the device throws away and counts what comes there.
  *
  * The application is told of changes from the loop, never from inside the device: what
  * its callback does then, even to this port, finds everything at rest.
@@ -46,24 +46,35 @@ static void prepare_tx(struct sl_queue *q, struct virtq_view *view)
 	virtq_store(&q->soften, vnet_soft_mask(offloads));
 }
 
+static uint16_t nobody_polls(
+	struct virtq *vq, const struct virtq_view *view, void **pkts, uint16_t n)
+{
+	(void)vq, (void)view, (void)pkts, (void)n;
+	return 0;
+}
+
+static void mention_unused(struct sl_port *port, unsigned int ring)
+{
+	struct sl_queue *q = &port->queue[ring];
+
+	if (!q->is_mentioned)
+		SL_LOG(WARNING,
+			"%s: the guest uses ring %u, but the application has set up no %s queue "
+			"%u: configure as many queues as the guest has",
+			port->args.iface, ring, ring & 1 ? "receive" : "transmit", ring / 2);
+	q->is_mentioned = true;
+}
+
 static void on_prepare(void *arg, unsigned int ring, struct virtq_view *view)
 {
 	struct sl_port *port = arg;
 	struct sl_queue *q = &port->queue[ring];
 
 	if (!port->started)
-		return;
-	if (!q->is_setup) {
-		if (!q->is_mentioned)
-			SL_LOG(WARNING,
-				"%s: the guest uses ring %u, but the application has set up no %s "
-				"queue %u",
-				port->args.iface, ring, ring & 1 ? "receive" : "transmit",
-				ring / 2);
-		q->is_mentioned = true;
-		return;
-	}
-	if (ring & 1)
+		view->burst = nobody_polls;
+	else if (!q->is_setup)
+		mention_unused(port, ring);
+	else if (ring & 1)
 		prepare_rx(port, q, view);
 	else
 		prepare_tx(q, view);

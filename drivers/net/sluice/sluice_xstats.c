@@ -18,7 +18,7 @@
  * every tool of ours: rx_q0_drop_rx_no_mbuf.
  *
  * What becomes of drops in the basic statistics:
- *   imissed	  received, and nobody could take it: no mbuf, or a disabled queue
+ *   imissed	  received, and nobody could take it: no mbuf, or an unused queue
  *   ierrors	  the guest sent something that is no packet
  *   oerrors	  taken from the application, not delivered
  * A packet the guest has no room for is none of these: the burst hands it back. How often
@@ -87,19 +87,20 @@ int sl_stats_get(DPDK_STATS_GET_PARAMS)
 	struct sl_port *port = dev->data->dev_private;
 	struct virtq_stats st;
 
-	for (uint16_t i = 0; i < dev->data->nb_rx_queues; i++) {
+	/* All of them: what a guest sends to a queue nobody set up is missed as well. */
+	for (uint16_t i = 0; i < port->args.queues; i++) {
 		since_reset(sl_rx_queue(port, i), &st);
 		add_rx(stats, &st);
-		if (queues && i < RTE_ETHDEV_QUEUE_STAT_CNTRS) {
+		if (queues && i < RTE_MIN(dev->data->nb_rx_queues, RTE_ETHDEV_QUEUE_STAT_CNTRS)) {
 			queues->q_ipackets[i] = st.packets;
 			queues->q_ibytes[i] = st.bytes;
 			queues->q_errors[i] = drops(&st, true);
 		}
 	}
-	for (uint16_t i = 0; i < dev->data->nb_tx_queues; i++) {
+	for (uint16_t i = 0; i < port->args.queues; i++) {
 		since_reset(sl_tx_queue(port, i), &st);
 		add_tx(stats, &st);
-		if (queues && i < RTE_ETHDEV_QUEUE_STAT_CNTRS) {
+		if (queues && i < RTE_MIN(dev->data->nb_tx_queues, RTE_ETHDEV_QUEUE_STAT_CNTRS)) {
 			queues->q_opackets[i] = st.packets;
 			queues->q_obytes[i] = st.bytes;
 		}
