@@ -118,9 +118,11 @@ static unsigned number_then(const struct sluice *sl, unsigned id)
 
 static void save_portlist(const struct sluice *sl, FILE *f)
 {
-	if (sl->n_portlist == 0)
+	if (!sl->has_portlist)
 		return;
 	fputs("set portlist ", f);
+	if (sl->n_portlist == 0)
+		fputs("none", f);
 	for (unsigned i = 0; i < sl->n_portlist; i++)
 		fprintf(f, "%s%u", i ? "," : "", number_then(sl, sl->portlist[i]));
 	fputc('\n', f);

@@ -20,7 +20,7 @@ unsigned plan_port_list(const struct sluice *sl, struct port *list[static PORT_M
 	struct port *port;
 	unsigned n = 0;
 
-	if (sl->n_portlist == 0) {
+	if (!sl->has_portlist) {
 		PORT_FOREACH(sl, port)
 		list[n++] = port;
 		return n;
@@ -80,7 +80,7 @@ static bool in_port_list(const struct sluice *sl, uint16_t id)
 	for (unsigned i = 0; i < sl->n_portlist; i++)
 		if (sl->portlist[i] == id)
 			return true;
-	return sl->n_portlist == 0;
+	return !sl->has_portlist;
 }
 
 /* `set portlist` is testpmd's and narrows its engines; bridge and cross-connect have their

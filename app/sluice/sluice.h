@@ -39,7 +39,8 @@ struct sluice {
 	const struct engine *engine;
 	struct engine_conf conf;
 	enum topology topology;
-	uint16_t n_portlist; /* 0: all ports by number */
+	bool has_portlist; /* false: all ports by number */
+	uint16_t n_portlist;
 	uint16_t portlist[PORT_MAX];
 	bool forwarding;  /* between start and stop */
 	bool show_cycles; /* `set record-core-cycles`: in the forward statistics */

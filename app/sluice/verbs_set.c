@@ -131,6 +131,7 @@ static int use_portlist(struct cmd *c, const uint16_t *ids, unsigned n)
 	struct port *list[PORT_MAX];
 	unsigned before = plan_port_list(sl, list);
 
+	sl->has_portlist = !cmd_has(c, "all");
 	sl->n_portlist = (uint16_t)n;
 	memcpy(sl->portlist, ids, n * sizeof(ids[0]));
 	report_portlist(c, before);
@@ -159,7 +160,7 @@ static int set_portlist(struct cmd *c)
 	char *text, *rest, *name;
 	int err = 0;
 
-	if (cmd_has(c, "all"))
+	if (cmd_has(c, "all") || cmd_has(c, "none"))
 		return use_portlist(c, ids, 0);
 	text = rest = strdup(cmd_str(c, "PORTS"));
 	if (!text)
@@ -362,11 +363,12 @@ const struct command set_commands[] = {
 		set_txpkts, 0},
 	{"set txsplit (off|on|rand)", "rand: each packet has a random number of the segments", NULL,
 		set_txsplit, 0},
-	{"set portlist (all|PORTS)",
+	{"set portlist (all|none|PORTS)",
 		"ports that testpmd's engines use, in this order: as in 0,2,1,3",
 		"By numbers or names. The topology pairs neighbours in the list. bridge and cross "
 		"do "
-		"not look at it. `all` is every port by number, those to come too.",
+		"not look at it. `all` is every port by number, those to come too; a list stays "
+		"what it is when its ports are deleted, at last `none`.",
 		set_portlist, 0},
 	{"set portmask MASK:0..", "the same as a mask of port numbers, as in 0x3", NULL,
 		set_portmask, 0},

@@ -4,6 +4,7 @@
 import ctypes
 import os
 import threading
+import time
 
 import pytest
 
@@ -45,3 +46,22 @@ def test_more_receive_queues_than_workers(folder, queues):
             assert switch.stop() == 0
 
     in_namespace(body)
+
+
+def test_an_empty_port_list_is_not_every_port(folder):
+    """The last port of the list is deleted: the others, which were not in it, do not begin to forward."""
+    with Sluice(folder) as switch:
+        switch.run("set fwd io")
+        switch.run("set portlist none")
+        for n in range(4):
+            switch.run(f"port add p{n} dev net_null{n}")
+        switch.run("set portlist 0,1")
+        for port in ("p0", "p1"):
+            switch.run(f"port del {port}")
+        time.sleep(0.1)
+        assert [switch.json(f"port show {port}")["queues"][0]["packets"] for port in ("p2", "p3")] == [0, 0]
+        assert "\nset portlist none\n" in switch.run("config show")
+        switch.run("set portlist all")
+        switch.wait_until(lambda: switch.json("port show p3")["queues"][0]["packets"], "packets")
+        assert "portlist" not in switch.run("config show")
+        assert switch.stop() == 0
