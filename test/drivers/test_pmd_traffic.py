@@ -2,6 +2,7 @@
 """Packets through net_sluice between two stock testpmds, counted exactly."""
 
 import pytest
+from testpmd import Testpmd, backend_eal
 
 QUEUES = {n: [f"--rxq={n}", f"--txq={n}"] for n in (1, 4)}
 
@@ -99,3 +100,27 @@ def test_buffers(start_pair, devargs, segments):
     pair.backend.command("stop")
     assert pair.backend.log.count(f"length=7500 - nb_segs={segments} ") == (32 if segments else 0)
     assert pair.backend.xstats()["rx_q0_drop_rx_too_big"] == (0 if segments else 32)
+
+
+COUNTERS = """good_packets good_bytes multicast_packets broadcast_packets undersize_packets size_64_packets size_65_127_packets
+              size_128_255_packets size_256_511_packets size_512_1023_packets size_1024_1518_packets size_1519_max_packets
+              guest_notifications guest_notifications_error""".split()
+RX_DROPS = "no_mbuf short bad_virtio_header too_big ring_disabled".split()
+TX_DROPS = """no_guest_buffer not_connected ring_stopped ring_disabled ring_parked too_big
+              offload_unsupported""".split()
+
+
+def test_names(driver, sockets):
+    """What dashboards and scripts hold on to: librte_vhost's names, then each reason a packet can be lost for."""
+    queues = ["--rxq=2", "--txq=2"]
+    with Testpmd("names", backend_eal(driver, f"net_sluice0,iface={sockets}/s,queues=2"), queues) as pmd:
+        names = [name for name in pmd.xstats() if name.startswith(("rx_q", "tx_q"))]
+    expected = [f"{side}_q{q}_{name}" for side, more in (("rx", ["errors"]), ("tx", [])) for q in (0, 1)
+                for name in ["packets", "bytes", *more]]  # ethdev's, which OVS shows
+    for q in 0, 1:
+        expected += [f"rx_q{q}_{name}" for name in COUNTERS + ["mbuf_alloc_failed"]]
+        expected += [f"rx_q{q}_drop_rx_{name}" for name in RX_DROPS]
+    for q in 0, 1:
+        expected += [f"tx_q{q}_{name}" for name in COUNTERS]
+        expected += [f"tx_q{q}_drop_tx_{name}" for name in TX_DROPS] + [f"tx_q{q}_unsent_packets"]
+    assert names == expected
