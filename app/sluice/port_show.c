@@ -150,8 +150,23 @@ static void add_names(
 	set_text(o, key, names(bits, buf, sizeof(buf)));
 }
 
+/* The driver is there, but has not given us a single buffer to send into. */
+static bool gives_no_buffers(const struct port *port)
+{
+	struct vu_ring_info r;
+	bool any = false;
+
+	for (unsigned i = 0; i < port->n_txq; i++) {
+		vu_ring_info(port->vm.dev, 2 * i, &r);
+		if (r.usable && (r.avail_idx || r.avail))
+			return false;
+		any |= r.usable;
+	}
+	return any;
+}
+
 /* Why there is no traffic, in words, where there is none. */
-static void add_trouble(json_t *o, const struct vu_info *info)
+static void add_trouble(json_t *o, const struct port *port, const struct vu_info *info)
 {
 	char text[512];
 	const char *more = info->last_error;
@@ -162,6 +177,10 @@ static void add_trouble(json_t *o, const struct vu_info *info)
 		snprintf(text, sizeof(text), "%s%s%s%s", vu_trouble_text(info->trouble),
 			*more ? " (" : "", more, *more ? ")" : "");
 		set_text(o, "trouble", text);
+	} else if (gives_no_buffers(port)) {
+		set_text(o, "trouble",
+			"the guest has posted no receive buffer: is its interface up "
+			"(ip link set eth0 up)?");
 	} else if (*info->last_error) {
 		set_text(o, "last_error", info->last_error);
 	}
@@ -175,7 +194,7 @@ static void add_vm(json_t *o, const struct port *port)
 	set_text(o, "socket", info.path);
 	set_text(o, "mode", info.listen ? "listen" : "connect");
 	set_text(o, "front_end", info.connection == VU_CONNECTED ? "connected" : "not connected");
-	add_trouble(o, &info);
+	add_trouble(o, port, &info);
 	set_number(o, "connections", info.connections);
 	set_number(o, "queue_pairs", info.queue_pairs);
 	add_names(o, "features", vu_feature_names, info.features);
