@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the driver's tests share: where the driver is, a folder for sockets, a pair of testpmds."""
+"""What the driver's tests share: where the driver is, a folder for sockets, pairs of testpmds."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ import pytest
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "test/support"))
 
-from testpmd import Testpmd, backend_eal, frontend_eal, loadable  # noqa: E402
+from testpmd import Pair, Testpmd, backend_eal, frontend_eal, loadable  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,40 +51,6 @@ def sockets():
     left = [p.name for p in folder.iterdir()]
     shutil.rmtree(folder)
     assert not left, f"left behind: {left}"
-
-
-class Pair:
-    """A back-end's port and a virtio-user front-end, both in testpmd."""
-
-    def __init__(self, backend, frontend, port=0):
-        self.backend, self.frontend, self._port = backend, frontend, port
-
-    def _stats(self, pmd):
-        return pmd.stats(self._port if pmd is self.backend else 0)
-
-    def send(self, sender, receiver, bursts=4):
-        """32 packets a burst and queue, one way. (sent, received) as their ports count."""
-        before = self._stats(sender)["TX-packets"], self._stats(receiver)["RX-packets"]
-
-        def counts():
-            return self._stats(sender)["TX-packets"] - before[0], self._stats(receiver)["RX-packets"] - before[1]
-
-        self.backend.command(f"set portlist {self._port}")
-        for pmd in receiver, sender:
-            pmd.command("set fwd rxonly")
-        receiver.command("start")
-        sender.command(f"start tx_first {bursts}")
-        receiver.wait_until(lambda _: counts()[0] == counts()[1] > 0, "every packet's arrival")
-        sent = sender.forwarded()
-        receiver.command("stop")
-        assert sent["TX-packets"] == counts()[0], "testpmd and the driver disagree on what was sent"
-        return counts()
-
-    def both_ways(self, queues=1, bursts=4):
-        """Exactly as many arrive as were sent, and none was refused: rings are larger than this."""
-        offered = 32 * bursts * queues
-        assert self.send(self.frontend, self.backend, bursts) == (offered, offered)
-        assert self.send(self.backend, self.frontend, bursts) == (offered, offered)
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@
 import os
 from pathlib import Path
 
-from conftest import Pair
-from testpmd import Testpmd, backend_eal, frontend_eal
+from testpmd import Pair, Testpmd, backend_eal, frontend_eal
 
 
 def threads(pid):

@@ -203,7 +203,7 @@ class Testpmd:
                 return value
             if time.monotonic() > deadline:
                 self._fail(f"{what} did not happen")
-            self._read(0.05)
+            self._read(0.02)
 
     def wait_link(self, state, port=0):
         self.wait_until(lambda pmd: pmd.link(port) == state, f"link {state} of port {port}")
@@ -234,3 +234,37 @@ class Testpmd:
     def _said(self):
         """The log, without what was asked for again and again."""
         return PROMPT.join(text for text, _ in itertools.groupby(self.log.replace("\r", "").split(PROMPT)))[-10000:]
+
+
+class Pair:
+    """A back-end's port and a virtio-user front-end, both in testpmd."""
+
+    def __init__(self, backend, frontend, port=0):
+        self.backend, self.frontend, self._port = backend, frontend, port
+
+    def _stats(self, pmd):
+        return pmd.stats(self._port if pmd is self.backend else 0)
+
+    def send(self, sender, receiver, bursts=4):
+        """32 packets a burst and queue, one way. (sent, received) as their ports count."""
+        before = self._stats(sender)["TX-packets"], self._stats(receiver)["RX-packets"]
+
+        def counts():
+            return self._stats(sender)["TX-packets"] - before[0], self._stats(receiver)["RX-packets"] - before[1]
+
+        self.backend.command(f"set portlist {self._port}")
+        for pmd in receiver, sender:
+            pmd.command("set fwd rxonly")
+        receiver.command("start")
+        sender.command(f"start tx_first {bursts}")
+        receiver.wait_until(lambda _: counts()[0] == counts()[1] > 0, "every packet's arrival")
+        sent = sender.forwarded()
+        receiver.command("stop")
+        assert sent["TX-packets"] == counts()[0], "testpmd and the driver disagree on what was sent"
+        return counts()
+
+    def both_ways(self, queues=1, bursts=4):
+        """Exactly as many arrive as were sent, and none was refused: rings are larger than this."""
+        offered = 32 * bursts * queues
+        assert self.send(self.frontend, self.backend, bursts) == (offered, offered)
+        assert self.send(self.backend, self.frontend, bursts) == (offered, offered)
