@@ -37,10 +37,9 @@ def cpus():
     return sorted(os.sched_getaffinity(0))
 
 
-def lcores(which):
-    """EAL option: the main lcore may run anywhere, one worker polls on the first (0) or last (1) CPU."""
-    every = ",".join(map(str, cpus()))
-    return [f"--lcores=0@({every}),1@{cpus()[-which]}" if which else f"--lcores=0@({every}),1@{cpus()[0]}"]
+def lcores(cpu):
+    """EAL option: the main lcore may run anywhere, one worker polls on cpus()[cpu]."""
+    return [f"--lcores=0@({','.join(map(str, cpus()))}),1@{cpus()[cpu]}"]
 
 
 def backend_eal(driver, *vdevs, cpu=0, mem=64):
@@ -50,7 +49,7 @@ def backend_eal(driver, *vdevs, cpu=0, mem=64):
             *[word for vdev in vdevs for word in ("--vdev", vdev)]]
 
 
-def frontend_eal(*vdevs, cpu=1, mem=64):
+def frontend_eal(*vdevs, cpu=-1, mem=64):
     """EAL options of a process with virtio-user ports, whose memory the back-end maps."""
     return [*lcores(cpu), "--no-pci", "--single-file-segments", "-m", str(mem),
             f"--file-prefix=sl{os.getpid()}_{next(_serial)}",
