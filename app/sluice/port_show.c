@@ -165,11 +165,18 @@ static bool gives_no_buffers(const struct port *port)
 	return any;
 }
 
+/* Whether what was refused last, or ended the last connection, has to do with it. */
+static bool is_told_by_last_error(enum vu_trouble trouble)
+{
+	return trouble != VU_TROUBLE_NO_DRIVER && trouble != VU_TROUBLE_NO_MEMORY_TABLE &&
+	       trouble != VU_TROUBLE_NOT_ENABLED && trouble != VU_TROUBLE_NOT_SHARED;
+}
+
 /* Why there is no traffic, in words, where there is none. */
 static void add_trouble(json_t *o, const struct port *port, const struct vu_info *info)
 {
 	char text[512];
-	const char *more = info->last_error;
+	const char *more = is_told_by_last_error(info->trouble) ? info->last_error : "";
 
 	if (info->trouble != VU_TROUBLE_NONE) {
 		if (info->trouble == VU_TROUBLE_CONNECT_REFUSED)

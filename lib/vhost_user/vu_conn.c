@@ -20,6 +20,8 @@
  * a front-end that does not listen stops itself, until the deadline ends it.
  */
 
+#define HASTY 3 /* so many in a row are no accident */
+
 void vu_close_fds(int *fds, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
@@ -264,6 +266,16 @@ static void free_event(struct event **ev)
 	*ev = NULL;
 }
 
+/* QEMU asks how many queues we have and, if it wants more, leaves and comes back at once. */
+static void notice_haste(struct vu_device *dev)
+{
+	bool hasty = !dev->features_set && (dev->protocol_features & 1ull << VU_PROTOCOL_F_MQ);
+
+	dev->hasty = hasty ? dev->hasty + 1 : 0;
+	if (dev->hasty >= HASTY)
+		dev->refused = VU_TROUBLE_QUEUES;
+}
+
 /* End the connection: the lcores first, then everything it brought. */
 void vu_conn_close(struct vu_device *dev, const char *reason)
 {
@@ -280,6 +292,7 @@ void vu_conn_close(struct vu_device *dev, const char *reason)
 	vu_close_fds(c->fds, c->nfds);
 	c->nfds = 0;
 	vu_close_fd(&c->fd);
+	notice_haste(dev);
 	vu_device_reset(dev, true);
 	vu_socket_again(dev);
 }

@@ -246,8 +246,9 @@ static enum vu_trouble ring_trouble(const struct vu_device *dev)
 		enabled |= q->started && vu_queue_enabled(dev, i);
 		elsewhere = elsewhere || writes_elsewhere(q);
 	}
-	if (!started)
-		return VU_TROUBLE_NO_DRIVER;
+	if (!started) /* a QEMU without shared memory gives up between the two messages */
+		return dev->features_set && !dev->mem ? VU_TROUBLE_NO_MEMORY_TABLE
+						      : VU_TROUBLE_NO_DRIVER;
 	if (!dev->mem)
 		return VU_TROUBLE_NO_MEMORY_TABLE;
 	if (!addressed)
@@ -287,8 +288,9 @@ const char *vu_trouble_text(enum vu_trouble trouble)
 			"connected, but the guest's driver has not started: is the "
 			"guest booted, is its virtio-net driver loaded and the link up?",
 		[VU_TROUBLE_NO_MEMORY_TABLE] =
-			"rings are started but no memory was shared: give the VM shared memory "
-			"(QEMU: memory-backend-memfd,share=on; libvirt: <access mode='shared'/>)",
+			"the guest's driver has started, but no memory was shared: give the VM "
+			"shared memory (QEMU: memory-backend-memfd,share=on; libvirt: <access "
+			"mode='shared'/>)",
 		[VU_TROUBLE_MEMORY_REJECTED] =
 			"the memory table was refused: give the VM shared file-backed memory "
 			"(QEMU: memory-backend-memfd,share=on; libvirt: <access mode='shared'/>)",

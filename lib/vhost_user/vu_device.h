@@ -79,6 +79,7 @@ struct vu_device {
 	bool features_set;
 	uint64_t features, protocol_features;
 	bool odd_enable_seen; /* an odd ring had its own SET_VRING_ENABLE */
+	unsigned hasty;       /* front-ends in a row that left before SET_FEATURES */
 	struct virtq_mem *mem;
 	bool link;
 	enum vu_trouble refused; /* why the last refused message was, if it tells */

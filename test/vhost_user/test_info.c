@@ -27,6 +27,8 @@ static void troubles_on_the_way(void **state)
 	vd_ok(t, ts_fe_make_rings(&t->fe, 0, VD_RING_SIZE, 0));
 	assert_trouble(t, VU_TROUBLE_NO_DRIVER);
 	vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_FEATURES, t->fe.features));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+	assert_trouble(t, VU_TROUBLE_NO_MEMORY_TABLE); /* the first thing a driver causes */
 	for (unsigned i = 0; i < 2; i++) {
 		vd_ok(t, ts_fe_set_state(&t->fe, TS_SET_VRING_NUM, i, VD_RING_SIZE));
 		vd_ok(t, ts_fe_set_addr(&t->fe, i));
@@ -66,6 +68,29 @@ static void trouble_not_shared(void **state)
 	assert_true(t->link);
 	vd_guest_posts(t, 0, 1);
 	assert_trouble(t, VU_TROUBLE_NONE);
+}
+
+/* QEMU compares its queues with ours, leaves, and comes back at once, for ever. */
+static void trouble_hasty(void **state)
+{
+	struct vd *t = *state;
+
+	vd_conf(t, 1);
+	vd_create(t);
+	vd_front_end(t, &ts_qemu_10);
+	for (int i = 0; i < 3; i++) {
+		assert_trouble(t, VU_TROUBLE_NO_FRONT_END);
+		vd_connect(t);
+		assert_trouble(t, VU_TROUBLE_NO_DRIVER);
+		vd_ok(t, ts_fe_negotiate(&t->fe));
+		vd_disconnect(t);
+	}
+	assert_trouble(t, VU_TROUBLE_QUEUES);
+	vd_connect(t);
+	vd_start(t);
+	assert_trouble(t, VU_TROUBLE_NONE);
+	vd_disconnect(t);
+	assert_trouble(t, VU_TROUBLE_NO_FRONT_END);
 }
 
 /* What was refused explains the silence until there is traffic. */
@@ -205,6 +230,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		CASE(troubles_on_the_way),
 		CASE(trouble_not_shared),
+		CASE(trouble_hasty),
 		CASE(troubles_refused),
 		cmocka_unit_test(every_text),
 		cmocka_unit_test(feature_names),

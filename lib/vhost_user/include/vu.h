@@ -137,7 +137,7 @@ enum vu_trouble {
 	VU_TROUBLE_NO_FRONT_END,    /* nobody has connected / nobody listens at the path */
 	VU_TROUBLE_CONNECT_REFUSED, /* connecting: error in vu_info.connect_errno */
 	VU_TROUBLE_NO_DRIVER,       /* connected, but the guest's driver has not started */
-	VU_TROUBLE_NO_MEMORY_TABLE, /* rings configured, no memory table accepted */
+	VU_TROUBLE_NO_MEMORY_TABLE, /* the driver has started, no memory table was accepted */
 	VU_TROUBLE_MEMORY_REJECTED, /* see vu_info.last_error */
 	VU_TROUBLE_RING_ADDRESSES,  /* ring addresses are not in the memory table */
 	VU_TROUBLE_FEATURES,        /* front-end asked for features not offered */
