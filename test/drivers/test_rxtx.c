@@ -354,8 +354,12 @@ static void test_receive_soft(void **state)
 	for (unsigned i = 0; i < RTE_DIM(kinds); i++)
 		guest.waiting[guest.nwaiting++] = packet_new(kinds[i], i);
 	queue.soften = VNET_OFFLOAD_FLAGS;
+	queue.vq->stats.packets = RTE_DIM(kinds); /* what lib/vnet does */
+	queue.vq->stats.bytes = 10000 + guest.waiting[3]->pkt_len;
 	assert_int_equal(sl_rx_burst_soft(&queue, pkts, RTE_DIM(pkts)), RTE_DIM(kinds) - 1);
 	assert_int_equal(queue.vq->stats.drops[VIRTQ_DROP_RX_BAD_HEADER], 1);
+	assert_int_equal(queue.vq->stats.packets, RTE_DIM(kinds) - 1);
+	assert_int_equal(queue.vq->stats.bytes, 10000);
 	assert_int_equal(pkts[0]->ol_flags, 0);
 	assert_int_equal(pkts[1]->ol_flags, RTE_MBUF_F_RX_L4_CKSUM_GOOD);
 	assert_true(checksum_is_right(pkts[1]));
@@ -390,6 +394,31 @@ static void test_receive_strips_tags(void **state)
 	nobody_holds_packets();
 }
 
+/* Only the first half of a tag is there; what lies behind it is nobody's. */
+static void test_receive_half_a_tag(void **state)
+{
+	(void)state;
+	queue.soften = 0;
+	queue.vlan_strip = true;
+	for (uint16_t len = RTE_ETHER_HDR_LEN; len <= RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN; len++) {
+		bool whole = len == RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN;
+		struct rte_mbuf *m;
+
+		guest_is(guest_gives, 0);
+		m = guest.waiting[guest.nwaiting++] = packet_new(PLAIN, 0);
+		m->data_len = m->pkt_len = len;
+		rte_pktmbuf_mtod(m, struct rte_ether_hdr *)->ether_type =
+			RTE_BE16(RTE_ETHER_TYPE_VLAN);
+		assert_int_equal(sl_rx_burst_soft(&queue, &m, 1), 1);
+		assert_int_equal(m->pkt_len, whole ? RTE_ETHER_HDR_LEN : len);
+		assert_int_equal(m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED,
+			whole ? RTE_MBUF_F_RX_VLAN_STRIPPED : 0);
+		rte_pktmbuf_free(m);
+	}
+	queue.vlan_strip = false;
+	nobody_holds_packets();
+}
+
 static int setup_soft(void **state)
 {
 	(void)state;
@@ -410,6 +439,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_receive),
 		cmocka_unit_test(test_receive_soft),
 		cmocka_unit_test(test_receive_strips_tags),
+		cmocka_unit_test(test_receive_half_a_tag),
 	};
 	char *eal[16];
 	int neal = rte_strsplit(line, sizeof(line), eal, RTE_DIM(eal), ' '), err = 1;

@@ -86,6 +86,17 @@ static struct rte_mbuf *complete_checksum(struct rte_mbuf *m)
 	return m;
 }
 
+/* The ring has counted it as received, but it was not. What is told of sizes stays: the
+ * guest did send it. */
+static void drop_received(struct sl_queue *q, uint32_t len)
+{
+	struct virtq_stats *st = &q->vq->stats;
+
+	virtq_store(&st->packets, st->packets - 1);
+	virtq_store(&st->bytes, st->bytes - len);
+	virtq_drop(q->vq, VIRTQ_DROP_RX_BAD_HEADER, 1);
+}
+
 uint16_t sl_rx_burst_soft(void *rxq, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct sl_queue *q = rxq;
@@ -96,14 +107,16 @@ uint16_t sl_rx_burst_soft(void *rxq, struct rte_mbuf **pkts, uint16_t n)
 		return got;
 	for (uint16_t i = 0; i < got; i++) {
 		struct rte_mbuf *m = pkts[i];
+		uint32_t len = m->pkt_len;
 
 		if (unlikely(m->ol_flags & soften))
 			m = complete_checksum(m);
 		if (unlikely(!m)) {
-			virtq_drop(q->vq, VIRTQ_DROP_RX_BAD_HEADER, 1);
+			drop_received(q, len);
 			continue;
 		}
-		if (q->vlan_strip)
+		/* DPDK's function does not look whether the tag is there in full. */
+		if (q->vlan_strip && m->data_len >= RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN)
 			rte_vlan_strip(m);
 		pkts[kept++] = m;
 	}
