@@ -12,6 +12,53 @@
 /* Segments software may cut one packet into: 64 KiB at the smallest MSS TCP must take. */
 #define SOFT_SEGS 128
 
+/* ---- what a burst is like, and who takes it ---- */
+
+#define LARGE (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
+
+/* Of all packets of a burst together. */
+struct shape {
+	uint64_t flags;
+	uint32_t shortest, longest; /* frames, as they leave */
+	uint16_t segs, tso_segs;    /* mbufs at most; of packets to be cut */
+};
+
+static inline uint32_t frame_len(const struct rte_mbuf *pkt)
+{
+	if (likely(!(pkt->ol_flags & LARGE)))
+		return pkt->pkt_len;
+	return pkt->l2_len + pkt->l3_len + pkt->l4_len + pkt->tso_segsz;
+}
+
+static inline struct shape shape_of(struct rte_mbuf *const *pkts, uint16_t n)
+{
+	struct shape s = {.shortest = UINT32_MAX};
+
+	for (uint16_t i = 0; i < n; i++) {
+		const struct rte_mbuf *pkt = pkts[i];
+
+		s.flags |= pkt->ol_flags;
+		s.shortest = RTE_MIN(s.shortest, pkt->pkt_len);
+		s.longest = RTE_MAX(s.longest, frame_len(pkt));
+		if (likely(!(pkt->ol_flags & LARGE)))
+			s.segs = RTE_MAX(s.segs, pkt->nb_segs);
+		else
+			s.tso_segs = RTE_MAX(s.tso_segs, pkt->nb_segs);
+	}
+	return s;
+}
+
+/* Does the outlet take all this as it is? */
+static inline bool fits(const struct outlet *out, const struct shape *s)
+{
+	const struct outlet_limits *l = &out->limits;
+
+	return !(s->flags & out->soften) && s->shortest >= l->min_len && s->longest <= l->max_len &&
+	       s->segs <= l->max_segs && s->tso_segs <= l->max_tso_segs;
+}
+
+/* ---- sending ---- */
+
 static inline void outlet_lock(const struct outlet *out)
 {
 	if (out->lock)
@@ -79,7 +126,7 @@ static uint16_t dev_try(const struct outlet *out, struct rte_mbuf **pkts, uint16
 	return done;
 }
 
-/* Let the driver prepare packets that ask for offloads. @return how many are left */
+/* Let the driver prepare packets that ask for something. @return how many are left */
 static uint16_t dev_prepare(
 	struct worker *w, const struct outlet *out, struct rte_mbuf **pkts, uint16_t n)
 {
@@ -97,11 +144,11 @@ static uint16_t dev_prepare(
 
 /* Hand mbufs to a driver, which keeps them. */
 static struct forward_result dev_send(struct worker *w, const struct plan *plan,
-	const struct outlet *out, struct rte_mbuf **pkts, uint16_t n, uint64_t flags)
+	const struct outlet *out, struct rte_mbuf **pkts, uint16_t n, const struct shape *s)
 {
 	uint16_t ready = n, done;
 
-	if (flags & RTE_MBUF_F_TX_OFFLOAD_MASK)
+	if ((s->flags & RTE_MBUF_F_TX_OFFLOAD_MASK) || s->segs > 1)
 		ready = dev_prepare(w, out, pkts, n);
 	done = dev_try(out, pkts, ready);
 	for (unsigned i = retries(plan, out); done < ready && i > 0; i--) {
@@ -117,81 +164,81 @@ static struct forward_result dev_send(struct worker *w, const struct plan *plan,
 
 /* To an outlet that takes every packet as it is. At most CHUNK. */
 static struct forward_result send_plain(struct worker *w, const struct plan *plan,
-	const struct outlet *out, struct rte_mbuf **pkts, uint16_t n, uint64_t flags)
+	const struct outlet *out, struct rte_mbuf **pkts, uint16_t n, const struct shape *s)
 {
 	struct forward_result r;
 
 	if (out->kind == PORT_DEV)
-		return dev_send(w, plan, out, pkts, n, flags);
+		return dev_send(w, plan, out, pkts, n, s);
 	r = vm_send(plan, out, pkts, n);
 	rte_pktmbuf_free_bulk(pkts, n);
 	return r;
 }
 
-static inline bool takes_chains(const struct outlet *out)
+/* As few mbufs as it can be. Always consumes pkt; NULL: more than max, or no mbuf. */
+static struct rte_mbuf *compact(struct worker *w, struct rte_mbuf *pkt, uint16_t max)
 {
-	return out->offloads & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
-}
-
-/* Does the outlet take this packet as it is? */
-static inline bool fits(const struct outlet *out, const struct rte_mbuf *pkt)
-{
-	return !(pkt->ol_flags & out->soften) && (pkt->nb_segs == 1 || takes_chains(out));
-}
-
-/* The same of a whole burst; *flags: all mbuf flags in it. */
-static inline bool all_fit(
-	const struct outlet *out, struct rte_mbuf *const *pkts, uint16_t n, uint64_t *flags)
-{
-	uint64_t all = 0;
-	uint16_t segs = 0;
-
-	for (uint16_t i = 0; i < n; i++) {
-		all |= pkts[i]->ol_flags;
-		segs |= pkts[i]->nb_segs;
-	}
-	*flags = all;
-	return !(all & out->soften) && (segs <= 1 || takes_chains(out));
-}
-
-/* One mbuf instead of a chain. Always consumes pkt; NULL: too long, or no mbuf. */
-static struct rte_mbuf *flatten(struct worker *w, struct rte_mbuf *pkt)
-{
-	struct rte_mbuf *flat = rte_pktmbuf_copy(pkt, w->pool, 0, UINT32_MAX);
+	struct rte_mbuf *copy = rte_pktmbuf_copy(pkt, w->pool, 0, UINT32_MAX);
 
 	rte_pktmbuf_free(pkt);
-	if (flat && flat->nb_segs > 1) {
-		rte_pktmbuf_free(flat);
-		flat = NULL;
+	if (copy && copy->nb_segs > max) {
+		rte_pktmbuf_free(copy);
+		copy = NULL;
 	}
-	return flat;
+	return copy;
 }
 
-static uint16_t flatten_all(struct worker *w, struct rte_mbuf **pkts, uint16_t n)
+/* Zeros up to the least length of a frame. Always consumes pkt; NULL: no mbuf. */
+static struct rte_mbuf *pad(struct worker *w, struct rte_mbuf *pkt, uint32_t len)
 {
-	uint16_t left = 0;
+	uint16_t more = (uint16_t)(len - pkt->pkt_len);
+	char *end;
 
-	for (uint16_t i = 0; i < n; i++) {
-		struct rte_mbuf *pkt = pkts[i];
+	if (pkt->nb_segs > 1 || rte_mbuf_refcnt_read(pkt) > 1 || !RTE_MBUF_DIRECT(pkt) ||
+		rte_pktmbuf_tailroom(pkt) < more)
+		pkt = compact(w, pkt, 1);
+	end = pkt ? rte_pktmbuf_append(pkt, more) : NULL;
+	if (end)
+		memset(end, 0, more);
+	return pkt;
+}
 
-		if (pkt->nb_segs > 1)
-			pkt = flatten(w, pkt);
-		if (pkt)
-			pkts[left++] = pkt;
+/* Bring one packet, whose offloads the outlet takes, within its limits. Always consumes pkt.
+ * NULL: dropped and counted. */
+static struct rte_mbuf *limit(struct worker *w, const struct outlet *out, struct rte_mbuf *pkt)
+{
+	const struct outlet_limits *l = &out->limits;
+	uint16_t max = pkt->ol_flags & LARGE ? l->max_tso_segs : l->max_segs;
+
+	if (frame_len(pkt) > l->max_len) {
+		forward_drop(w, out->port, SWITCH_DROP_TX_MTU_EXCEEDED, &pkt, 1);
+		return NULL;
 	}
-	return left;
+	if (pkt->nb_segs > max)
+		pkt = compact(w, pkt, max);
+	if (pkt && pkt->pkt_len < l->min_len)
+		pkt = pad(w, pkt, l->min_len);
+	if (!pkt)
+		worker_drop(w, out->port, SWITCH_DROP_TX_OFFLOAD, 1);
+	return pkt;
 }
 
 /* Make one packet fit. @return how many packets it became; *lost: how many did not make it */
 static uint16_t make_fit(struct worker *w, const struct outlet *out, struct rte_mbuf *pkt,
 	struct rte_mbuf **fit, uint32_t *lost)
 {
-	uint16_t n = 1, left;
+	uint16_t n = 1, left = 0;
 
 	fit[0] = pkt;
 	if (pkt->ol_flags & out->soften)
 		n = vnet_soften(w->soft, pkt, out->offloads, fit, SOFT_SEGS);
-	left = takes_chains(out) ? n : flatten_all(w, fit, n);
+	if (n == 0)
+		worker_drop(w, out->port, SWITCH_DROP_TX_OFFLOAD, 1);
+	for (uint16_t i = 0; i < n; i++) {
+		pkt = limit(w, out, fit[i]);
+		if (pkt)
+			fit[left++] = pkt;
+	}
 	*lost = n ? n - left : 1;
 	return left;
 }
@@ -207,10 +254,9 @@ static void send_chunks(struct worker *w, const struct plan *plan, const struct 
 {
 	for (uint16_t i = 0; i < n; i += CHUNK) {
 		uint16_t part = RTE_MIN(n - i, CHUNK);
-		uint64_t flags;
+		struct shape s = shape_of(pkts + i, part);
 
-		all_fit(out, pkts + i, part, &flags);
-		add_result(sum, send_plain(w, plan, out, pkts + i, part, flags));
+		add_result(sum, send_plain(w, plan, out, pkts + i, part, &s));
 	}
 }
 
@@ -226,10 +272,7 @@ static __rte_noinline struct forward_result send_soft(struct worker *w, const st
 		uint32_t lost;
 
 		ready += make_fit(w, out, pkts[i], fit + ready, &lost);
-		if (lost) {
-			worker_drop(w, out->port, SWITCH_DROP_TX_OFFLOAD, lost);
-			sum.lost += lost;
-		}
+		sum.lost += lost;
 		if (ready >= CHUNK) {
 			send_chunks(w, plan, out, fit, ready, &sum);
 			ready = 0;
@@ -242,14 +285,15 @@ static __rte_noinline struct forward_result send_soft(struct worker *w, const st
 struct forward_result forward_burst(struct worker *w, const struct plan *plan,
 	const struct outlet *out, struct rte_mbuf **pkts, uint16_t n)
 {
-	uint64_t flags;
+	struct shape s;
 
 	if (unlikely(out->kind == PORT_NONE)) {
 		forward_drop(w, out->port, SWITCH_DROP_TX_NO_PORT, pkts, n);
 		return (struct forward_result){0, n};
 	}
-	if (likely(all_fit(out, pkts, n, &flags)))
-		return send_plain(w, plan, out, pkts, n, flags);
+	s = shape_of(pkts, n);
+	if (likely(fits(out, &s)))
+		return send_plain(w, plan, out, pkts, n, &s);
 	return send_soft(w, plan, out, pkts, n);
 }
 
@@ -292,7 +336,9 @@ void forward_flush_all(struct worker *w, const struct plan *plan)
 static struct rte_mbuf *duplicate(
 	const struct worker *w, const struct outlet *out, struct rte_mbuf *pkt)
 {
-	if (!fits(out, pkt) || (pkt->ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK))
+	struct shape s = shape_of(&pkt, 1);
+
+	if (!fits(out, &s) || (s.flags & RTE_MBUF_F_TX_OFFLOAD_MASK))
 		return rte_pktmbuf_copy(pkt, w->pool, 0, UINT32_MAX);
 	for (struct rte_mbuf *seg = pkt; seg; seg = seg->next)
 		rte_mbuf_refcnt_update(seg, 1);
@@ -320,18 +366,18 @@ static void send_duplicates(struct worker *w, const struct plan *plan, const str
 unsigned forward_copies(struct worker *w, const struct plan *plan, uint16_t except,
 	struct rte_mbuf **pkts, uint16_t n)
 {
+	struct shape s = shape_of(pkts, n);
 	unsigned ports = 0;
 
 	for (uint16_t i = 0; i < plan->n_flood; i++) {
 		const struct outlet *out = &w->work->outlets[plan->flood[i]];
-		uint64_t flags;
 
 		if (out->port == except)
 			continue;
 		ports++;
 		/* What waits there came first. */
 		forward_flush(w, plan, out->port);
-		if (out->kind == PORT_VM && all_fit(out, pkts, n, &flags))
+		if (out->kind == PORT_VM && fits(out, &s))
 			vm_send(plan, out, pkts, n);
 		else
 			send_duplicates(w, plan, out, pkts, n);

@@ -118,6 +118,7 @@ static void vm_outlet(const struct port *port, unsigned k, struct outlet *out)
 	/* It copies chains; and a ring that is down counts, whatever it is given. */
 	out->offloads = port->tx_offloads | RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 	out->soften = out->up ? vnet_soft_mask(out->offloads) : 0;
+	out->limits = (struct outlet_limits){0, UINT32_MAX, UINT16_MAX, UINT16_MAX};
 }
 
 static void dev_outlet(const struct port *port, unsigned k, struct outlet *out)
@@ -127,6 +128,7 @@ static void dev_outlet(const struct port *port, unsigned k, struct outlet *out)
 	out->queue = (uint16_t)(k % port->n_txq);
 	out->offloads = port->tx_offloads;
 	out->soften = vnet_soft_mask(out->offloads);
+	out->limits = port->dev.limits;
 }
 
 /* Where worker `index` sends to a port; `k` chooses among its queues if it has to share. */

@@ -52,6 +52,7 @@ struct outlet {
 	rte_spinlock_t *lock; /* NULL: nobody else sends there */
 	uint64_t soften;      /* mbuf flags it cannot take as they are */
 	uint64_t offloads;    /* RTE_ETH_TX_OFFLOAD_* it takes */
+	struct outlet_limits limits;
 };
 
 /* A receive queue a worker polls, and for pairwise engines where its packets go. */

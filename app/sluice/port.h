@@ -80,9 +80,18 @@ struct port_vm {
 	struct vnet_rx_conf rx_conf[RTE_MAX_NUMA_NODES]; /* constant; rings use their node's */
 };
 
+/* Frames a port takes as they are. A guest must not get others to a device: there are some
+ * that stop their queue for good when given one. */
+struct outlet_limits {
+	uint32_t min_len, max_len; /* without FCS; for packets it cuts itself, what comes of them */
+	uint16_t max_segs;         /* mbufs of a packet */
+	uint16_t max_tso_segs;     /* of one that it cuts */
+};
+
 struct port_dev {
 	uint16_t eth; /* ethdev number */
 	char *devargs;
+	struct outlet_limits limits;
 };
 
 /* Since the port was added or cleared. Packets the switch lost are in drops, packets the

@@ -135,6 +135,25 @@ static int configure(struct port *port, const struct rte_eth_dev_info *info)
 	return rte_eth_dev_configure(eth, port->n_rxq, port->n_txq, &conf);
 }
 
+static uint16_t or_any(uint16_t segs)
+{
+	return segs ? segs : UINT16_MAX;
+}
+
+static void learn_limits(struct port *port, const struct rte_eth_dev_info *info)
+{
+	bool chains = port->tx_offloads & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+	uint16_t mtu = RTE_ETHER_MTU;
+
+	rte_eth_dev_get_mtu(port->dev.eth, &mtu);
+	port->dev.limits = (struct outlet_limits){
+		.min_len = RTE_ETHER_MIN_LEN - RTE_ETHER_CRC_LEN,
+		.max_len = mtu + RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN,
+		.max_segs = chains ? or_any(info->tx_desc_lim.nb_mtu_seg_max) : 1,
+		.max_tso_segs = chains ? or_any(info->tx_desc_lim.nb_seg_max) : 1,
+	};
+}
+
 static int start(struct port *port, const struct rte_eth_dev_info *info)
 {
 	uint16_t eth = port->dev.eth;
@@ -150,6 +169,7 @@ static int start(struct port *port, const struct rte_eth_dev_info *info)
 	rte_eth_promiscuous_enable(eth);
 	rte_eth_allmulticast_enable(eth);
 	rte_eth_macaddr_get(eth, &port->mac);
+	learn_limits(port, info);
 	for (unsigned i = 0; i < port->n_rxq; i++)
 		port->rxq[i].usable = true;
 	for (unsigned i = 0; i < port->n_txq; i++)
