@@ -18,9 +18,16 @@
 #define virtq_likely(x)   __builtin_expect(!!(x), 1)
 #define virtq_unlikely(x) __builtin_expect(!!(x), 0)
 
-/* One fetch of a field a peer may rewrite at any moment; never split, never repeated. */
-#define virtq_load(p)             __atomic_load_n(p, __ATOMIC_RELAXED)
-#define virtq_store(p, v)         __atomic_store_n(p, v, __ATOMIC_RELAXED)
+/* One fetch of a field a peer may rewrite at any moment; never split, never repeated. With
+ * volatile rather than a relaxed atomic, because compilers take the latter for a barrier and
+ * read everything else again behind it. ThreadSanitizer knows only atomics. */
+#ifdef VIRTQ_TSAN
+#define virtq_load(p)     __atomic_load_n(p, __ATOMIC_RELAXED)
+#define virtq_store(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
+#else
+#define virtq_load(p)     (*(const volatile __typeof__(*(p)) *)(p))
+#define virtq_store(p, v) ((void)(*(volatile __typeof__(*(p)) *)(p) = (v)))
+#endif
 #define virtq_load_acquire(p)     __atomic_load_n(p, __ATOMIC_ACQUIRE)
 #define virtq_store_release(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
 
