@@ -66,8 +66,14 @@ virtq_inline enum virtq_fault split_walk(const struct virtq_view *v, uint16_t he
 		if (virtq_unlikely(i >= v->num))
 			return VIRTQ_FAULT_BAD_INDEX;
 		d = split_desc_fetch(&v->desc[i]);
-		if (d.flags & VRING_DESC_F_INDIRECT)
-			return virtq_walk_indirect(v, d, dir, segs, bytes);
+		if (d.flags & VRING_DESC_F_INDIRECT) {
+			/* A variable of its own, or *bytes could not stay in a register. */
+			uint64_t all = *bytes;
+
+			fault = virtq_walk_indirect(v, d, dir, segs, &all);
+			*bytes = all;
+			return fault;
+		}
 		fault = split_desc_add(v, d, dir, segs, bytes);
 		if (virtq_unlikely(fault))
 			return fault;
@@ -104,7 +110,12 @@ virtq_inline bool split_take(struct virtq *vq, const struct virtq_view *v, enum 
 	uint16_t head = virtq_load(&v->avail->ring[vq->avail & mask]);
 	uint32_t first = segs->n;
 	uint64_t bytes = 0;
-	enum virtq_fault fault = split_walk(v, head, dir, segs, &bytes);
+	enum virtq_fault fault;
+
+	chain->seg = &segs->seg[first];
+	chain->id = head;
+	chain->ndesc = 1;
+	fault = split_walk(v, head, dir, segs, &bytes);
 
 	if (virtq_unlikely(bytes > UINT32_MAX) && !fault)
 		fault = VIRTQ_FAULT_TOO_MANY_BYTES;
@@ -117,11 +128,8 @@ virtq_inline bool split_take(struct virtq *vq, const struct virtq_view *v, enum 
 			virtq_park(vq, fault);
 		return false;
 	}
-	chain->seg = &segs->seg[first];
 	chain->nseg = (uint16_t)(segs->n - first);
 	chain->len = (uint32_t)bytes;
-	chain->id = head;
-	chain->ndesc = 1;
 	virtq_store(&vq->avail, (uint16_t)(vq->avail + 1));
 	return true;
 }
