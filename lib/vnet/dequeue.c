@@ -18,10 +18,16 @@
  * A chain whose packet must not go on is given back like any other.
  */
 
-virtq_inline void chain_prefetch(const struct virtq_chain *chain)
+/* The frame's first line, which with most drivers is not the header's: that one is fetched only
+ * if anybody will look. */
+virtq_inline void chain_prefetch(
+	const struct virtq_view *v, const struct virtq_chain *chain, const int variant)
 {
-	if (likely(chain->nseg > 0))
+	if (unlikely(chain->nseg == 0))
+		return;
+	if (variant & VNET_OFFLOADS)
 		rte_prefetch0(chain->seg[0].va);
+	rte_prefetch0(chain->seg[0].va + v->hdr_len);
 	if (chain->nseg > 1)
 		rte_prefetch0(chain->seg[1].va);
 }
@@ -182,9 +188,10 @@ virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void
 	if (n == 0)
 		return 0;
 
+	ops->prefetch(vq, v, n);
 	virtq_segs_begin(&segs);
 	while (taken < n && ops->take(vq, v, VIRTQ_FROM_GUEST, &segs, &chain[taken]))
-		chain_prefetch(&chain[taken++]);
+		chain_prefetch(v, &chain[taken++], variant);
 	if (unlikely(taken == 0 && segs.full))
 		virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
 

@@ -34,10 +34,11 @@ struct reservation {
 	struct virtq_chain chain[VIRTQ_SEGS];
 };
 
-virtq_inline void chain_prefetch(const struct virtq_chain *chain)
+/* Header and frame, which with most drivers are not on one line. */
+virtq_inline void chain_prefetch(const struct virtq_view *v, const struct virtq_chain *chain)
 {
-	if (likely(chain->nseg > 0))
-		virtq_prefetch_write(chain->seg[0].va);
+	virtq_prefetch_write(chain->seg[0].va);
+	virtq_prefetch_write(chain->seg[0].va + v->hdr_len);
 	if (chain->nseg > 1)
 		virtq_prefetch_write(chain->seg[1].va);
 }
@@ -73,7 +74,7 @@ virtq_inline int reserve(struct virtq *vq, const struct virtq_view *v, struct re
 		if (unlikely(r->nchain == VIRTQ_SEGS || ops->ready(vq, v, 1) == 0 ||
 			     !ops->take(vq, v, VIRTQ_TO_GUEST, &r->segs, chain)))
 			return reserve_failed(vq, v, r, seg0, chain0, ops);
-		chain_prefetch(chain);
+		chain_prefetch(v, chain);
 		got += chain->len;
 		r->nchain++;
 	} while ((variant & VNET_MERGEABLE) && got < need);
@@ -243,9 +244,11 @@ virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void
 
 	if (unlikely(vq->fault))
 		return 0;
+	n = RTE_MIN(n, VIRTQ_BURST);
+	ops->prefetch(vq, v, ops->ready(vq, v, n));
 	r.nchain = 0;
 	virtq_segs_begin(&r.segs);
-	n = packets_reserve(vq, v, pkts, RTE_MIN(n, VIRTQ_BURST), slots, &r, ops, variant);
+	n = packets_reserve(vq, v, pkts, n, slots, &r, ops, variant);
 
 	for (uint16_t i = 0; i < n; i++) {
 		const struct rte_mbuf *m = pkts[i];

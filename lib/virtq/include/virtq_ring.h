@@ -42,6 +42,8 @@ enum virtq_dir {
  * inlined; test/style/inlined looks at the object code.
  *
  *   ready	how many chains the driver has made available, at most max
+ *   prefetch	start fetching what take() and give() of the next n chains touch; n is what
+ *		ready() said
  *   take	walk the next chain; false if there is no room (segs->full), or the ring got
  *		parked
  *   untake	put the last n chains taken (and not given) back
@@ -50,6 +52,7 @@ enum virtq_dir {
  */
 struct virtq_ops {
 	uint16_t (*ready)(struct virtq *vq, const struct virtq_view *v, uint16_t max);
+	void (*prefetch)(const struct virtq *vq, const struct virtq_view *v, uint16_t n);
 	bool (*take)(struct virtq *vq, const struct virtq_view *v, enum virtq_dir dir,
 		struct virtq_segs *segs, struct virtq_chain *chain);
 	void (*untake)(struct virtq *vq, const struct virtq_view *v, uint16_t n);
