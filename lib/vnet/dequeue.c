@@ -37,9 +37,35 @@ static uint16_t alloc_some(struct rte_mempool *pool, struct rte_mbuf **pkts, uin
 {
 	uint16_t got = 0;
 
-	while (got < n && (pkts[got] = rte_pktmbuf_alloc(pool)) != NULL)
+	while (got < n && rte_mempool_get(pool, (void **)&pkts[got]) == 0)
 		got++;
 	return got;
+}
+
+/*
+ * What a driver has to fill in of an mbuf, data_off to hash, lies side by side: it is copied
+ * from a template instead of set field by field. The rest is as the pool keeps it, so that the
+ * mbuf's second line is not touched.
+ */
+#define MBUF_RX_AT  offsetof(struct rte_mbuf, data_off)
+#define MBUF_RX_LEN (offsetof(struct rte_mbuf, hash) + sizeof(uint32_t) - MBUF_RX_AT)
+
+static struct rte_mbuf mbuf_template(const struct vnet_rx_conf *conf)
+{
+	uint32_t pinned = rte_pktmbuf_priv_flags(conf->pool) & RTE_PKTMBUF_POOL_F_PINNED_EXT_BUF;
+
+	return (struct rte_mbuf){
+		.data_off = RTE_MIN(RTE_PKTMBUF_HEADROOM, rte_pktmbuf_data_room_size(conf->pool)),
+		.refcnt = 1,
+		.nb_segs = 1,
+		.port = conf->port,
+		.ol_flags = pinned ? RTE_MBUF_F_EXTERNAL : 0,
+	};
+}
+
+virtq_inline void mbuf_init(struct rte_mbuf *m, const struct rte_mbuf *template)
+{
+	memcpy((uint8_t *)m + MBUF_RX_AT, (const uint8_t *)template + MBUF_RX_AT, MBUF_RX_LEN);
 }
 
 /* Copy what the chain holds from the cursor on, chaining mbufs as needed. */
@@ -100,27 +126,13 @@ static int attach_external(struct rte_mbuf *m, uint32_t len)
 	return 0;
 }
 
-/* Anything but one segment into one mbuf. Returns what the packet is lost for, or -1. */
-static __rte_noinline int copy_slow(const struct virtq_chain *chain, struct vnet_cursor c,
-	uint32_t len, struct rte_mbuf *m, const struct vnet_rx_conf *conf, bool linear)
-{
-	bool fits = len <= rte_pktmbuf_tailroom(m);
+union header {
+	struct virtio_net_hdr h;
+	uint8_t raw[sizeof(struct virtio_net_hdr_v1)];
+};
 
-	(void)chain;
-	if (len > VNET_FRAME_MAX)
-		return VIRTQ_DROP_RX_TOO_BIG;
-	if (!fits && conf->ext_buf)
-		fits = attach_external(m, len) == 0;
-	if (!fits && linear)
-		return VIRTQ_DROP_RX_TOO_BIG;
-	if (copy_scattered(c, len, m, conf->pool) != 0)
-		return VIRTQ_DROP_RX_NO_MBUF;
-	return -1;
-}
-
-/* The virtio-net header, which the driver may have cut anywhere. */
-static __rte_noinline struct vnet_cursor header_slow(
-	struct vnet_cursor c, uint8_t *hdr, uint32_t len)
+/* The virtio-net header, which the driver may have cut anywhere. Returns where it ends. */
+static struct vnet_cursor header_copy(struct vnet_cursor c, uint8_t *hdr, uint32_t len)
 {
 	for (uint32_t done = 0; done < len;) {
 		uint32_t part = vnet_cursor_room(&c, len - done);
@@ -132,40 +144,48 @@ static __rte_noinline struct vnet_cursor header_slow(
 	return c;
 }
 
+/* Anything but one segment into one mbuf. Returns what the packet is lost for, or -1. */
+static __rte_noinline int copy_slow(const struct virtq_view *v, const struct virtq_chain *chain,
+	union header *hdr, struct rte_mbuf *m, bool linear)
+{
+	const struct vnet_rx_conf *conf = v->arg;
+	struct vnet_cursor c = header_copy(vnet_cursor_at(chain), hdr->raw, v->hdr_len);
+	uint32_t len = chain->len - v->hdr_len;
+	bool fits = len <= rte_pktmbuf_tailroom(m);
+
+	if (len > VNET_FRAME_MAX)
+		return VIRTQ_DROP_RX_TOO_BIG;
+	if (!fits && conf->ext_buf)
+		fits = attach_external(m, len) == 0;
+	if (!fits && linear)
+		return VIRTQ_DROP_RX_TOO_BIG;
+	if (copy_scattered(c, len, m, conf->pool) != 0)
+		return VIRTQ_DROP_RX_NO_MBUF;
+	return -1;
+}
+
 /* One chain into one packet. Returns what the packet is lost for, or -1. */
 virtq_inline int chain_to_mbuf(const struct virtq_view *v, const struct virtq_chain *chain,
-	struct rte_mbuf *m, const struct vnet_rx_conf *conf, const int variant)
+	struct rte_mbuf *m, uint32_t room, const int variant)
 {
-	union {
-		struct virtio_net_hdr_v1 v1;
-		struct virtio_net_hdr h;
-		uint8_t raw[sizeof(struct virtio_net_hdr_v1)];
-	} hdr;
-	struct vnet_cursor c = vnet_cursor_at(chain);
-	uint32_t len, first;
-	int lost;
+	const struct vnet_rx_conf *conf = v->arg;
+	const uint32_t len = chain->len - v->hdr_len;
+	union header hdr;
 
 	if (unlikely(chain->len < v->hdr_len + (uint32_t)RTE_ETHER_HDR_LEN))
 		return VIRTQ_DROP_RX_SHORT;
-	len = chain->len - v->hdr_len;
-	if (likely(chain->seg[0].len >= v->hdr_len)) {
+	if (likely(chain->nseg == 1 && len <= room)) {
 		if (variant & VNET_OFFLOADS)
 			memcpy(&hdr.h, chain->seg[0].va, sizeof(hdr.h));
-		c.off = v->hdr_len;
-	} else {
-		c = header_slow(c, hdr.raw, v->hdr_len);
-	}
-	first = vnet_cursor_room(&c, len);
-	if (likely(first == len && len <= rte_pktmbuf_tailroom(m))) {
-		rte_memcpy(rte_pktmbuf_mtod(m, void *), c.seg->va + c.off, len);
+		rte_memcpy(rte_pktmbuf_mtod(m, void *), chain->seg[0].va + v->hdr_len, len);
 		m->data_len = (uint16_t)len;
 		m->pkt_len = len;
 	} else {
-		lost = copy_slow(chain, c, len, m, conf, variant & VNET_LINEAR);
+		int lost = copy_slow(v, chain, &hdr, m, variant & VNET_LINEAR);
+
 		if (lost >= 0)
 			return lost;
 	}
-	m->port = conf->port;
 	if ((variant & VNET_OFFLOADS) && unlikely(hdr.h.flags | hdr.h.gso_type) &&
 		vnet_hdr_to_mbuf(&hdr.h, v->features, conf->style, m) != 0)
 		return VIRTQ_DROP_RX_BAD_HEADER;
@@ -181,6 +201,8 @@ virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void
 	struct virtq_segs segs;
 	uint16_t taken = 0, have, kept = 0;
 	uint64_t bytes = 0;
+	struct rte_mbuf template;
+	uint32_t room;
 
 	if (unlikely(vq->fault))
 		return 0;
@@ -196,7 +218,7 @@ virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void
 		virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
 
 	have = taken;
-	if (unlikely(rte_pktmbuf_alloc_bulk(conf->pool, pkts, taken) != 0)) {
+	if (unlikely(rte_mempool_get_bulk(conf->pool, out, taken) != 0)) {
 		have = alloc_some(conf->pool, pkts, taken);
 		ops->untake(vq, v, (uint16_t)(taken - have));
 		virtq_count(&vq->stats.no_mbuf, 1);
@@ -204,9 +226,14 @@ virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void
 	if (have == 0)
 		return 0;
 
+	template = mbuf_template(conf);
+	room = rte_pktmbuf_data_room_size(conf->pool) - template.data_off;
 	for (uint16_t i = 0; i < have; i++) {
 		struct rte_mbuf *m = pkts[i];
-		int lost = chain_to_mbuf(v, &chain[i], m, conf, variant);
+		int lost;
+
+		mbuf_init(m, &template);
+		lost = chain_to_mbuf(v, &chain[i], m, room, variant);
 
 		if (unlikely(lost >= 0)) {
 			virtq_drop(vq, (enum virtq_drop)lost, 1);
