@@ -4,7 +4,6 @@
 #define VNET_BURST_H
 
 #include <rte_ether.h>
-#include <rte_memcpy.h>
 #include <rte_prefetch.h>
 
 #include "virtq_ring.h"

@@ -87,8 +87,7 @@ static int copy_scattered(
 			head->nb_segs++;
 		}
 		part = RTE_MIN(part, rte_pktmbuf_tailroom(m));
-		rte_memcpy(
-			rte_pktmbuf_mtod_offset(m, void *, m->data_len), c.seg->va + c.off, part);
+		memcpy(rte_pktmbuf_mtod_offset(m, void *, m->data_len), c.seg->va + c.off, part);
 		m->data_len += part;
 		c.off += part;
 		len -= part;
@@ -177,7 +176,7 @@ virtq_inline int chain_to_mbuf(const struct virtq_view *v, const struct virtq_ch
 	if (likely(chain->nseg == 1 && len <= room)) {
 		if (variant & VNET_OFFLOADS)
 			memcpy(&hdr.h, chain->seg[0].va, sizeof(hdr.h));
-		rte_memcpy(rte_pktmbuf_mtod(m, void *), chain->seg[0].va + v->hdr_len, len);
+		memcpy(rte_pktmbuf_mtod(m, void *), chain->seg[0].va + v->hdr_len, len);
 		m->data_len = (uint16_t)len;
 		m->pkt_len = len;
 	} else {

@@ -106,7 +106,7 @@ static bool target_write(struct target *t, const void *src, uint32_t len)
 			t->c = vnet_cursor_at(t->chain);
 			continue;
 		}
-		rte_memcpy(t->c.seg->va + t->c.off, from, part);
+		memcpy(t->c.seg->va + t->c.off, from, part);
 		t->c.off += part;
 		from += part;
 		len -= part;
@@ -167,7 +167,7 @@ virtq_inline void packet_copy(const struct virtq_view *v, const struct slot *s,
 		if (likely(v->hdr_len == sizeof(s->hdr)))
 			memcpy(va + sizeof(struct virtio_net_hdr), &s->hdr.num_buffers,
 				sizeof(s->hdr.num_buffers));
-		rte_memcpy(va + v->hdr_len, rte_pktmbuf_mtod(m, const void *), len);
+		memcpy(va + v->hdr_len, rte_pktmbuf_mtod(m, const void *), len);
 	} else {
 		copy_slow(v, s, chain, m);
 	}
