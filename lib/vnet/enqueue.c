@@ -34,10 +34,11 @@ struct reservation {
 	struct virtq_chain chain[VIRTQ_SEGS];
 };
 
-/* Header and frame, which with most drivers are not on one line. */
+/* Header, most often only to be read (see header_write()), and frame, which with most drivers are
+ * not on one line. */
 virtq_inline void chain_prefetch(const struct virtq_view *v, const struct virtq_chain *chain)
 {
-	virtq_prefetch_write(chain->seg[0].va);
+	rte_prefetch0(chain->seg[0].va);
 	virtq_prefetch_write(chain->seg[0].va + v->hdr_len);
 	if (chain->nseg > 1)
 		virtq_prefetch_write(chain->seg[1].va);
@@ -154,19 +155,26 @@ static __rte_noinline void patch_slow(
 	}
 }
 
+/* Most headers are what the buffer held the last time: then its line need not change owner,
+ * neither now nor when the guest looks. */
+virtq_inline void header_write(uint8_t *va, const struct virtio_net_hdr_v1 *hdr, const size_t len)
+{
+	if (unlikely(memcmp(va, hdr, len) != 0))
+		memcpy(va, hdr, len);
+}
+
 virtq_inline void packet_copy(const struct virtq_view *v, const struct slot *s,
 	const struct virtq_chain *chain, const struct rte_mbuf *m, const int variant)
 {
 	uint32_t len = m->data_len;
 
 	if (likely(m->nb_segs == 1 && chain->seg[0].len >= v->hdr_len + len)) {
-		/* One store each and next to each other: the line is fetched once. */
 		uint8_t *va = chain->seg[0].va;
 
-		memcpy(va, &s->hdr, sizeof(struct virtio_net_hdr));
 		if (likely(v->hdr_len == sizeof(s->hdr)))
-			memcpy(va + sizeof(struct virtio_net_hdr), &s->hdr.num_buffers,
-				sizeof(s->hdr.num_buffers));
+			header_write(va, &s->hdr, sizeof(s->hdr));
+		else
+			header_write(va, &s->hdr, sizeof(struct virtio_net_hdr));
 		memcpy(va + v->hdr_len, rte_pktmbuf_mtod(m, const void *), len);
 	} else {
 		copy_slow(v, s, chain, m);
