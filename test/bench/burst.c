@@ -160,6 +160,25 @@ static double median_cycles(struct bench *b, uint64_t *took)
 	return (double)took[ROUNDS / 2] / BURST;
 }
 
+/* A ring whose guest sends nothing: what a port costs that has nothing to do. */
+static void run_idle(struct rte_mempool *pool)
+{
+	struct bench b = {.size = 64, .rx = {.pool = pool}};
+	struct rte_mbuf *pkts[BURST];
+	uint64_t start, took, best = UINT64_MAX;
+
+	open_bench(&b, false);
+	for (unsigned i = 0; i < 1000; i++) {
+		start = rte_rdtsc_precise();
+		for (unsigned k = 0; k < 1000; k++)
+			timed_burst(b.vq, pkts);
+		took = rte_rdtsc_precise() - start;
+		best = RTE_MIN(best, took);
+	}
+	printf("dequeue     0 mrg 0  %6.1f TSC cycles a poll\n", (double)best / 1000);
+	close_bench(&b);
+}
+
 static void run(struct rte_mempool *pool, bool enqueue, uint16_t size, bool mergeable)
 {
 	struct bench b = {.enqueue = enqueue, .size = size, .rx = {.pool = pool}};
@@ -207,6 +226,7 @@ int main(int argc, char **argv)
 		run(pool, strcmp(argv[1], "enqueue") == 0, (uint16_t)atoi(argv[2]), atoi(argv[3]));
 		return 0;
 	}
+	run_idle(pool);
 	for (unsigned i = 0; i < RTE_DIM(sizes); i++)
 		run(pool, false, sizes[i], false);
 	for (unsigned i = 0; i < 2 * RTE_DIM(sizes); i++)
