@@ -37,7 +37,7 @@ struct packet {
 	struct rte_tcp_hdr tcp;
 	uint32_t id;
 	uint8_t rest[SEGMENTS * MSS];
-} __rte_packed __rte_aligned(2);
+} __attribute__((packed, aligned(2)));
 
 static void look_at(const struct rte_mbuf *m)
 {
