@@ -33,8 +33,8 @@ static struct test {
 	struct ts_fe fe;
 	struct ts_net net;
 
-	/* what callbacks saw; written on the control thread */
-	unsigned lsc, queue_events;
+	/* what callbacks saw; written on the interrupt thread */
+	unsigned lsc, queue_events, waiting;
 	int (*in_callback)(struct test *t);
 	int result;
 } test;
@@ -396,6 +396,39 @@ static void test_callback_closes(void **state)
 	guest_leave(t);
 }
 
+static pthread_mutex_t application = PTHREAD_MUTEX_INITIALIZER;
+
+static int wait_for_lock(struct test *t)
+{
+	t->in_callback = NULL;
+	__atomic_store_n(&t->waiting, 1, __ATOMIC_RELEASE);
+	pthread_mutex_lock(&application);
+	pthread_mutex_unlock(&application);
+	return 1;
+}
+
+/* A program may hold a lock that its callback waits for, whatever it calls meanwhile. */
+static void test_callback_waits(void **state)
+{
+	struct test *t = &test;
+
+	(void)state;
+	t->in_callback = wait_for_lock;
+	port_open(t, "");
+	pthread_mutex_lock(&application);
+	guest_connect(t);
+	EVENTUALLY(load(&t->waiting));
+	assert_int_equal(rte_eth_dev_stop(t->port), 0);
+	assert_int_equal(rte_eth_dev_start(t->port), 0);
+	traffic(t);
+	assert_int_equal(port_close(t), 0);
+	assert_int_equal(load(&t->lsc), 0);
+	pthread_mutex_unlock(&application);
+	EVENTUALLY(load(&t->lsc) == 1);
+	assert_int_equal(t->result, 1);
+	guest_leave(t);
+}
+
 static void *come_and_go(void *arg)
 {
 	struct test *t = arg;
@@ -494,6 +527,7 @@ int main(int argc, char **argv)
 		CASE(test_callback_asks),
 		CASE(test_callback_restarts),
 		CASE(test_callback_closes),
+		CASE(test_callback_waits),
 		CASE(test_all_at_once),
 		CASE(test_open_and_close),
 	};

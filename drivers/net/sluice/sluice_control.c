@@ -19,9 +19,8 @@
  * may call on any thread, therefore puts what it wants done into a list, wakes the loop
  * and sleeps until it is done. Nothing is allocated for that, so it cannot fail.
  *
- * The thread exists as long as there are ports. It calls back into the application
- * (link and queue events), which may call ethdev operations in turn: on the control
- * thread itself handing over is a plain call, so nothing ever waits for itself.
+ * The thread exists as long as there are ports. It never calls the application, so
+ * nothing of the application's can keep it from its work.
  */
 
 struct handover {
@@ -46,8 +45,6 @@ static struct {
 	.list_lock = PTHREAD_MUTEX_INITIALIZER,
 	.list = STAILQ_HEAD_INITIALIZER(control.list),
 };
-
-static __thread bool is_control_thread;
 
 /* ---- handing over ---- */
 
@@ -78,8 +75,6 @@ int sl_control_call(int (*fn)(void *arg), void *arg)
 {
 	struct handover h = {.fn = fn, .arg = arg};
 
-	if (is_control_thread)
-		return fn(arg);
 	sem_init(&h.done, 0, 0);
 	pthread_mutex_lock(&control.list_lock);
 	STAILQ_INSERT_TAIL(&control.list, &h, next);
@@ -98,7 +93,6 @@ static dpdk_thread_ret control_main(void *arg)
 	sigset_t all;
 
 	(void)arg;
-	is_control_thread = true;
 	sigfillset(&all); /* the application's signals are for its own threads */
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	event_base_loop(control.base, EVLOOP_NO_EXIT_ON_EMPTY);
@@ -159,8 +153,7 @@ int sl_control_get(void)
 void sl_control_put(void)
 {
 	pthread_mutex_lock(&control.lock);
-	/* A port closed from a callback: the thread cannot join itself and stays. */
-	if (--control.users == 0 && !is_control_thread)
+	if (--control.users == 0)
 		control_stop();
 	pthread_mutex_unlock(&control.lock);
 }

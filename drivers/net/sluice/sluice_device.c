@@ -2,10 +2,12 @@
 /* Where a port meets its vhost-user device: everything here runs on the control thread. */
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
 
 #include <linux/virtio_net.h>
 
-#include <event2/event.h>
+#include <rte_alarm.h>
 
 #include "sluice_pmd.h"
 
@@ -18,14 +20,82 @@
  * keeps what the guest has sent for later; a ring without an ethdev queue gets no burst,
  * and the device throws away and counts what comes there.
  *
- * The application is told of changes from the loop, never from inside the device: what
- * its callback does then, even to this port, finds everything at rest.
+ * The application is told of changes on the EAL's interrupt thread, as by any driver of
+ * hardware: its callback may wait for a lock that is held by a thread of the application's
+ * which in turn waits for the control thread. For the same reason closing a port does not
+ * wait for a callback: what an alarm has in hand outlives the port and is only cut off.
  */
 
 /* What a guest may send us larger than a frame on the wire. */
 #define SEGMENTATION                                                       \
 	(1ull << VIRTIO_NET_F_HOST_TSO4 | 1ull << VIRTIO_NET_F_HOST_TSO6 | \
 		1ull << VIRTIO_NET_F_HOST_ECN | 1ull << VIRTIO_NET_F_HOST_UFO)
+
+/* ---- telling the application ---- */
+
+/* An alarm under way. */
+struct sl_notice {
+	struct sl_port *port; /* NULL: it was closed */
+};
+
+/* Of all ports' notices, and of what they tell. Never held while anything else is waited for. */
+static pthread_mutex_t notice_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* The callback may even close the port, so nothing of it is read afterwards. */
+static void on_alarm(void *arg)
+{
+	struct sl_notice *notice = arg;
+	struct rte_eth_dev *eth = NULL;
+	unsigned int queue_events = 0;
+	bool link_event = false;
+
+	pthread_mutex_lock(&notice_lock);
+	if (notice->port) {
+		eth = notice->port->eth;
+		queue_events = notice->port->queue_events;
+		link_event = notice->port->link_event;
+		notice->port->queue_events = 0;
+		notice->port->link_event = false;
+		notice->port->notice = NULL;
+	}
+	pthread_mutex_unlock(&notice_lock);
+	free(notice);
+	while (queue_events-- > 0)
+		rte_eth_dev_callback_process(eth, RTE_ETH_EVENT_QUEUE_STATE, NULL);
+	if (link_event)
+		rte_eth_dev_callback_process(eth, RTE_ETH_EVENT_INTR_LSC, NULL);
+}
+
+static struct sl_notice *notice_new(struct sl_port *port)
+{
+	struct sl_notice *notice = malloc(sizeof(*notice));
+
+	if (notice)
+		notice->port = port;
+	if (notice && rte_eal_alarm_set(1, on_alarm, notice) == 0)
+		return notice;
+	SL_LOG(ERR, "%s: no memory to tell the application of a change", port->args.iface);
+	free(notice);
+	return NULL; /* the next change tells of this one too */
+}
+
+static void notify(struct sl_port *port, unsigned int queue_events, bool link_event)
+{
+	pthread_mutex_lock(&notice_lock);
+	port->queue_events += queue_events;
+	port->link_event |= link_event;
+	if (!port->notice)
+		port->notice = notice_new(port);
+	pthread_mutex_unlock(&notice_lock);
+}
+
+static void notify_no_more(struct sl_port *port)
+{
+	pthread_mutex_lock(&notice_lock);
+	if (port->notice)
+		port->notice->port = NULL;
+	pthread_mutex_unlock(&notice_lock);
+}
 
 /* ---- what the device asks and tells ---- */
 
@@ -85,8 +155,7 @@ static void on_ring_changed(void *arg, unsigned int ring, bool usable)
 	struct sl_port *port = arg;
 
 	SL_LOG(INFO, "%s: ring %u is %s", port->args.iface, ring, usable ? "usable" : "closed");
-	port->queue_events++;
-	event_active(port->notify, 0, 0);
+	notify(port, 1, false);
 }
 
 static void on_link_changed(void *arg, bool up)
@@ -96,8 +165,7 @@ static void on_link_changed(void *arg, bool up)
 
 	link.link_status = up ? RTE_ETH_LINK_UP : RTE_ETH_LINK_DOWN;
 	rte_eth_linkstatus_set(port->eth, &link);
-	port->link_event = true;
-	event_active(port->notify, 0, 0);
+	notify(port, 0, true);
 }
 
 static void on_log(void *arg, enum vu_log_level level, const char *line)
@@ -120,23 +188,6 @@ static const struct vu_device_ops device_ops = {
 	.log = on_log,
 };
 
-/* Tell the application; it may even close the port, so nothing of it is read afterwards. */
-static void on_notify(evutil_socket_t fd, short what, void *arg)
-{
-	struct sl_port *port = arg;
-	struct rte_eth_dev *eth = port->eth;
-	unsigned int queue_events = port->queue_events;
-	bool link_event = port->link_event;
-
-	(void)fd, (void)what;
-	port->queue_events = 0;
-	port->link_event = false;
-	while (queue_events-- > 0)
-		rte_eth_dev_callback_process(eth, RTE_ETH_EVENT_QUEUE_STATE, NULL);
-	if (link_event)
-		rte_eth_dev_callback_process(eth, RTE_ETH_EVENT_INTR_LSC, NULL);
-}
-
 /* ---- what the ethdev operations ask, each a function for any thread and its other half ---- */
 
 struct open_call {
@@ -158,18 +209,10 @@ static int device_open(void *arg)
 		.ops = &device_ops,
 		.arg = port,
 	};
-	int err;
+	int err = vu_device_create(sl_control_base(), &conf, &port->dev, c->why, c->why_len);
 
-	port->notify = event_new(sl_control_base(), -1, 0, on_notify, port);
-	if (!port->notify) {
-		snprintf(c->why, c->why_len, "out of memory");
-		return -ENOMEM;
-	}
-	err = vu_device_create(sl_control_base(), &conf, &port->dev, c->why, c->why_len);
-	if (err) {
-		event_free(port->notify);
+	if (err)
 		return err;
-	}
 	for (unsigned int i = 0; i < 2u * port->args.queues; i++)
 		port->queue[i].vq = vu_device_ring(port->dev, i);
 	return 0;
@@ -193,16 +236,21 @@ int sl_device_open(struct sl_port *port, char *why, size_t why_len)
 static int device_close(void *arg)
 {
 	struct sl_port *port = arg;
+	int err;
 
+	port->started = false;
+	err = vu_device_reconcile(port->dev);
 	vu_device_destroy(port->dev);
-	event_free(port->notify);
-	return 0;
+	notify_no_more(port);
+	return err == -ETIMEDOUT ? err : 0;
 }
 
-void sl_device_close(struct sl_port *port)
+int sl_device_close(struct sl_port *port)
 {
-	sl_control_call(device_close, port);
+	int err = sl_control_call(device_close, port);
+
 	sl_control_put();
+	return err;
 }
 
 static int device_start(void *arg)

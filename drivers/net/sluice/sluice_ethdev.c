@@ -241,9 +241,15 @@ static int dev_close(struct rte_eth_dev *dev)
 
 	if (rte_eal_process_type() != RTE_PROC_PRIMARY)
 		return 0;
-	sl_device_close(port);
-	vnet_soft_destroy(port->soft);
 	dev->data->mac_addrs = NULL; /* part of the port, which ethdev frees */
+	if (sl_device_close(port) == 0) {
+		vnet_soft_destroy(port->soft);
+	} else {
+		SL_LOG(WARNING,
+			"%s: an lcore has not left the port: what it may use is never freed",
+			port->args.iface);
+		dev->data->dev_private = NULL; /* also not by ethdev */
+	}
 	return 0;
 }
 

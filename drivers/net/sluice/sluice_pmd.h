@@ -16,8 +16,8 @@
 #include "vnet.h"
 #include "vu.h"
 
-struct event;
 struct event_base;
+struct sl_notice;
 
 extern int sl_logtype;
 #define SL_LOG(level, fmt, ...) \
@@ -92,10 +92,13 @@ struct sl_port {
 
 	/* control thread only */
 	struct vu_device *dev;
-	struct event *notify;
 	bool started;
-	bool link_event; /* changes the application has not been told of */
+
+	/* Under sluice_device.c's lock: changes the application has not been told of, and
+	 * the alarm that will tell it, if one is set. */
+	struct sl_notice *notice;
 	unsigned int queue_events;
+	bool link_event;
 
 	/* Indexed by ring: 2i is the guest's receive queue, our transmit queue i; 2i + 1 is
 	 * its transmit queue, our receive queue i. */
@@ -122,8 +125,7 @@ void sl_control_put(void);
 struct event_base *sl_control_base(void);
 
 /**
- * Run fn(arg) on the control thread and wait for its result. Any thread; on the control
- * thread itself (an application's callback) it is a plain call.
+ * Run fn(arg) on the control thread and wait for its result. Any other thread.
  */
 int sl_control_call(int (*fn)(void *arg), void *arg);
 
@@ -132,8 +134,11 @@ int sl_control_call(int (*fn)(void *arg), void *arg);
 /** Create the device; -errno with one line in why. */
 int sl_device_open(struct sl_port *port, char *why, size_t why_len);
 
-/** End the connection and remove the socket; waits for lcores. */
-void sl_device_close(struct sl_port *port);
+/**
+ * End the connection and remove the socket.
+ * @return 0, or -ETIMEDOUT: an lcore has not left a ring, the port's memory must stay
+ */
+int sl_device_close(struct sl_port *port);
 
 /** Let lcores at the rings, or take them away; waits until it is so. */
 int sl_device_start(struct sl_port *port);
