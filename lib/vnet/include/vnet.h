@@ -87,7 +87,7 @@ uint64_t vnet_rx_offloads(uint64_t features);
 	(RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_TCP_SEG | \
 		RTE_MBUF_F_TX_UDP_SEG)
 
-struct vnet_soft; /* pools of one lcore */
+struct vnet_soft; /* pools; any number of lcores may share them */
 
 /** @param name	unique; @param socket NUMA node. NULL when memory is short. */
 struct vnet_soft *vnet_soft_create(const char *name, int socket);
@@ -104,6 +104,9 @@ uint64_t vnet_soft_mask(uint64_t offloads);
  * @param offloads RTE_ETH_TX_OFFLOAD_* the destination has
  * @param out	room for max packets, which the caller owns
  * @return how many packets came out; 0: it could not be done, pkt was freed
+ *
+ * Any thread: soft is nothing but mempools, which are safe to share. An lcore with one of its
+ * own only waits less for others.
  */
 uint16_t vnet_soften(struct vnet_soft *soft, struct rte_mbuf *pkt, uint64_t offloads,
 	struct rte_mbuf **out, uint16_t max);
