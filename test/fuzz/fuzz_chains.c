@@ -125,7 +125,9 @@ static void burst(const struct virtq_view *v, enum virtq_dir dir, uint8_t back)
 		use(&chain[taken++], dir);
 	}
 	PROMISE(vq->avail == (uint16_t)(avail + taken));
-	PROMISE(taken == n || vq->fault || segs.n > 0);
+	PROMISE(taken == n || vq->fault || segs.full);
+	if (taken == 0 && segs.full) /* alone too long for any burst */
+		virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
 	back = taken ? back % (taken + 1) : 0;
 	virtq_split_ops.untake(vq, v, back);
 	for (uint16_t i = 0; i < taken - back; i++)
