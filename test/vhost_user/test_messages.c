@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Each request, right and wrong in every field: exactly one reply, no trace of a refused one. */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include "vd_msg.h"
@@ -328,6 +329,9 @@ static void trap_5_8_no_fd_bit(void **state)
 		}
 	}
 	assert_true(vd_ring_info(t, 3).kick_fd >= 0 && vd_ring_info(t, 3).call_fd >= 0);
+	/* Programs we may start do not inherit them. */
+	assert_true(fcntl(vd_ring_info(t, 3).kick_fd, F_GETFD) & FD_CLOEXEC);
+	assert_true(fcntl(vd_ring_info(t, 3).call_fd, F_GETFD) & FD_CLOEXEC);
 	vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_KICK, 3, -1));
 	vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_CALL, 3, -1));
 	vd_ok(t, ts_fe_barrier(&t->fe));

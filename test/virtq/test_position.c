@@ -136,6 +136,20 @@ static void start_after_a_crash(struct vq *t)
 	vq_assert_polite(t);
 }
 
+/* The front-end's base is where we take, the ring's own index where we give back. */
+static void start_between(struct vq *t)
+{
+	struct virtq_chain chain[VIRTQ_BURST];
+	uint64_t posted = 0;
+
+	post_some(t, 20, &posted);
+	assert_int_equal(take_some(t, chain, 12), 12);
+	give_all(t, chain, 7);
+	virtq_start(t->q, &t->view, (uint16_t)(t->ring->used->idx + 5));
+	assert_int_equal(t->q->used, t->ring->used->idx);
+	assert_int_equal(take_some(t, chain, VIRTQ_BURST), 8);
+}
+
 static void start_asks_for_no_kicks(struct vq *t)
 {
 	uint64_t posted = 0;
@@ -393,6 +407,7 @@ static const struct vq_test tests[] = {
 	{"ready_is_capped", ready_is_capped, 256, 65530, VQ_OVER_FORMAT},
 	{"untake", untake, 256, 60000, VQ_OVER_ALL},
 	{"start_after_a_crash", start_after_a_crash, 256, 65530, VQ_OVER_LAYOUT},
+	{"start_between", start_between, 256, 65530, VQ_OVER_LAYOUT},
 	{"start_asks_for_no_kicks", start_asks_for_no_kicks, 256, 65500, VQ_OVER_ALL},
 	{"start_clears_a_fault", start_clears_a_fault, 256, 0, VQ_OVER_FORMAT},
 	{"discard", discard, 256, 65500, VQ_OVER_ALL},
