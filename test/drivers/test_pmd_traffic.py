@@ -70,7 +70,7 @@ def test_fill_level(start_pair):
     pair.frontend.command("set fwd rxonly")
     pair.frontend.command("start tx_first 2")
     pair.frontend.wait_until(lambda f: f.stats()["TX-packets"] == 64, "sending")
-    assert "Used desc count = 64" in pair.backend.command("show port 0 rxq 0 desc used count").replace("\t", " ")
+    assert "used desc count = 64" in pair.backend.command("show port 0 rxq 0 desc used count").lower()
 
 
 def test_statistics_reset(start_pair):
