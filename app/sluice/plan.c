@@ -147,11 +147,9 @@ static struct outlet make_outlet(const struct port *port, unsigned index, unsign
 	return out;
 }
 
-struct stream plan_stream(struct port *port, unsigned queue)
+static struct stream make_stream(struct port *port, unsigned queue, const struct port *peer)
 {
-	const struct sluice *sl = port->sl;
 	struct port_rxq *q = &port->rxq[queue];
-	struct port *peer = plan_peer(sl, port);
 	struct stream st = {
 		.rx = {.kind = port->kind, .queue = (uint16_t)queue, .vq = q->vq},
 		.port = port->id,
@@ -168,6 +166,11 @@ struct stream plan_stream(struct port *port, unsigned queue)
 		st.csum_hw = peer->csum_hw;
 	}
 	return st;
+}
+
+struct stream plan_stream(struct port *port, unsigned queue)
+{
+	return make_stream(port, queue, plan_peer(port->sl, port));
 }
 
 /* ---- a whole plan ---- */
@@ -256,24 +259,45 @@ static int add_stream(struct plan_worker *work, struct stream st)
 }
 
 /* But for the queues that are on their way from one worker to another. */
+static int fill_port(struct plan *plan, struct port *port, const struct port *peer)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < port->n_rxq; i++) {
+		const struct port_rxq *q = &port->rxq[i];
+
+		if (q->worker < 0)
+			continue;
+		if (moves(q))
+			plan->partial = true;
+		else
+			err |= add_stream(&plan->workers[q->worker], make_stream(port, i, peer));
+	}
+	return err;
+}
+
+/* The port list is made once, not for every stream. */
+static int fill_paired(struct plan *plan, const struct sluice *sl)
+{
+	struct port *list[PORT_MAX];
+	unsigned n = plan_port_list(sl, list);
+	int err = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		err |= fill_port(plan, list[i], list[topology_peer(sl->topology, i, n)]);
+	return err;
+}
+
 static int fill_streams(struct plan *plan, const struct sluice *sl)
 {
 	struct port *port;
 	int err = 0;
 
+	if (sl->engine->peer == ENGINE_PEER_TOPOLOGY)
+		return fill_paired(plan, sl);
 	PORT_FOREACH(sl, port)
-	{
-		for (unsigned i = 0; i < port->n_rxq && plan_forwards(sl, port); i++) {
-			const struct port_rxq *q = &port->rxq[i];
-
-			if (q->worker < 0)
-				continue;
-			if (moves(q))
-				plan->partial = true;
-			else
-				err |= add_stream(&plan->workers[q->worker], plan_stream(port, i));
-		}
-	}
+	if (plan_forwards(sl, port))
+		err |= fill_port(plan, port, plan_peer(sl, port));
 	return err;
 }
 

@@ -78,6 +78,8 @@ struct port_vm {
 	char path[108];
 	bool listen;
 	struct vnet_rx_conf rx_conf[RTE_MAX_NUMA_NODES]; /* constant; rings use their node's */
+	const struct virtq_mem *node_mem; /* only compared: the table mem_node is of */
+	int mem_node;
 };
 
 /* Frames a port takes as they are. A guest must not get others to a device: there are some

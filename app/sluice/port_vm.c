@@ -10,7 +10,7 @@
 #include "sluice.h"
 
 /* The NUMA node of the guest's first region, or -1. */
-static int memory_node(const struct virtq_mem *mem)
+static int ask_node(const struct virtq_mem *mem)
 {
 	struct virtq_region_info region;
 	int node = -1;
@@ -22,13 +22,23 @@ static int memory_node(const struct virtq_mem *mem)
 	return node;
 }
 
+/* The same, asked once per memory table: that is a system call that may bring in a page. */
+static int memory_node(struct port *port, const struct virtq_mem *mem)
+{
+	if (mem != port->vm.node_mem || !mem) {
+		port->vm.node_mem = mem;
+		port->vm.mem_node = ask_node(mem);
+	}
+	return port->vm.mem_node;
+}
+
 void port_vm_refresh(struct port *port)
 {
 	struct vu_info info;
 
 	vu_device_info(port->vm.dev, &info);
 	port->tx_offloads = vnet_tx_offloads(info.features);
-	port->node = memory_node(info.mem);
+	port->node = memory_node(port, info.mem);
 	plan_dirty(port->sl);
 }
 
@@ -38,7 +48,7 @@ static void vm_prepare(void *arg, unsigned ring, struct virtq_view *view)
 {
 	struct port *port = arg;
 
-	int node = ring & 1 ? memory_node(view->mem) : 0;
+	int node = ring & 1 ? memory_node(port, view->mem) : 0;
 
 	if (node < 0 || node >= RTE_MAX_NUMA_NODES)
 		node = 0;
@@ -58,7 +68,11 @@ static void vm_ring_changed(void *arg, unsigned ring, bool usable)
 
 static void vm_link_changed(void *arg, bool up)
 {
-	port_set_up(arg, up);
+	struct port *port = arg;
+
+	if (!up)
+		port->vm.node_mem = NULL; /* the next table may come to lie where this one did */
+	port_set_up(port, up);
 }
 
 static void vm_log(void *arg, enum vu_log_level level, const char *line)
