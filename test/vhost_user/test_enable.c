@@ -192,13 +192,16 @@ static void forgotten_with_the_connection(void **state)
 
 /* ---- SET_FEATURES ---- */
 
+/* No frame is lost, no ring and no link goes down: the lcores do not even get another view. */
 static void trap_5_1_features_again_while_running(void **state)
 {
 	struct vd *t = *state;
+	const struct virtq_view *view;
 	unsigned changes[4];
 
 	vd_listen(t, 2, &ts_qemu_10);
 	vd_start(t);
+	view = virtq_gate_view(&vu_device_ring(t->dev, 1)->gate);
 	for (unsigned i = 0; i < 4; i++)
 		changes[i] = t->ring[i].changes;
 	vd_poll_begin(t);
@@ -206,8 +209,6 @@ static void trap_5_1_features_again_while_running(void **state)
 		vd_guest_sends(t, 1, 8);
 		vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_FEATURES, t->fe.features));
 		vd_ok(t, ts_fe_barrier(&t->fe));
-		assert_true(TS_WAIT(
-			!ts_ring_more_used(t->fe.rings[1].ring) || vd_guest_reaps(t, 1) > 0, 2000));
 		assert_true(TS_WAIT((vd_guest_reaps(t, 1), t->fe.rings[1].ring->n_out == 0), 2000));
 	}
 	vd_poll_end(t);
@@ -215,6 +216,7 @@ static void trap_5_1_features_again_while_running(void **state)
 	for (unsigned i = 0; i < 4; i++)
 		assert_int_equal(t->ring[i].changes, changes[i]);
 	assert_int_equal(t->link_changes, 1);
+	assert_ptr_equal(virtq_gate_view(&vu_device_ring(t->dev, 1)->gate), view);
 }
 
 static void trap_5_1_other_features_while_running(void **state)

@@ -425,6 +425,30 @@ static void call_comes_and_goes(void **state)
 	assert_int_equal(t->ring[1].changes, 1);
 }
 
+/* The front-end's eventfds block and are full: neither an lcore nor the control thread waits. */
+static void calls_never_block(void **state)
+{
+	const uint64_t full = UINT64_MAX - 1;
+	struct vd *t = *state;
+	int call = eventfd(0, EFD_CLOEXEC), err = eventfd(0, EFD_CLOEXEC);
+
+	running(t, 1);
+	vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_CALL, 1, call));
+	vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_ERR, 1, err));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+	assert_int_equal(write(call, &full, sizeof(full)), sizeof(full));
+	assert_int_equal(write(err, &full, sizeof(full)), sizeof(full));
+	ts_ring_enable_cb(t->fe.rings[1].ring);
+	vd_guest_sends(t, 1, 5);
+	vd_burst(t, 1);
+	assert_int_equal(vd_guest_reaps(t, 1), 5);
+	assert_int_equal(vu_device_ring(t->dev, 1)->stats.calls_failed, 1);
+	park(t, 1);
+	assert_true(VD_WAIT(t, vd_ring_info(t, 1).fault != VIRTQ_FAULT_NONE, 1000));
+	close(call);
+	close(err);
+}
+
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
 
 int main(int argc, char **argv)
@@ -444,6 +468,7 @@ int main(int argc, char **argv)
 		CASE(misaligned_addresses),
 		CASE(misaligned_region),
 		CASE(call_comes_and_goes),
+		CASE(calls_never_block),
 	};
 
 	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);
