@@ -136,6 +136,16 @@ static void even_index_is_a_pair(void **state)
 	assert_enabled(t, ON(1, 0, 1, 0), "only the third");
 	enable(t, 3, true);
 	assert_enabled(t, ON(1, 0, 1, 1), "and the fourth");
+	/* Who comes next may be another kind of front-end, or the same after id 4. */
+	vd_ok(t, ts_fe_simple(&t->fe, TS_RESET_OWNER));
+	enable(t, 2, true);
+	assert_enabled(t, ON(1, 1, 1, 1), "after id 4");
+	enable(t, 1, false);
+	vd_disconnect(t);
+	vd_connect(t);
+	negotiate(t, MODERN | BIT_30, MQ);
+	enable(t, 2, true);
+	assert_enabled(t, ON(1, 1, 1, 1), "next connection");
 }
 
 static void each_index_is_a_ring(void **state)
@@ -276,6 +286,11 @@ static void trap_5_4_disabled_ring_is_drained(void **state)
 
 	enable(t, 2, true);
 	enable(t, 3, true);
+	vd_guest_sends(t, 3, 5);
+	vd_run_ms(t, 50); /* the drain is over: these are for the lcore */
+	assert_int_equal(vd_guest_reaps(t, 3), 0);
+	assert_int_equal(vd_burst(t, 3), 5);
+	assert_int_equal(vd_guest_reaps(t, 3), 5);
 	assert_int_equal(vd_burst(t, 2), 10);
 	assert_int_equal(vd_guest_reaps(t, 2), 10);
 	vd_assert_traffic(t, 0, 2);

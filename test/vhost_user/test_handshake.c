@@ -194,6 +194,9 @@ static void assert_running(struct vd *t)
 	assert_int_equal(info.used, USED_AT);
 	assert_true(info.call_fd >= 0 && info.kick_fd >= 0);
 	assert_int_equal(info.fault, VIRTQ_FAULT_NONE);
+	/* The base is where we take, not where we give back. */
+	vd_ok(t, ts_fe_get_base(&t->fe, 1));
+	assert_int_equal(t->fe.rings[1].base, START_AT);
 }
 
 static void send_all(struct vd *t, const enum step *order, unsigned n)
