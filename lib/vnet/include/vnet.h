@@ -91,15 +91,19 @@ struct vnet_soft; /* pools; any number of lcores may share them */
 
 /** @param name	unique; @param socket NUMA node. NULL when memory is short. */
 struct vnet_soft *vnet_soft_create(const char *name, int socket);
+/** After the last packet made with it was freed. */
 void vnet_soft_destroy(struct vnet_soft *soft);
 
-/** The mbuf flags a destination with these RTE_ETH_TX_OFFLOAD_* cannot take. */
+/** The mbuf flags a destination with these RTE_ETH_TX_OFFLOAD_* cannot take. Whether it takes
+ * chains (MULTI_SEGS) is no flag: look at nb_segs. */
 uint64_t vnet_soft_mask(uint64_t offloads);
 
 /**
  * Make one packet fit for a destination that lacks offloads: compute checksums, cut TSO
  * and UFO frames into segments (rte_gso).
  *
+ * @param soft	NULL will do where nothing has to be copied: the packet is nobody else's, the
+ *		destination takes chains, and nothing is cut
  * @param pkt	consumed: on return it is in out, or freed
  * @param offloads RTE_ETH_TX_OFFLOAD_* the destination has
  * @param out	room for max packets, which the caller owns
