@@ -49,6 +49,8 @@ static uint16_t alloc_some(struct rte_mempool *pool, struct rte_mbuf **pkts, uin
  */
 #define MBUF_RX_AT  offsetof(struct rte_mbuf, data_off)
 #define MBUF_RX_LEN (offsetof(struct rte_mbuf, hash) + sizeof(uint32_t) - MBUF_RX_AT)
+_Static_assert(MBUF_RX_AT == 16 && MBUF_RX_LEN == 32 && offsetof(struct rte_mbuf, ol_flags) == 24,
+	"a driver's part of an mbuf has moved: look whether it still lies side by side");
 
 static struct rte_mbuf mbuf_template(const struct vnet_rx_conf *conf)
 {
