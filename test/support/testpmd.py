@@ -139,7 +139,7 @@ class Testpmd:
                 print(f"--- testpmd {self.name} said ---\n{self._said()}")  # pytest shows it beside a failure
             if self._prefix:
                 for path in glob.glob(f"/dev/hugepages/{self._prefix}map_*"):
-                    os.unlink(path)
+                    Path(path).unlink(missing_ok=True)
                 shutil.rmtree(f"/var/run/dpdk/{self._prefix}", ignore_errors=True)
 
     def _terminate(self):
