@@ -10,19 +10,30 @@
 #define FOR_EACH_MSG(row) for (const struct vd_msg *row = vd_msgs; row->id; row++)
 #define TIMEOUT_MS        100
 
-static int setup(void **state)
+static int setup_with(void **state, uint16_t peer_timeout_ms)
 {
 	struct vd *t;
 
 	vd_setup(state);
 	t = *state;
 	vd_conf(t, 2);
-	t->conf.peer_timeout_ms = TIMEOUT_MS;
+	t->conf.peer_timeout_ms = peer_timeout_ms;
 	vd_create(t);
 	vd_front_end(t, &ts_qemu_10);
 	vd_connect(t);
 	vd_msg_begin();
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return setup_with(state, 0);
+}
+
+/* For what is about the timeout: the others must not fail on a busy machine. */
+static int setup_hasty(void **state)
+{
+	return setup_with(state, TIMEOUT_MS);
 }
 
 static int teardown(void **state)
@@ -220,7 +231,7 @@ static void stalled_message(void **state)
 
 		vd_ok(t, ts_send_frags(&t->fe, &frag, 1));
 		gone(t, "a message stayed incomplete for too long");
-		assert_in_range(ts_now_ms() - start, TIMEOUT_MS - 5, TIMEOUT_MS + 1000);
+		assert_in_range(ts_now_ms() - start, TIMEOUT_MS - 5, TIMEOUT_MS + 3000);
 	}
 }
 
@@ -233,7 +244,7 @@ static void dribbled_too_slowly(void **state)
 
 	make(t, &vd_msgs[4], &m);
 	assert_int_equal(ts_send_dribble(&t->fe, &m, TIMEOUT_MS / 10), -ECONNRESET);
-	assert_in_range(ts_now_ms() - start, TIMEOUT_MS - 5, TIMEOUT_MS + 1000);
+	assert_in_range(ts_now_ms() - start, TIMEOUT_MS - 5, TIMEOUT_MS + 3000);
 	gone(t, "a message stayed incomplete for too long");
 }
 
@@ -279,26 +290,32 @@ static void never_reads(void **state)
 	start = ts_now_ms();
 	assert_true(fill_with_answers(t) > 10);
 	assert_int_equal(vd_info(t).connection, VU_CONNECTED);
-	assert_true(VD_WAIT(t, vd_info(t).connection == VU_WAITING, 3000));
-	assert_in_range(ts_now_ms() - start, TIMEOUT_MS - 5, TIMEOUT_MS + 2000);
+	assert_true(VD_WAIT(t, vd_info(t).connection == VU_WAITING, 5000));
+	assert_in_range(ts_now_ms() - start, TIMEOUT_MS - 5, TIMEOUT_MS + 3000);
 	assert_string_equal(vd_info(t).last_error, "it does not read our replies");
 	vd_connect(t);
 	vd_ok(t, ts_fe_barrier(&t->fe));
 }
 
-/* Late but in time: nothing is lost, nothing is said twice. */
+/* Late but in time: nothing is lost, nothing is said twice, and then the clock is stopped. */
 static void reads_late(void **state)
 {
 	struct vd *t = *state;
-	unsigned n = fill_with_answers(t);
 	uint64_t value;
+	unsigned n;
 
+	vd_destroy(t);
+	t->conf.peer_timeout_ms = 1500; /* this is not about being quick */
+	vd_create(t);
+	vd_connect(t);
+	n = fill_with_answers(t);
+	vd_run_ms(t, 100);
 	while (n-- > 0) {
 		vd_ok(t, ts_recv_answer(&t->fe, TS_GET_FEATURES, &value, sizeof(value)));
 		assert_int_equal(value, vu_default_features());
 	}
 	assert_true(ts_fe_quiet(&t->fe));
-	vd_run_ms(t, TIMEOUT_MS * 3 / 2);
+	vd_run_ms(t, 2000);
 	vd_ok(t, ts_fe_barrier(&t->fe));
 	assert_int_equal(vd_info(t).connections, 1);
 }
@@ -336,7 +353,8 @@ static void others_go_on(void **state)
 	vu_device_destroy(second);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define CASE(fn)  cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define HASTY(fn) cmocka_unit_test_setup_teardown(fn, setup_hasty, teardown)
 
 int main(int argc, char **argv)
 {
@@ -348,10 +366,10 @@ int main(int argc, char **argv)
 		CASE(trap_5_7_late_descriptors),
 		CASE(trap_5_7_too_many_descriptors),
 		CASE(trap_5_7_end_in_the_middle),
-		CASE(stalled_message),
-		CASE(dribbled_too_slowly),
-		CASE(silence_between_messages),
-		CASE(never_reads),
+		HASTY(stalled_message),
+		HASTY(dribbled_too_slowly),
+		HASTY(silence_between_messages),
+		HASTY(never_reads),
 		CASE(reads_late),
 		CASE(others_go_on),
 	};
