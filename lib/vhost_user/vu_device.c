@@ -168,7 +168,7 @@ void vu_device_destroy(struct vu_device *dev)
 	vu_conn_close(dev, NULL);
 	vu_reap_stuck(dev);
 	for (unsigned i = 0; dev->queue && i < dev->nrings; i++)
-		if (!dev->queue[i].stuck) /* else an lcore is still inside: leak it */
+		if (!dev->queue[i].stuck[0]) /* else an lcore is still inside: leak it */
 			virtq_free(dev->queue[i].vq);
 	if (dev->tick)
 		event_free(dev->tick);

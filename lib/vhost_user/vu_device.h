@@ -39,10 +39,11 @@ struct vu_queue {
 	enum virtq_fault fault;   /* noticed and reported */
 	uint32_t last_turn;       /* of the gate, a tick ago */
 
-	/* a view an lcore would not let go in time; freed when it does */
-	struct virtq_view *stuck;
+	/* views an lcore has not come out with in time, freed when it does: it may be in with
+	 * the one that was taken away or with the one that was to follow */
+	struct virtq_view *stuck[2]; /* the second may be NULL */
 	uint32_t stuck_ticket;
-	bool stuck_owns_call; /* its call_fd is ours to close then */
+	bool stuck_owns_call[2]; /* its call_fd is ours to close then */
 };
 
 /* One front-end's connection: framing state. */

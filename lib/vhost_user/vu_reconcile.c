@@ -70,7 +70,7 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 
 	memset(v, 0, sizeof(*v));
 	q->bad_addr = false;
-	if (!known || q->fault || q->stuck)
+	if (!known || q->fault || q->stuck[0])
 		return false;
 	/* virtio 1.2, 2.7: sizes of the three parts, event indexes included. */
 	v->desc = (void *)virtq_mem_uva(dev->mem, q->addr.desc, 16 * n);
@@ -96,27 +96,36 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 }
 
 /*
- * An lcore has not come out. The view it is in with must outlive that, and its ring stays
- * closed: the newer view, which it cannot have seen yet, goes again.
+ * An lcore has not come out, and its ring stays closed until it does. It is in with the old
+ * view or, if it was slow to look, with the newer one: both must outlive that.
  */
 static int keep_until_left(
 	struct vu_device *dev, struct vu_queue *q, struct virtq_view *old, uint32_t ticket)
 {
-	uint32_t now;
-	struct virtq_view *newer = virtq_gate_swap(&q->vq->gate, NULL, &now);
+	struct virtq_view *newer = virtq_gate_swap(&q->vq->gate, NULL, &q->stuck_ticket);
 
 	vu_log(dev, VU_LOG_ERROR, "an lcore has not left a ring within %d ms: is it stopped?",
 		VIRTQ_GATE_WAIT_MS);
-	if (now == ticket) {
-		virtq_view_free(newer);
-		q->stuck = old;
+	if (q->stuck_ticket == ticket) {
+		q->stuck[0] = old;
+		q->stuck[1] = newer;
 	} else { /* it came out this very moment, and may be in again with the newer one */
 		virtq_view_free(old);
-		q->stuck = newer;
+		q->stuck[0] = newer;
+		q->stuck[1] = NULL;
 	}
-	q->stuck_ticket = now;
-	q->stuck_owns_call = false;
+	q->stuck_owns_call[0] = q->stuck_owns_call[1] = false;
 	return -ETIMEDOUT;
+}
+
+static void free_stuck(struct vu_queue *q)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		if (q->stuck[i] && q->stuck_owns_call[i])
+			vu_close_fd(&q->stuck[i]->call_fd);
+		virtq_view_free(q->stuck[i]);
+		q->stuck[i] = NULL;
+	}
 }
 
 /* Free what no lcore uses any more. Rings that waited for that go on. */
@@ -127,12 +136,9 @@ void vu_reap_stuck(struct vu_device *dev)
 	for (unsigned i = 0; i < dev->nrings; i++) {
 		struct vu_queue *q = &dev->queue[i];
 
-		if (!q->stuck || virtq_gate_wait(&q->vq->gate, q->stuck_ticket, 0) != 0)
+		if (!q->stuck[0] || virtq_gate_wait(&q->vq->gate, q->stuck_ticket, 0) != 0)
 			continue;
-		if (q->stuck_owns_call)
-			vu_close_fd(&q->stuck->call_fd);
-		virtq_view_free(q->stuck);
-		q->stuck = NULL;
+		free_stuck(q);
 		reaped = true;
 	}
 	if (reaped)
@@ -142,7 +148,7 @@ void vu_reap_stuck(struct vu_device *dev)
 bool vu_any_stuck(const struct vu_device *dev)
 {
 	for (unsigned i = 0; dev->queue && i < dev->nrings; i++)
-		if (dev->queue[i].stuck)
+		if (dev->queue[i].stuck[0])
 			return true;
 	return false;
 }
@@ -150,9 +156,11 @@ bool vu_any_stuck(const struct vu_device *dev)
 /* A stuck lcore may still write to it, so its number must not become another file's. */
 void vu_close_call_fd(struct vu_queue *q, int *fd)
 {
-	if (*fd >= 0 && q->stuck && q->stuck->call_fd == *fd) {
-		q->stuck_owns_call = true;
-		*fd = -1;
+	for (unsigned i = 0; i < 2 && *fd >= 0; i++) {
+		if (q->stuck[i] && q->stuck[i]->call_fd == *fd) {
+			q->stuck_owns_call[i] = true;
+			*fd = -1;
+		}
 	}
 	vu_close_fd(fd);
 }
@@ -264,7 +272,7 @@ static int stop(struct vu_device *dev, struct vu_queue *q)
 {
 	int err = close_gate(dev, q, why_stopped(dev, q));
 
-	if (err || q->stuck)
+	if (err || q->stuck[0])
 		return err;
 	drain_stop(q);
 	if (!q->started && q->positioned) {

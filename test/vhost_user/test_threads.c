@@ -208,6 +208,62 @@ static void stuck_ring_waits(void **state)
 	vd_assert_traffic(t, 0, 2);
 }
 
+/* An lcore as slow as can be: it has said that it comes in, and finds the view only later. */
+struct slow_lcore {
+	struct virtq_gate *gate;
+	const struct virtq_view *view; /* what it found */
+	struct virtq_view *before;     /* not this one */
+	bool leave;
+};
+
+static void *slow_lcore(void *arg)
+{
+	struct slow_lcore *l = arg;
+	struct virtq_view *v;
+
+	while ((v = virtq_gate_view(l->gate)) == l->before)
+		virtq_pause();
+	l->view = v;
+	while (!virtq_load(&l->leave))
+		ts_nap();
+	virtq_gate_leave(l->gate);
+	return NULL;
+}
+
+/* It may be in with the view that was to replace the one that was taken away: both must live. */
+static void stuck_with_either_view(void **state)
+{
+	struct vd *t = *state;
+	struct slow_lcore l = {.leave = false};
+	pthread_t thread;
+	int maps, guest_maps;
+
+	vd_conf(t, 1);
+	vd_create(t);
+	vd_front_end(t, &ts_qemu_10);
+	guest_maps = ts_count_maps("memfd:ts-guest");
+	vd_connect(t);
+	vd_start(t);
+	l.gate = &vu_device_ring(t->dev, 1)->gate;
+	l.before = virtq_gate_view(l.gate);
+	virtq_store(&l.gate->turn, l.gate->turn + 1);
+	assert_int_equal(pthread_create(&thread, NULL, slow_lcore, &l), 0);
+
+	t->fe.timeout_ms = 5000;
+	t->guest->r[1].size -= 4096; /* another mapping */
+	assert_int_equal(ts_fe_set_mem_table(&t->fe), -EREMOTEIO);
+	t->guest->r[1].size += 4096;
+	maps = ts_count_maps("memfd:ts-guest");
+	vd_disconnect(t);
+	vd_run_ms(t, 250);
+	if (l.view) /* else it found the gate closed */
+		assert_int_equal(ts_count_maps("memfd:ts-guest"), maps);
+	virtq_store(&l.leave, true);
+	pthread_join(thread, NULL);
+	assert_non_null(l.view);
+	assert_true(VD_WAIT(t, ts_count_maps("memfd:ts-guest") == guest_maps, 2000));
+}
+
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
 
 /* The front-end shares the call eventfd, fills it and makes it blocking: the lcore sleeps in the
@@ -248,6 +304,7 @@ int main(int argc, char **argv)
 		CASE(stuck_keeps_what_it_uses),
 		CASE(stuck_has_no_base),
 		CASE(stuck_ring_waits),
+		CASE(stuck_with_either_view),
 	};
 
 	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);
