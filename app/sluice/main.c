@@ -258,14 +258,15 @@ static int serve(struct program *p)
 
 	if (catch_signals(p) || commands_create(&p->sl, &p->sl.commands, why, sizeof(why)) < 0)
 		return *why ? fail(why) : EXIT_FAILURE;
+	/* First, for it makes /run/sluice; who connects is served after the configuration. */
+	if (opt->control && ctlsock_new(p->sl.base, p->sl.commands, opt->control, &p->control, why,
+				    sizeof(why)) < 0)
+		return fail(why);
 	if (opt->commands) {
 		status = run_commands(p, opt->commands);
 		if (status)
 			return status < 0 ? EXIT_SUCCESS : status;
 	}
-	if (opt->control && ctlsock_new(p->sl.base, p->sl.commands, opt->control, &p->control, why,
-				    sizeof(why)) < 0)
-		return fail(why);
 	if (opt->interactive && open_console(p, why, sizeof(why)) < 0)
 		return fail(why);
 	if (opt->stats_period && start_stats(p))

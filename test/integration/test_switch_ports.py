@@ -435,6 +435,15 @@ def test_wrong_line_in_the_configuration(folder):
     assert not (folder / "vm1").exists()
 
 
+def test_configuration_after_a_reboot(tmp_path):
+    """/run is empty then; the configuration may name sockets in /run/sluice all the same."""
+    conf = tmp_path / "conf"
+    conf.write_text("port add vm1 listen /run/sluice/vm1.sock\n")
+    argv = [*private_mounts("mount -t tmpfs none /run"), binary(), *eal(), "--", "-i", "--commands", conf]
+    done = subprocess.run([str(a) for a in argv], input="quit\n", capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_control_socket_in_use(folder):
     with Sluice(folder) as running:
         argv = [binary(), *eal(), "--", "--control", running.control]
