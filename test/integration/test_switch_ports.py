@@ -440,7 +440,8 @@ def test_configuration_after_a_reboot(tmp_path):
     conf = tmp_path / "conf"
     conf.write_text("port add vm1 listen /run/sluice/vm1.sock\n")
     argv = [*private_mounts("mount -t tmpfs none /run"), binary(), *eal(), "--", "-i", "--commands", conf]
-    done = subprocess.run([str(a) for a in argv], input="quit\n", capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run([str(a) for a in argv], input="quit\n", capture_output=True, text=True, timeout=20,
+                          check=False)
     assert done.returncode == 0, done.stderr
 
 
