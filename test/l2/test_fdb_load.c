@@ -229,7 +229,7 @@ static void worker_burst(struct worker *w, struct fdb_cache *cache, uint64_t *se
 	for (unsigned int i = 0; i < FDB_BURST; i++) {
 		if (out[i] == FDB_MISS)
 			continue;
-		w->hits++;
+		__atomic_store_n(&w->hits, w->hits + 1, __ATOMIC_RELAXED);
 		if (s->roaming && id[i] < STATICS)
 			w->wrong += out[i] >= WORKERS;
 		else
@@ -273,13 +273,26 @@ static bool storm_static(struct storm *s, uint64_t id)
 	return ret == 0;
 }
 
-static void storm_control(struct storm *s, unsigned int rounds)
+/* Whether everything that is to be judged has happened, which depends on who gets the processor. */
+static bool storm_seen(const struct storm *s, const struct worker *w)
+{
+	struct fdb_stats stats;
+
+	for (unsigned int i = 0; i < WORKERS; i++)
+		if (__atomic_load_n(&w[i].hits, __ATOMIC_RELAXED) == 0)
+			return false;
+	fdb_stats(s->fdb, &stats);
+	return stats.counter[FDB_AGED] && stats.counter[FDB_FLUSHED] &&
+	       (stats.counter[FDB_MOVED] || !s->roaming);
+}
+
+static void storm_control(struct storm *s, const struct worker *w, unsigned int rounds)
 {
 	struct fdb_row rows[64];
 	uint64_t seed = 99;
 	unsigned int statics = 0;
 
-	for (unsigned int i = 0; i < rounds; i++) {
+	for (unsigned int i = 0; i < rounds || (i < 100 * rounds && !storm_seen(s, w)); i++) {
 		uint64_t id = STATICS + storm_pick(&seed) % STATIONS;
 		bool added = storm_static(s, id), forget = i % 5 == 0;
 		uint32_t cursor = 0;
@@ -311,7 +324,7 @@ static void storm_run(bool roaming)
 		w[i] = (struct worker){.storm = &s, .id = i};
 		worker_start(&w[i]);
 	}
-	storm_control(&s, 1500);
+	storm_control(&s, w, 1500);
 	__atomic_store_n(&s.stop, true, __ATOMIC_RELAXED);
 	for (unsigned int i = 0; i < WORKERS; i++) {
 		assert_int_equal(pthread_join(w[i].thread, NULL), 0);
