@@ -3,13 +3,6 @@
  * Tests of the command machinery: grammar, matching, error lines, files, help, completion,
  * rendering.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +10,7 @@
 #include <unistd.h>
 
 #include "sample_commands.h"
+#include "ts_tap.h"
 
 static struct sample sample;
 static struct cmd_registry *reg;
@@ -509,7 +503,7 @@ static void dump_has_the_table(void **state)
 	json_decref(dump);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(values_reach_the_handler, setup, teardown),
@@ -529,5 +523,5 @@ int main(void)
 		cmocka_unit_test_setup_teardown(dump_has_the_table, setup, teardown),
 	};
 
-	return cmocka_run_group_tests_name("command", tests, NULL, NULL);
+	return ts_run_tests(tests, sizeof(tests) / sizeof(*tests), argc, argv);
 }

@@ -1,12 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Tests of the console on a pseudo terminal, a pipe and a file. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
@@ -19,6 +12,7 @@
 
 #include "console.h"
 #include "sample_commands.h"
+#include "ts_tap.h"
 
 static struct sample sample;
 static struct cmd_registry *reg;
@@ -361,7 +355,7 @@ static void long_prompts_are_refused(void **state)
 #define ON_TERMINAL(test) cmocka_unit_test_setup_teardown(test, setup_terminal, teardown_terminal)
 #define ON_PIPE(test)     cmocka_unit_test_setup_teardown(test, setup, teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		ON_TERMINAL(lines_are_edited_and_run),
@@ -381,5 +375,5 @@ int main(void)
 		ON_PIPE(long_prompts_are_refused),
 	};
 
-	return cmocka_run_group_tests_name("console", tests, NULL, NULL);
+	return ts_run_tests(tests, sizeof(tests) / sizeof(*tests), argc, argv);
 }

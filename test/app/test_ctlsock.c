@@ -1,12 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Tests of the control socket: requests good and bad, slow and many clients, and the socket file. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include <dirent.h>
 #include <errno.h>
 #include <event2/event.h>
@@ -22,6 +15,7 @@
 
 #include "ctlsock.h"
 #include "sample_commands.h"
+#include "ts_tap.h"
 
 static struct sample sample;
 static struct cmd_registry *reg;
@@ -540,10 +534,8 @@ static void own_directories_are_made(void **state)
 	struct stat st;
 	mode_t mask;
 
-	if (access("/run", W_OK) != 0) {
-		print_message("skipped: /run is not writable\n");
-		skip();
-	}
+	if (access("/run", W_OK) != 0)
+		ts_skip("/run is not writable");
 	snprintf(where, sizeof(where), "/run/sluice/test-%d", (int)getpid());
 	snprintf(deep, sizeof(deep), "%s/control.sock", where);
 	mask = umask(0077);
@@ -558,7 +550,7 @@ static void own_directories_are_made(void **state)
 		rmdir("/run/sluice");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(commands_are_answered, setup_listening, teardown),
@@ -590,5 +582,5 @@ int main(void)
 		cmocka_unit_test_setup_teardown(own_directories_are_made, setup, teardown),
 	};
 
-	return cmocka_run_group_tests_name("ctlsock", tests, NULL, NULL);
+	return ts_run_tests(tests, sizeof(tests) / sizeof(*tests), argc, argv);
 }

@@ -3,20 +3,16 @@
 #ifndef FDB_FIXTURE_H
 #define FDB_FIXTURE_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include <cmocka.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_malloc.h>
 #include <rte_string_fns.h>
 
 #include "fdb.h"
+#include "ts_tap.h"
 
 #define PORTS 4
 
@@ -135,9 +131,9 @@ static inline uint32_t occupied(const struct bridge *b)
 	return stats.learnt + stats.statics + stats.stale;
 }
 
-/* Start EAL with 64 MiB of ordinary memory, run the tests, end EAL; main's status. */
+/* Start EAL with 64 MiB of ordinary memory, run main's tests, end EAL; main's status. */
 #define RUN_UNDER_EAL(tests) \
-	(eal_start() != 0 ? 1 : (cmocka_run_group_tests(tests, NULL, NULL) != 0) + eal_end())
+	(eal_start() != 0 ? 1 : ts_run_tests(tests, RTE_DIM(tests), argc, argv) + eal_end())
 
 static inline int eal_start(void)
 {

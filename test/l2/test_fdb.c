@@ -375,7 +375,7 @@ static void test_show(void **state)
 	bridge_free(b);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_keys),

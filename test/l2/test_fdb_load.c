@@ -351,7 +351,7 @@ static void test_threads(void **state)
 	storm_run(true);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_chosen_addresses),
