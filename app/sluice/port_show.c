@@ -114,7 +114,6 @@ static json_t *ring_json(const struct port *port, unsigned ring)
 	set_text(row, "state", ring_state(&r));
 	set_number(row, "size", r.num);
 	set_number(row, "fill", r.fill);
-	set_number(row, "avail_idx", r.avail_idx);
 	set_number(row, "avail", r.avail);
 	set_number(row, "used", r.used);
 	json_object_set_new(row, "callfd", json_integer(r.call_fd));
@@ -158,7 +157,7 @@ static bool gives_no_buffers(const struct port *port)
 
 	for (unsigned i = 0; i < port->n_txq; i++) {
 		vu_ring_info(port->vm.dev, 2 * i, &r);
-		if (r.usable && (r.avail_idx || r.avail))
+		if (r.usable && !r.untouched)
 			return false;
 		any |= r.usable;
 	}

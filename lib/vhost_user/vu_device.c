@@ -24,7 +24,7 @@ uint64_t vu_default_features(void)
 	       BIT(VIRTIO_NET_F_HOST_TSO6) | BIT(VIRTIO_NET_F_HOST_ECN) |
 	       BIT(VIRTIO_NET_F_HOST_UFO) | BIT(VIRTIO_NET_F_GUEST_TSO4) |
 	       BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_ECN) |
-	       BIT(VIRTIO_NET_F_GUEST_UFO);
+	       BIT(VIRTIO_F_RING_PACKED) | BIT(VIRTIO_NET_F_GUEST_UFO);
 }
 
 /* What a front-end can make us say in a second; the rest is only counted. */
@@ -220,21 +220,27 @@ static unsigned long long kicks(int fd)
 	return n;
 }
 
+/* The lcore polls it and has never found anything. */
+static bool untouched(const struct vu_queue *q)
+{
+	const struct virtq_view *v = virtq_gate_view(&q->vq->gate);
+
+	return v && virtq_load(&q->vq->avail) == (uint16_t)q->start && virtq_fill(q->vq, v) == 0;
+}
+
 /*
  * The driver announced buffers, and the ring has never held any: what it writes goes to memory
  * of its own. One kick means nothing, with that QEMU starts.
  */
 static bool writes_elsewhere(const struct vu_queue *q)
 {
-	const struct virtq_view *v = virtq_gate_view(&q->vq->gate);
-
-	return v && virtq_load(&q->vq->avail) == 0 && virtq_load(&v->avail->idx) == 0 &&
-	       kicks(q->kick_fd) > 1;
+	return untouched(q) && kicks(q->kick_fd) > 1;
 }
 
 static enum vu_trouble ring_trouble(const struct vu_device *dev)
 {
 	bool started = false, addressed = true, enabled = false, elsewhere = false;
+	bool misplaced = false;
 
 	for (unsigned i = 0; i < dev->nrings; i++) {
 		const struct vu_queue *q = &dev->queue[i];
@@ -243,6 +249,7 @@ static enum vu_trouble ring_trouble(const struct vu_device *dev)
 			return VU_TROUBLE_PARKED;
 		started |= q->started;
 		addressed &= !q->bad_addr;
+		misplaced |= q->bad_position;
 		enabled |= q->started && vu_queue_enabled(dev, i);
 		elsewhere = elsewhere || writes_elsewhere(q);
 	}
@@ -253,6 +260,8 @@ static enum vu_trouble ring_trouble(const struct vu_device *dev)
 		return VU_TROUBLE_NO_MEMORY_TABLE;
 	if (!addressed)
 		return VU_TROUBLE_RING_ADDRESSES;
+	if (misplaced)
+		return VU_TROUBLE_RING_POSITION;
 	if (!enabled)
 		return VU_TROUBLE_NOT_ENABLED;
 	return elsewhere ? VU_TROUBLE_NOT_SHARED : VU_TROUBLE_NONE;
@@ -297,6 +306,9 @@ const char *vu_trouble_text(enum vu_trouble trouble)
 		[VU_TROUBLE_RING_ADDRESSES] =
 			"the rings lie outside the memory the VM shares: is all "
 			"of its memory shared (share=on)?",
+		[VU_TROUBLE_RING_POSITION] =
+			"the front-end gave a ring a size or a start position that its format "
+			"(split or packed) does not allow: restart the VM",
 		[VU_TROUBLE_FEATURES] = "the front-end and this port disagree on features: after a "
 					"change of features the VM must be restarted",
 		[VU_TROUBLE_QUEUES] =
@@ -344,7 +356,9 @@ void vu_ring_info(const struct vu_device *dev, unsigned ring, struct vu_ring_inf
 		.started = q->started,
 		.enabled = vu_queue_enabled(dev, ring),
 		.usable = v != NULL,
+		.untouched = untouched(q),
 		.num = q->num,
+		.packed = vu_has_feature(dev, VIRTIO_F_RING_PACKED),
 		.avail = virtq_load(&q->vq->avail),
 		.used = virtq_load(&q->vq->used),
 		.call_fd = q->call_fd,
@@ -352,12 +366,8 @@ void vu_ring_info(const struct vu_device *dev, unsigned ring, struct vu_ring_inf
 		.fault = q->fault,
 	};
 	v = v ? v : q->drain;
-	if (v) {
-		info->avail_idx = virtq_load(&v->avail->idx);
-		info->fill = (uint16_t)(info->avail_idx - info->avail);
-		if (info->fill > v->num)
-			info->fill = 0; /* between two looks, or a parked ring */
-	}
+	if (v)
+		info->fill = virtq_fill(q->vq, v);
 	for (size_t i = 0; i < sizeof(info->stats) / sizeof(uint64_t); i++)
 		((uint64_t *)&info->stats)[i] = virtq_load(&((uint64_t *)&q->vq->stats)[i]);
 }

@@ -24,7 +24,7 @@ enum vu_enable {
 struct vu_queue {
 	/* configuration: edited by handlers, forgotten with the connection */
 	uint16_t num;
-	uint16_t base;
+	uint32_t base;
 	bool started;
 	bool have_addr;
 	enum vu_enable enable;
@@ -35,7 +35,9 @@ struct vu_queue {
 	struct virtq *vq;
 	struct virtq_view *drain; /* started and disabled: we consume and discard */
 	bool positioned;          /* virtq_start() has run since the last kick */
+	uint32_t start;           /* and from here */
 	bool bad_addr;            /* its addresses are not in the memory table */
+	bool bad_position;        /* its format does not allow this size and base */
 	enum virtq_fault fault;   /* noticed and reported */
 	uint32_t last_turn;       /* of the gate, a tick ago */
 
@@ -124,6 +126,11 @@ void vu_log(struct vu_device *dev, enum vu_log_level level, const char *fmt, ...
 	__attribute__((format(printf, 3, 4)));
 int vu_refuse(struct vu_device *dev, enum vu_trouble trouble, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+
+static inline bool vu_has_feature(const struct vu_device *dev, unsigned bit)
+{
+	return dev->features & (1ull << bit);
+}
 
 static inline void vu_close_fd(int *fd)
 {

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include <linux/virtio_config.h>
+
 #include "vu_device.h"
 
 /*
@@ -170,14 +172,21 @@ static int set_mem_table(struct context *c)
 
 /* ---- rings ---- */
 
+static bool known_split(const struct vu_device *dev)
+{
+	return dev->features_set && !vu_has_feature(dev, VIRTIO_F_RING_PACKED);
+}
+
 static int set_vring_num(struct context *c)
 {
 	uint32_t num = c->msg->payload.state.num;
 
-	if (num == 0 || num > VIRTQ_NUM_MAX || (num & (num - 1)) != 0)
+	if (num == 0 || num > VIRTQ_NUM_MAX)
+		return vu_refuse(c->dev, VU_TROUBLE_NONE, "ring %u: %u entries: a ring has 1 to %u",
+			c->ring, num, VIRTQ_NUM_MAX);
+	if (known_split(c->dev) && (num & (num - 1)) != 0)
 		return vu_refuse(c->dev, VU_TROUBLE_NONE,
-			"ring %u: %u entries: a split ring has a power of two up to %u", c->ring,
-			num, VIRTQ_NUM_MAX);
+			"ring %u: %u entries: a split ring has a power of two", c->ring, num);
 	c->q->num = (uint16_t)num;
 	return 0;
 }
@@ -196,11 +205,11 @@ static int set_vring_addr(struct context *c)
 
 static int set_vring_base(struct context *c)
 {
-	if (c->msg->payload.state.num > UINT16_MAX)
+	if (known_split(c->dev) && c->msg->payload.state.num > UINT16_MAX)
 		return vu_refuse(c->dev, VU_TROUBLE_NONE,
 			"ring %u: base %u is outside a split ring's 0 to 65535", c->ring,
 			c->msg->payload.state.num);
-	c->q->base = (uint16_t)c->msg->payload.state.num;
+	c->q->base = c->msg->payload.state.num;
 	return 0;
 }
 

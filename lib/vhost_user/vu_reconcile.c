@@ -61,32 +61,64 @@ bool vu_queue_enabled(const struct vu_device *dev, unsigned ring)
 	}
 }
 
+/* virtio 1.2, 5.1.6: the header has num_buffers. */
+#define LONG_HEADER \
+	(1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_NET_F_MRG_RXBUF | 1ull << VIRTIO_F_RING_PACKED)
+
+/* Sizes and alignments of the three areas: virtio 1.2, 2.7 (event indexes included) and 2.8.10.
+ * What is aligned for the front-end need not be so where we have the region. */
+static bool find_areas(const struct vu_device *dev, const struct vu_queue *q, struct virtq_view *v)
+{
+	uint64_t n = q->num, event = sizeof(struct vring_packed_desc_event);
+
+	v->desc = (void *)virtq_mem_uva(dev->mem, q->addr.desc, 16 * n);
+	v->avail = (void *)virtq_mem_uva(dev->mem, q->addr.avail, v->packed ? event : 6 + 2 * n);
+	v->used = (void *)virtq_mem_uva(dev->mem, q->addr.used, v->packed ? event : 6 + 8 * n);
+	return v->desc && v->avail && v->used && (uintptr_t)v->desc % 16 == 0 &&
+	       (uintptr_t)v->avail % (v->packed ? 4 : 2) == 0 && (uintptr_t)v->used % 4 == 0;
+}
+
+/*
+ * A packed ring's base has two halves, but DPDK's front-end (and its back-end, whose answer may
+ * come to us) leaves the used half 0. Then it is where the other one is: a ring at rest has
+ * nothing in flight.
+ */
+static uint32_t whole_base(const struct vu_device *dev, uint32_t base)
+{
+	if (!vu_has_feature(dev, VIRTIO_F_RING_PACKED) || base >> 16)
+		return base;
+	return base | base << 16;
+}
+
+/* NUM and BASE were not judged by what other messages said later. */
+static bool position_is_possible(const struct vu_queue *q, const struct virtq_view *v)
+{
+	if (v->packed)
+		return (q->base & 0x7fff) < q->num && (q->base >> 16 & 0x7fff) < q->num;
+	return (q->num & (q->num - 1)) == 0 && q->base <= UINT16_MAX;
+}
+
 /* Fill in what is true of the ring. False: it cannot run. */
 static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 {
 	struct vu_queue *q = &dev->queue[ring];
 	bool known = q->started && q->num && q->have_addr && dev->features_set && dev->mem;
-	uint64_t n = q->num;
 
 	memset(v, 0, sizeof(*v));
-	q->bad_addr = false;
+	q->bad_addr = q->bad_position = false;
 	if (!known || q->fault || q->stuck[0])
 		return false;
-	/* virtio 1.2, 2.7: sizes of the three parts, event indexes included. */
-	v->desc = (void *)virtq_mem_uva(dev->mem, q->addr.desc, 16 * n);
-	v->avail = (void *)virtq_mem_uva(dev->mem, q->addr.avail, 6 + 2 * n);
-	v->used = (void *)virtq_mem_uva(dev->mem, q->addr.used, 6 + 8 * n);
-	/* What is aligned for the front-end need not be so where we have the region. */
-	if (!v->desc || !v->avail || !v->used || (uintptr_t)v->desc % 16 != 0 ||
-		(uintptr_t)v->avail % 2 != 0 || (uintptr_t)v->used % 4 != 0) {
-		q->bad_addr = true;
-		return false;
-	}
+	v->packed = vu_has_feature(dev, VIRTIO_F_RING_PACKED);
 	v->num = q->num;
+	q->bad_position = !position_is_possible(q, v);
+	if (q->bad_position)
+		return false;
+	q->bad_addr = !find_areas(dev, q, v);
+	if (q->bad_addr)
+		return false;
 	v->features = dev->features;
-	v->hdr_len = dev->features & (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_NET_F_MRG_RXBUF)
-			     ? sizeof(struct virtio_net_hdr_v1)
-			     : sizeof(struct virtio_net_hdr);
+	v->hdr_len = dev->features & LONG_HEADER ? sizeof(struct virtio_net_hdr_v1)
+						 : sizeof(struct virtio_net_hdr);
 	v->event_idx = dev->features & (1ull << VIRTIO_RING_F_EVENT_IDX);
 	v->indirect = dev->features & (1ull << VIRTIO_RING_F_INDIRECT_DESC);
 	v->call_fd = q->call_fd;
@@ -276,7 +308,7 @@ static int stop(struct vu_device *dev, struct vu_queue *q)
 		return err;
 	drain_stop(q);
 	if (!q->started && q->positioned) {
-		q->base = q->vq->avail;
+		q->base = virtq_position(q->vq, vu_has_feature(dev, VIRTIO_F_RING_PACKED));
 		q->positioned = false;
 		q->fault = VIRTQ_FAULT_NONE;
 	}
@@ -299,6 +331,15 @@ static void update_link(struct vu_device *dev)
 		dev->ops->link_changed(dev->arg, up);
 }
 
+static void position(struct vu_device *dev, struct vu_queue *q, const struct virtq_view *v)
+{
+	if (q->positioned)
+		return;
+	q->start = whole_base(dev, q->base);
+	virtq_start(q->vq, v, q->start);
+	q->positioned = true;
+}
+
 static int reconcile(struct vu_device *dev, unsigned ring)
 {
 	struct vu_queue *q = &dev->queue[ring];
@@ -310,9 +351,7 @@ static int reconcile(struct vu_device *dev, unsigned ring)
 	if (!describe(dev, ring, &v)) {
 		err = stop(dev, q);
 	} else {
-		if (!q->positioned)
-			virtq_start(q->vq, &v, q->base);
-		q->positioned = true;
+		position(dev, q, &v);
 		err = v.burst && vu_queue_enabled(dev, ring) ? open_gate(dev, q, &v)
 							     : disable(dev, ring, &v);
 	}
@@ -364,7 +403,7 @@ void vu_device_reset(struct vu_device *dev, bool forget_connection)
 		vu_close_call_fd(q, &q->call_fd);
 		vu_close_fd(&q->err_fd);
 		q->num = q->base = 0;
-		q->have_addr = q->bad_addr = false;
+		q->have_addr = q->bad_addr = q->bad_position = false;
 		/* Also of a ring in which an lcore is stuck. */
 		q->positioned = false;
 		q->fault = VIRTQ_FAULT_NONE;

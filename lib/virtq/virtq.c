@@ -6,9 +6,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "virtq_packed.h"
 #include "virtq_split.h"
 
 _Static_assert(sizeof(struct vring_desc) == 16, "virtio 1.2, 2.7.5");
+_Static_assert(sizeof(struct vring_packed_desc) == 16, "virtio 1.2, 2.8.13");
 _Static_assert(sizeof(struct vring_used_elem) == 8, "virtio 1.2, 2.7.8");
 _Static_assert(offsetof(struct virtq, stats) == 64, "an idle poll touches one line");
 _Static_assert(VIRTQ_SEGS >= VIRTQ_BURST, "a burst needs a segment per packet");
@@ -86,21 +88,31 @@ enum virtq_fault virtq_segs_add_slow(
 
 /* A table that lies across regions, or unaligned, is copied descriptor by descriptor. */
 static enum virtq_fault indirect_fetch(const struct virtq_view *v, const struct vring_desc *table,
-	uint64_t gpa, uint32_t i, struct split_desc *d)
+	uint64_t gpa, uint32_t i, struct virtq_desc *d)
 {
 	struct vring_desc copy;
 
 	if (virtq_likely(table != NULL)) {
-		*d = split_desc_fetch(&table[i]);
+		*d = virtq_desc_fetch(&table[i], v->packed);
 		return VIRTQ_FAULT_NONE;
 	}
 	if (virtq_mem_read(v->mem, gpa + i * sizeof(copy), &copy, sizeof(copy)) != 0)
 		return VIRTQ_FAULT_BAD_ADDRESS;
-	*d = split_desc_fetch(&copy);
+	*d = virtq_desc_fetch(&copy, v->packed);
 	return VIRTQ_FAULT_NONE;
 }
 
-enum virtq_fault virtq_walk_indirect(const struct virtq_view *v, struct split_desc head,
+/* Where the table goes on: a packed one is a plain list ("Indirect Flag: Scatter-Gather
+ * Support", virtio 1.2, 2.8.7). False: here it ends. */
+static bool indirect_next(const struct virtq_view *v, struct virtq_desc d, uint32_t n, uint32_t *i)
+{
+	if (v->packed)
+		return ++*i < n;
+	*i = d.link;
+	return d.flags & VRING_DESC_F_NEXT;
+}
+
+enum virtq_fault virtq_walk_indirect(const struct virtq_view *v, struct virtq_desc head,
 	enum virtq_dir dir, struct virtq_segs *segs, uint64_t *bytes)
 {
 	uint32_t n = head.len / sizeof(struct vring_desc);
@@ -117,23 +129,22 @@ enum virtq_fault virtq_walk_indirect(const struct virtq_view *v, struct split_de
 	if (contiguous != head.len || (uintptr_t)table % sizeof(uint64_t) != 0)
 		table = NULL;
 	for (;;) {
-		struct split_desc d;
+		struct virtq_desc d;
 		enum virtq_fault fault = indirect_fetch(v, table, head.addr, i, &d);
 
 		if (fault)
 			return fault;
 		if (d.flags & VRING_DESC_F_INDIRECT)
 			return VIRTQ_FAULT_BAD_INDIRECT;
-		fault = split_desc_add(v, d, dir, segs, bytes);
+		fault = virtq_desc_add(v, d, dir, segs, bytes);
 		if (fault)
 			return fault;
-		if (!(d.flags & VRING_DESC_F_NEXT))
+		if (!indirect_next(v, d, n, &i))
 			return VIRTQ_FAULT_NONE;
 		if (--budget == 0)
 			return VIRTQ_FAULT_LOOP;
-		if (segs->links++ == VIRTQ_LINKS)
+		if (segs->links++ >= VIRTQ_LINKS)
 			return VIRTQ_FAULT_TOO_LONG;
-		i = d.next;
 		if (i >= n)
 			return VIRTQ_FAULT_BAD_INDEX;
 	}
@@ -149,36 +160,78 @@ void virtq_call(struct virtq *vq, const struct virtq_view *v)
 		virtq_count(&vq->stats.calls_failed, 1);
 }
 
-void virtq_start(struct virtq *vq, const struct virtq_view *v, uint16_t base)
+static void start_split(struct virtq *vq, const struct virtq_view *v)
 {
-	vq->avail = base;
-	vq->avail_seen = base;
+	vq->avail_seen = vq->avail;
 	vq->used = virtq_load(&v->used->idx);
-	vq->called_valid = false;
-	virtq_store(&vq->fault, VIRTQ_FAULT_NONE);
 	/* With event index the flag is ignored; an index just passed has the same effect. */
 	virtq_store(&v->used->flags, VRING_USED_F_NO_NOTIFY);
 	if (v->event_idx)
-		virtq_store((uint16_t *)&v->used->ring[v->num], (uint16_t)(base - 1));
+		virtq_store((uint16_t *)&v->used->ring[v->num], (uint16_t)(vq->avail - 1));
+}
+
+static void start_packed(struct virtq *vq, const struct virtq_view *v, uint32_t base)
+{
+	vq->used = (uint16_t)(base >> 16);
+	vq->pending = false;
+	virtq_store(&v->device->flags, VRING_PACKED_EVENT_FLAG_DISABLE);
+}
+
+void virtq_start(struct virtq *vq, const struct virtq_view *v, uint32_t base)
+{
+	vq->avail = (uint16_t)base;
+	vq->called_valid = false;
+	virtq_store(&vq->fault, VIRTQ_FAULT_NONE);
+	if (v->packed)
+		start_packed(vq, v, base);
+	else
+		start_split(vq, v);
+	vq->called = vq->used;
+}
+
+uint32_t virtq_position(const struct virtq *vq, bool packed)
+{
+	return packed ? vq->avail | (uint32_t)vq->used << 16 : vq->avail;
+}
+
+static uint16_t fill_packed(uint16_t pos, const struct virtq_view *v)
+{
+	uint16_t n = 0;
+
+	for (; n < v->num; n++, pos = packed_advance(pos, 1, v->num))
+		if ((pos & PACKED_INDEX) >= v->num ||
+			!packed_available(
+				virtq_desc_fetch(&v->desc[pos & PACKED_INDEX], true).flags, pos))
+			break;
+	return n;
+}
+
+uint16_t virtq_fill(const struct virtq *vq, const struct virtq_view *v)
+{
+	uint16_t pos = virtq_load(&vq->avail), n;
+
+	if (v->packed)
+		return fill_packed(pos, v);
+	n = (uint16_t)(virtq_load(&v->avail->idx) - pos);
+	return n <= v->num ? n : 0; /* else between two looks, or a parked ring */
 }
 
 uint32_t virtq_discard(struct virtq *vq, const struct virtq_view *v, uint32_t max)
 {
-	uint16_t limit = max < v->num ? (uint16_t)max : v->num;
-	uint16_t n = vq->fault ? 0 : split_ready(vq, v, limit);
+	const struct virtq_ops *ops = v->packed ? &virtq_packed_ops : &virtq_split_ops;
+	uint32_t limit = max < v->num ? max : v->num, chains = 0, done = 0;
+	struct virtq_chain chain;
 
-	for (uint16_t i = 0; i < n; i++) {
-		uint16_t mask = (uint16_t)(v->num - 1);
-		struct virtq_chain chain = {.id = virtq_load(&v->avail->ring[vq->avail & mask])};
-
-		virtq_store(&vq->avail, (uint16_t)(vq->avail + 1));
-		split_give(vq, v, &chain, 0);
+	while (done < limit && !vq->fault && ops->skip(vq, v, &chain)) {
+		ops->give(vq, v, &chain, 0);
+		done += chain.ndesc;
+		chains++;
 	}
-	if (n == 0)
+	if (chains == 0)
 		return 0;
-	virtq_drop(vq, VIRTQ_DROP_RX_DISABLED, n);
-	split_publish(vq, v);
-	return n;
+	virtq_drop(vq, VIRTQ_DROP_RX_DISABLED, (uint16_t)chains);
+	ops->publish(vq, v);
+	return done;
 }
 
 struct virtq_view *virtq_view_new(const struct virtq_view *from)

@@ -3,6 +3,8 @@
 #ifndef VNET_BURST_H
 #define VNET_BURST_H
 
+#include <linux/virtio_config.h>
+
 #include <rte_ether.h>
 #include <rte_prefetch.h>
 
@@ -21,6 +23,11 @@ enum {
 
 virtq_burst_fn vnet_dequeue_fn(uint64_t features, const struct vnet_rx_conf *conf);
 virtq_burst_fn vnet_enqueue_fn(uint64_t features);
+
+static inline bool vnet_packed(uint64_t features)
+{
+	return features & (1ull << VIRTIO_F_RING_PACKED);
+}
 
 /* Frame bytes of a ring's stats, once per burst. */
 virtq_inline void vnet_count_burst(struct virtq_stats *st, uint32_t packets, uint64_t bytes)

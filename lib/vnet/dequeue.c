@@ -4,6 +4,7 @@
 
 #include "burst.h"
 #include "offload.h"
+#include "virtq_packed.h"
 #include "virtq_split.h"
 
 /*
@@ -215,17 +216,21 @@ virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void
 	virtq_segs_begin(&segs);
 	while (taken < n && ops->take(vq, v, VIRTQ_FROM_GUEST, &segs, &chain[taken]))
 		chain_prefetch(v, &chain[taken++], variant);
-	if (unlikely(taken == 0 && segs.full))
-		virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
+	if (taken == 0) {
+		if (unlikely(segs.full))
+			virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
+		return 0;
+	}
 
 	have = taken;
 	if (unlikely(rte_mempool_get_bulk(conf->pool, out, taken) != 0)) {
 		have = alloc_some(conf->pool, pkts, taken);
-		ops->untake(vq, v, (uint16_t)(taken - have));
+		if (have < taken)
+			ops->untake(vq, v, &chain[have]);
 		virtq_count(&vq->stats.no_mbuf, 1);
+		if (have == 0)
+			return 0;
 	}
-	if (have == 0)
-		return 0;
 
 	template = mbuf_template(conf);
 	room = rte_pktmbuf_data_room_size(conf->pool) - template.data_off;
@@ -259,16 +264,26 @@ virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void
 		return dequeue(vq, v, p, n, ops, variant);                                       \
 	}
 
-INSTANCE(dequeue_split, &virtq_split_ops, 0)
-INSTANCE(dequeue_split_offloads, &virtq_split_ops, VNET_OFFLOADS)
-INSTANCE(dequeue_split_linear, &virtq_split_ops, VNET_LINEAR)
-INSTANCE(dequeue_split_offloads_linear, &virtq_split_ops, VNET_OFFLOADS | VNET_LINEAR)
+#define INSTANCES(ring)                                                           \
+	INSTANCE(dequeue_##ring, &virtq_##ring##_ops, 0)                          \
+	INSTANCE(dequeue_##ring##_offloads, &virtq_##ring##_ops, VNET_OFFLOADS)   \
+	INSTANCE(dequeue_##ring##_linear, &virtq_##ring##_ops, VNET_LINEAR)       \
+	INSTANCE(dequeue_##ring##_offloads_linear, &virtq_##ring##_ops,           \
+		VNET_OFFLOADS | VNET_LINEAR)                                      \
+	static const virtq_burst_fn dequeue_##ring##_fns[] = {                    \
+		[0] = dequeue_##ring,                                             \
+		[VNET_OFFLOADS] = dequeue_##ring##_offloads,                      \
+		[VNET_LINEAR] = dequeue_##ring##_linear,                          \
+		[VNET_OFFLOADS | VNET_LINEAR] = dequeue_##ring##_offloads_linear, \
+	};
+
+INSTANCES(split)
+INSTANCES(packed)
 
 virtq_burst_fn vnet_dequeue_fn(uint64_t features, const struct vnet_rx_conf *conf)
 {
-	bool offloads = features & (1ull << VIRTIO_NET_F_CSUM);
+	int variant = (features & (1ull << VIRTIO_NET_F_CSUM) ? VNET_OFFLOADS : 0) |
+		      (conf->linear ? VNET_LINEAR : 0);
 
-	if (conf->linear)
-		return offloads ? dequeue_split_offloads_linear : dequeue_split_linear;
-	return offloads ? dequeue_split_offloads : dequeue_split;
+	return vnet_packed(features) ? dequeue_packed_fns[variant] : dequeue_split_fns[variant];
 }

@@ -4,6 +4,7 @@
 
 #include "burst.h"
 #include "offload.h"
+#include "virtq_packed.h"
 #include "virtq_split.h"
 
 /*
@@ -55,7 +56,8 @@ virtq_inline int reserve_failed(struct virtq *vq, const struct virtq_view *v, st
 		virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
 		hopeless = false;
 	}
-	ops->untake(vq, v, (uint16_t)(r->nchain - chain0));
+	if (r->nchain > chain0)
+		ops->untake(vq, v, &r->chain[chain0]);
 	r->nchain = chain0;
 	r->segs.n = seg0;
 	return hopeless ? -1 : 0;
@@ -82,7 +84,7 @@ virtq_inline int reserve(struct virtq *vq, const struct virtq_view *v, struct re
 
 	if (likely(got >= need))
 		return (int)(r->nchain - chain0);
-	ops->untake(vq, v, 1);
+	ops->untake(vq, v, &r->chain[chain0]);
 	r->nchain = chain0;
 	r->segs.n = seg0;
 	return -1;
@@ -284,16 +286,26 @@ virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void
 		return enqueue(vq, v, p, n, ops, variant);                                       \
 	}
 
-INSTANCE(enqueue_split, &virtq_split_ops, 0)
-INSTANCE(enqueue_split_mergeable, &virtq_split_ops, VNET_MERGEABLE)
-INSTANCE(enqueue_split_offloads, &virtq_split_ops, VNET_OFFLOADS)
-INSTANCE(enqueue_split_offloads_mergeable, &virtq_split_ops, VNET_OFFLOADS | VNET_MERGEABLE)
+#define INSTANCES(ring)                                                                 \
+	INSTANCE(enqueue_##ring, &virtq_##ring##_ops, 0)                                \
+	INSTANCE(enqueue_##ring##_offloads, &virtq_##ring##_ops, VNET_OFFLOADS)         \
+	INSTANCE(enqueue_##ring##_mergeable, &virtq_##ring##_ops, VNET_MERGEABLE)       \
+	INSTANCE(enqueue_##ring##_offloads_mergeable, &virtq_##ring##_ops,              \
+		VNET_OFFLOADS | VNET_MERGEABLE)                                         \
+	static const virtq_burst_fn enqueue_##ring##_fns[] = {                          \
+		[0] = enqueue_##ring,                                                   \
+		[VNET_OFFLOADS] = enqueue_##ring##_offloads,                            \
+		[VNET_MERGEABLE] = enqueue_##ring##_mergeable,                          \
+		[VNET_OFFLOADS | VNET_MERGEABLE] = enqueue_##ring##_offloads_mergeable, \
+	};
+
+INSTANCES(split)
+INSTANCES(packed)
 
 virtq_burst_fn vnet_enqueue_fn(uint64_t features)
 {
-	bool offloads = features & (1ull << VIRTIO_NET_F_GUEST_CSUM);
+	int variant = (features & (1ull << VIRTIO_NET_F_GUEST_CSUM) ? VNET_OFFLOADS : 0) |
+		      (features & (1ull << VIRTIO_NET_F_MRG_RXBUF) ? VNET_MERGEABLE : 0);
 
-	if (features & (1ull << VIRTIO_NET_F_MRG_RXBUF))
-		return offloads ? enqueue_split_offloads_mergeable : enqueue_split_mergeable;
-	return offloads ? enqueue_split_offloads : enqueue_split;
+	return vnet_packed(features) ? enqueue_packed_fns[variant] : enqueue_split_fns[variant];
 }

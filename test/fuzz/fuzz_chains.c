@@ -129,7 +129,8 @@ static void burst(const struct virtq_view *v, enum virtq_dir dir, uint8_t back)
 	if (taken == 0 && segs.full) /* alone too long for any burst */
 		virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
 	back = taken ? back % (taken + 1) : 0;
-	virtq_split_ops.untake(vq, v, back);
+	if (back > 0)
+		virtq_split_ops.untake(vq, v, &chain[taken - back]);
 	for (uint16_t i = 0; i < taken - back; i++)
 		virtq_split_ops.give(vq, v, &chain[i], chain[i].len);
 	if (taken > back)

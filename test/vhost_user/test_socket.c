@@ -66,7 +66,7 @@ static void gone_before_the_reply(void **state)
 	vd_listen(t, 1, &ts_qemu_10);
 	vd_ok(t, ts_fe_negotiate(&t->fe));
 	t->fe.need_reply = UINT64_MAX;
-	assert_int_equal(ts_fe_set_state(&t->fe, TS_SET_VRING_NUM, 0, 3), -EREMOTEIO);
+	assert_int_equal(ts_fe_set_state(&t->fe, TS_SET_VRING_NUM, 0, 0), -EREMOTEIO);
 	assert_int_equal(send(t->fe.sock, &ask, sizeof(ask), 0), sizeof(ask));
 	vd_disconnect(t);
 	assert_string_equal(vd_info(t).last_error, "the front-end closed it");

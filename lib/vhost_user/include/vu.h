@@ -140,6 +140,7 @@ enum vu_trouble {
 	VU_TROUBLE_NO_MEMORY_TABLE, /* the driver has started, no memory table was accepted */
 	VU_TROUBLE_MEMORY_REJECTED, /* see vu_info.last_error */
 	VU_TROUBLE_RING_ADDRESSES,  /* ring addresses are not in the memory table */
+	VU_TROUBLE_RING_POSITION,   /* a ring's size or base is none of its format's */
 	VU_TROUBLE_FEATURES,        /* front-end asked for features not offered */
 	VU_TROUBLE_QUEUES,          /* front-end uses more queues than configured */
 	VU_TROUBLE_NOT_ENABLED,     /* started, never enabled */
@@ -165,10 +166,11 @@ struct vu_info {
 
 struct vu_ring_info {
 	bool started, enabled, usable;
-	uint16_t num;         /* entries; 0 before SET_VRING_NUM */
-	uint16_t avail, used; /* our position */
-	uint16_t avail_idx;   /* the driver's */
+	uint16_t num; /* entries; 0 before SET_VRING_NUM */
+	bool packed;
+	uint16_t avail, used; /* our position; packed: bit 15 is the wrap counter */
 	uint16_t fill;        /* entries waiting for us */
+	bool untouched;       /* usable, but the driver has not made anything available yet */
 	int call_fd, kick_fd; /* -1: none */
 	enum virtq_fault fault;
 	struct virtq_stats stats; /* a copy */

@@ -29,7 +29,7 @@
  * are.
  *
  * A burst function is an algorithm of lib/vnet instantiated over a struct virtq_ops (the
- * ring's verbs) that the compiler sees as a constant. Split is in virtq_split.h.
+ * ring's verbs) that the compiler sees as a constant: virtq_split.h, virtq_packed.h.
  */
 
 /* Why a ring is parked: only the guest's driver can have caused it, only a restart of the
@@ -116,11 +116,18 @@ typedef uint16_t (*virtq_burst_fn)(
 
 /* What is true of a started ring. Made by the control thread, never changed. */
 struct virtq_view {
-	/* the ring, in our addresses */
-	struct vring_desc *desc;
-	struct vring_avail *avail;
-	struct vring_used *used;
+	/* the ring, in our addresses: descriptors, driver area, device area */
+	struct vring_desc *desc; /* packed: struct vring_packed_desc, which is as large */
+	union {
+		struct vring_avail *avail;
+		struct vring_packed_desc_event *driver;
+	};
+	union {
+		struct vring_used *used;
+		struct vring_packed_desc_event *device;
+	};
 	uint16_t num;    /* entries, a power of two for split */
+	bool packed;     /* VIRTIO_F_RING_PACKED */
 	uint8_t hdr_len; /* virtio-net header: 10 or 12 */
 	bool event_idx;  /* VIRTIO_RING_F_EVENT_IDX */
 	bool indirect;   /* VIRTIO_RING_F_INDIRECT_DESC */
@@ -134,14 +141,17 @@ struct virtq_view {
 /* Where we are. Line 0 is all an idle poll touches. */
 struct virtq {
 	struct virtq_gate gate;
-	uint16_t avail;      /* next available entry to take */
-	uint16_t avail_seen; /* the driver's index when last read */
+	uint16_t avail;      /* next available entry to take; see virtq_start() for packed */
+	uint16_t avail_seen; /* split: the driver's index when last read */
 	uint16_t used;       /* next used entry to write */
-	uint16_t called;     /* used index when the guest was last called (event index) */
+	uint16_t called;     /* used when the guest was last asked whether to call (event index) */
 	bool called_valid;   /* false until the first call after a start */
 	uint8_t fault;       /* enum virtq_fault, 0 while healthy */
 	uint8_t closed;      /* enum virtq_drop for what is sent while the gate is closed;
 			      * written by control, read by the lcore */
+	bool pending;        /* packed: head_rest is still to be written, which publishes */
+	uint16_t head_at;    /* packed: the first descriptor given since the last publication */
+	uint64_t head_rest;  /* packed: its second half: length, id, flags */
 	_Alignas(64) struct virtq_stats stats;
 };
 
@@ -195,20 +205,29 @@ static inline void virtq_count_frame(struct virtq_stats *st, const uint8_t *fram
 
 /**
  * Take a position, before the first view of a start is published.
- * @param base	next available entry, as SET_VRING_BASE gave it
+ * @param base	as SET_VRING_BASE gives it. Split: the next available entry; the used position
+ *		is what the ring itself says, so that a ring taken over from a back-end that
+ *		died goes on where the driver saw it stop. Packed: in the low half the next
+ *		available, in the high half the next used descriptor, each an index in bits
+ *		0 to 14 and the wrap counter in bit 15.
  *
- * The used position is what the ring itself says, so that a ring taken over from a
- * back-end that died goes on where the driver saw it stop. Clears a fault. Tells the
- * driver not to kick: we poll.
+ * Clears a fault. Tells the driver not to kick: we poll.
  */
-void virtq_start(struct virtq *vq, const struct virtq_view *view, uint16_t base);
+void virtq_start(struct virtq *vq, const struct virtq_view *view, uint32_t base);
+
+/** Where we are, as GET_VRING_BASE answers it. */
+uint32_t virtq_position(const struct virtq *vq, bool packed);
+
+/** Entries the driver has made available and we have not taken. For people: any thread that
+ * keeps the view from being freed; 0 if the ring makes no sense just now. */
+uint16_t virtq_fill(const struct virtq *vq, const struct virtq_view *view);
 
 /**
  * Consume what the driver made available and throw it away: a started but disabled TX
  * ring (vhost-user specification, "Ring states").
  * @param view	a view that is not published
- * @param max	chains at most
- * @return how many there were
+ * @param max	no more chains after so many ring entries
+ * @return how many entries there were
  */
 uint32_t virtq_discard(struct virtq *vq, const struct virtq_view *view, uint32_t max);
 
