@@ -3,13 +3,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <rte_ethdev.h>
 
 #include "verbs.h"
+#include "virtq_stats.h"
 
 /* Where statistics go: the text and an object. */
 struct sink {
@@ -31,56 +30,6 @@ __attribute__((format(printf, 3, 4))) static void put(
 }
 
 /* ---- VM ports ---- */
-
-enum side {
-	BOTH,
-	RX,
-	TX
-};
-
-#define COUNTER(field) offsetof(struct virtq_stats, field)
-#define NOTHING        SIZE_MAX /* it cannot happen here: no IOMMU, no asynchronous copies */
-
-/* As the driver (drivers/net/sluice) has them, with the rest of what net_vhost shows. */
-static const struct {
-	const char *name;
-	size_t offset;
-	enum side side;
-} counters[] = {
-	{"good_packets", COUNTER(packets), BOTH},
-	{"good_bytes", COUNTER(bytes), BOTH},
-	{"multicast_packets", COUNTER(multicast), BOTH},
-	{"broadcast_packets", COUNTER(broadcast), BOTH},
-	{"undersize_packets", COUNTER(size[0]), BOTH},
-	{"size_64_packets", COUNTER(size[1]), BOTH},
-	{"size_65_127_packets", COUNTER(size[2]), BOTH},
-	{"size_128_255_packets", COUNTER(size[3]), BOTH},
-	{"size_256_511_packets", COUNTER(size[4]), BOTH},
-	{"size_512_1023_packets", COUNTER(size[5]), BOTH},
-	{"size_1024_1518_packets", COUNTER(size[6]), BOTH},
-	{"size_1519_max_packets", COUNTER(size[7]), BOTH},
-	{"guest_notifications", COUNTER(calls), BOTH},
-	{"guest_notifications_error", COUNTER(calls_failed), BOTH},
-	{"iotlb_hits", NOTHING, BOTH},
-	{"iotlb_misses", NOTHING, BOTH},
-	{"inflight_submitted", NOTHING, BOTH},
-	{"inflight_completed", NOTHING, BOTH},
-	{"mbuf_alloc_failed", COUNTER(no_mbuf), RX},
-};
-
-static bool is_rx_drop(unsigned drop)
-{
-	return strncmp(virtq_drop_name(drop), "rx_", 3) == 0;
-}
-
-static uint64_t rx_drops(const struct virtq_stats *st)
-{
-	uint64_t n = 0;
-
-	for (unsigned d = 0; d < VIRTQ_DROP_COUNT; d++)
-		n += is_rx_drop(d) ? st->drops[d] : 0;
-	return n;
-}
 
 /* What ethdev puts before a driver's own. */
 static void put_basic(struct sink *s, const struct port *port)
@@ -109,25 +58,18 @@ static void put_queue_basic(struct sink *s, const struct port *port, bool rx, un
 	put(s, st.packets, "%s_q%u_packets", side, i);
 	put(s, st.bytes, "%s_q%u_bytes", side, i);
 	if (rx)
-		put(s, rx_drops(&st), "rx_q%u_errors", i);
+		put(s, virtq_stats_drops(&st, false), "rx_q%u_errors", i);
 }
 
 static void put_queue(struct sink *s, const struct port *port, bool rx, unsigned i)
 {
-	const char *side = rx ? "rx" : "tx";
+	const char *name;
 	struct virtq_stats st;
+	uint64_t value;
 
 	port_ring_stats(port, i, !rx, &st);
-	for (size_t k = 0; k < RTE_DIM(counters); k++) {
-		const uint64_t *value = RTE_PTR_ADD(&st, counters[k].offset);
-
-		if (counters[k].side == BOTH || (counters[k].side == RX) == rx)
-			put(s, counters[k].offset == NOTHING ? 0 : *value, "%s_q%u_%s", side, i,
-				counters[k].name);
-	}
-	for (unsigned d = 0; d < VIRTQ_DROP_COUNT; d++)
-		if (is_rx_drop(d) == rx)
-			put(s, st.drops[d], "%s_q%u_drop_%s", side, i, virtq_drop_name(d));
+	for (unsigned k = 0; (name = virtq_stats_next(&st, !rx, &k, &value)) != NULL;)
+		put(s, value, "%s_q%u_%s", rx ? "rx" : "tx", i, name);
 }
 
 static void put_vm(struct sink *s, const struct port *port)

@@ -104,7 +104,8 @@ def test_buffers(start_pair, devargs, segments):
 
 COUNTERS = """good_packets good_bytes multicast_packets broadcast_packets undersize_packets size_64_packets size_65_127_packets
               size_128_255_packets size_256_511_packets size_512_1023_packets size_1024_1518_packets size_1519_max_packets
-              guest_notifications guest_notifications_error""".split()
+              guest_notifications guest_notifications_error iotlb_hits iotlb_misses inflight_submitted
+              inflight_completed""".split()
 RX_DROPS = "no_mbuf short bad_virtio_header too_big ring_disabled".split()
 TX_DROPS = """no_guest_buffer not_connected ring_stopped ring_disabled ring_parked too_big
               offload_unsupported""".split()

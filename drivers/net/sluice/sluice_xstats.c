@@ -2,9 +2,9 @@
 /* Statistics: the basic ones, and per queue under librte_vhost's names. */
 #include <errno.h>
 #include <inttypes.h>
-#include <string.h>
 
 #include "sluice_pmd.h"
+#include "virtq_stats.h"
 
 /*
  * Theory of operation
@@ -13,9 +13,9 @@
  * counters in the queue, and every reader shows the difference; so no reader ever writes
  * what an lcore writes, and counters survive a restart of the port.
  *
- * Names are rx_q0_good_packets and so on. Each drop reason is rx_q0_drop_<reason> or
- * tx_q0_drop_<reason>, with the reason's own name (virtq_drop_name), which is the same in
- * every tool of ours: rx_q0_drop_rx_no_mbuf.
+ * Names are rx_q0_good_packets and so on, from virtq_stats.h. Each drop reason is
+ * rx_q0_drop_<reason> or tx_q0_drop_<reason>, with the reason's own name (virtq_drop_name),
+ * which is the same in every tool of ours: rx_q0_drop_rx_no_mbuf.
  *
  * What becomes of drops in the basic statistics:
  *   imissed	  received, and nobody could take it: no mbuf, or an unused queue
@@ -46,21 +46,6 @@ static void reset(struct sl_queue *q)
 	q->unsent_base = virtq_load(&q->unsent);
 }
 
-static bool is_rx_drop(unsigned int drop)
-{
-	return strncmp(virtq_drop_name(drop), "rx_", 3) == 0;
-}
-
-static uint64_t drops(const struct virtq_stats *st, bool rx)
-{
-	uint64_t n = 0;
-
-	for (unsigned int i = 0; i < VIRTQ_DROP_COUNT; i++)
-		if (is_rx_drop(i) == rx)
-			n += st->drops[i];
-	return n;
-}
-
 /* ---- the basic statistics ---- */
 
 static void add_rx(struct rte_eth_stats *stats, const struct virtq_stats *st)
@@ -70,7 +55,7 @@ static void add_rx(struct rte_eth_stats *stats, const struct virtq_stats *st)
 	stats->ipackets += st->packets;
 	stats->ibytes += st->bytes;
 	stats->imissed += missed;
-	stats->ierrors += drops(st, true) - missed;
+	stats->ierrors += virtq_stats_drops(st, false) - missed;
 	stats->rx_nombuf += st->no_mbuf;
 }
 
@@ -78,7 +63,7 @@ static void add_tx(struct rte_eth_stats *stats, const struct virtq_stats *st)
 {
 	stats->opackets += st->packets;
 	stats->obytes += st->bytes;
-	stats->oerrors += drops(st, false);
+	stats->oerrors += virtq_stats_drops(st, true);
 }
 
 int sl_stats_get(DPDK_STATS_GET_PARAMS)
@@ -94,7 +79,7 @@ int sl_stats_get(DPDK_STATS_GET_PARAMS)
 		if (queues && i < RTE_MIN(dev->data->nb_rx_queues, RTE_ETHDEV_QUEUE_STAT_CNTRS)) {
 			queues->q_ipackets[i] = st.packets;
 			queues->q_ibytes[i] = st.bytes;
-			queues->q_errors[i] = drops(&st, true);
+			queues->q_errors[i] = virtq_stats_drops(&st, false);
 		}
 	}
 	for (uint16_t i = 0; i < port->args.queues; i++) {
@@ -117,37 +102,7 @@ int sl_stats_reset(struct rte_eth_dev *dev)
 	return 0;
 }
 
-/* ---- the extended ones: one table, then the drop reasons ---- */
-
-enum side {
-	BOTH,
-	RX,
-	TX
-};
-
-#define COUNTER(field) offsetof(struct virtq_stats, field)
-
-static const struct {
-	const char *name;
-	size_t offset;
-	enum side side;
-} counters[] = {
-	{"good_packets", COUNTER(packets), BOTH},
-	{"good_bytes", COUNTER(bytes), BOTH},
-	{"multicast_packets", COUNTER(multicast), BOTH},
-	{"broadcast_packets", COUNTER(broadcast), BOTH},
-	{"undersize_packets", COUNTER(size[0]), BOTH},
-	{"size_64_packets", COUNTER(size[1]), BOTH},
-	{"size_65_127_packets", COUNTER(size[2]), BOTH},
-	{"size_128_255_packets", COUNTER(size[3]), BOTH},
-	{"size_256_511_packets", COUNTER(size[4]), BOTH},
-	{"size_512_1023_packets", COUNTER(size[5]), BOTH},
-	{"size_1024_1518_packets", COUNTER(size[6]), BOTH},
-	{"size_1519_max_packets", COUNTER(size[7]), BOTH},
-	{"guest_notifications", COUNTER(calls), BOTH},
-	{"guest_notifications_error", COUNTER(calls_failed), BOTH},
-	{"mbuf_alloc_failed", COUNTER(no_mbuf), RX},
-};
+/* ---- the extended ones ---- */
 
 /* Where the next statistic goes: names, values, or neither, which counts them. */
 struct sink {
@@ -170,20 +125,16 @@ __rte_format_printf(3, 4) static void put(struct sink *s, uint64_t value, const 
 	s->n++;
 }
 
-static void put_queue(struct sink *s, const struct sl_queue *q, enum side side, uint16_t i)
+static void put_queue(struct sink *s, const struct sl_queue *q, bool tx, uint16_t i)
 {
-	const char *prefix = side == RX ? "rx" : "tx";
 	struct virtq_stats st;
+	const char *name;
+	uint64_t value;
 
 	since_reset(q, &st);
-	for (unsigned int c = 0; c < RTE_DIM(counters); c++)
-		if (counters[c].side == BOTH || counters[c].side == side)
-			put(s, *(uint64_t *)RTE_PTR_ADD(&st, counters[c].offset), "%s_q%u_%s",
-				prefix, i, counters[c].name);
-	for (unsigned int d = 0; d < VIRTQ_DROP_COUNT; d++)
-		if (is_rx_drop(d) == (side == RX))
-			put(s, st.drops[d], "%s_q%u_drop_%s", prefix, i, virtq_drop_name(d));
-	if (side == TX)
+	for (unsigned int k = 0; (name = virtq_stats_next(&st, tx, &k, &value)) != NULL;)
+		put(s, value, "%s_q%u_%s", tx ? "tx" : "rx", i, name);
+	if (tx)
 		put(s, virtq_load(&q->unsent) - q->unsent_base, "tx_q%u_unsent_packets", i);
 }
 
@@ -192,9 +143,9 @@ static int put_all(struct rte_eth_dev *dev, struct sink s)
 	struct sl_port *port = dev->data->dev_private;
 
 	for (uint16_t i = 0; i < dev->data->nb_rx_queues; i++)
-		put_queue(&s, sl_rx_queue(port, i), RX, i);
+		put_queue(&s, sl_rx_queue(port, i), false, i);
 	for (uint16_t i = 0; i < dev->data->nb_tx_queues; i++)
-		put_queue(&s, sl_tx_queue(port, i), TX, i);
+		put_queue(&s, sl_tx_queue(port, i), true, i);
 	return (int)s.n;
 }
 
