@@ -182,14 +182,37 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 			return;
 }
 
+static ssize_t send_some(struct vu_conn *c)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {.buf = {0}};
+	struct iovec iov = {wire(&c->out) + c->out_done, c->out_len - c->out_done};
+	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t n;
+
+	if (c->out_fd >= 0) {
+		control.align = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)),
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS};
+		memcpy(CMSG_DATA(&control.align), &c->out_fd, sizeof(int));
+		mh.msg_control = control.buf;
+		mh.msg_controllen = sizeof(control.buf);
+	}
+	n = sendmsg(c->fd, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n > 0)
+		vu_close_fd(&c->out_fd);
+	return n;
+}
+
 /* Write what is left of the reply. Returns 0, or -1: the connection must end. */
 static int flush(struct vu_device *dev)
 {
 	struct vu_conn *c = &dev->conn;
 
 	while (c->out_done < c->out_len) {
-		ssize_t n = send(c->fd, wire(&c->out) + c->out_done, c->out_len - c->out_done,
-			MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n = send_some(c);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -225,7 +248,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Send the reply prepared in conn.out. */
-int vu_conn_reply(struct vu_device *dev, uint32_t payload_size)
+int vu_conn_reply(struct vu_device *dev, uint32_t payload_size, int fd)
 {
 	struct vu_conn *c = &dev->conn;
 
@@ -233,6 +256,7 @@ int vu_conn_reply(struct vu_device *dev, uint32_t payload_size)
 	c->out.header.size = payload_size;
 	c->out_len = sizeof(struct vu_header) + payload_size;
 	c->out_done = 0;
+	c->out_fd = fd;
 	if (flush(dev) == 0)
 		return 0;
 	snprintf(dev->last_error, sizeof(dev->last_error), "the front-end closed it");
@@ -243,7 +267,7 @@ int vu_conn_open(struct vu_device *dev, int fd)
 {
 	struct vu_conn *c = &dev->conn;
 
-	*c = (struct vu_conn){.fd = fd};
+	*c = (struct vu_conn){.fd = fd, .out_fd = -1};
 	evutil_make_socket_nonblocking(fd);
 	c->readable = event_new(dev->base, fd, EV_READ | EV_PERSIST, on_readable, dev);
 	c->writable = event_new(dev->base, fd, EV_WRITE | EV_PERSIST, on_writable, dev);
@@ -291,6 +315,7 @@ void vu_conn_close(struct vu_device *dev, const char *reason)
 	free_event(&c->deadline);
 	vu_close_fds(c->fds, c->nfds);
 	c->nfds = 0;
+	vu_close_fd(&c->out_fd);
 	vu_close_fd(&c->fd);
 	notice_haste(dev);
 	vu_device_reset(dev, true);

@@ -58,6 +58,7 @@ struct vu_conn {
 	unsigned nfds;
 	struct vu_message out;
 	size_t out_len, out_done;
+	int out_fd; /* goes with the first byte; -1: none */
 };
 
 struct vu_device {
@@ -103,7 +104,7 @@ void vu_socket_again(struct vu_device *dev); /* the connection ended */
 /* vu_conn.c: framing */
 int vu_conn_open(struct vu_device *dev, int fd); /* takes fd */
 void vu_conn_close(struct vu_device *dev, const char *reason);
-int vu_conn_reply(struct vu_device *dev, uint32_t payload_size);
+int vu_conn_reply(struct vu_device *dev, uint32_t payload_size, int fd); /* takes fd */
 void vu_close_fds(int *fds, unsigned n);
 
 /* vu_message.c: the table and the gate. False: the connection must end. */
@@ -130,6 +131,11 @@ int vu_refuse(struct vu_device *dev, enum vu_trouble trouble, const char *fmt, .
 static inline bool vu_has_feature(const struct vu_device *dev, unsigned bit)
 {
 	return dev->features & (1ull << bit);
+}
+
+static inline bool vu_has_protocol_feature(const struct vu_device *dev, unsigned bit)
+{
+	return dev->protocol_features & (1ull << bit);
 }
 
 static inline void vu_close_fd(int *fd)

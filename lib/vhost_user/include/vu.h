@@ -180,6 +180,16 @@ struct vu_ring_info {
 void vu_device_info(const struct vu_device *dev, struct vu_info *info);
 void vu_ring_info(const struct vu_device *dev, unsigned ring, struct vu_ring_info *info);
 
+/* One request as doc/protocol.md has it. */
+struct vu_request_info {
+	const char *name, *does;
+	int needs; /* protocol feature without which it is refused; -1: none */
+	bool replies;
+};
+
+/** What the back-end knows of a request; false: it does not know it. Any thread. */
+bool vu_request_info(uint32_t id, struct vu_request_info *info);
+
 /** The sentence for a trouble, in words an operator can act on. */
 const char *vu_trouble_text(enum vu_trouble trouble);
 

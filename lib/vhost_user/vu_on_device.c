@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Requests about the device as a whole. */
+#include "vu_message.h"
+
+int vu_on_get_features(struct vu_context *c)
+{
+	c->reply->u64 = c->dev->offered;
+	return 0;
+}
+
+static bool any_started(const struct vu_device *dev)
+{
+	for (unsigned i = 0; i < dev->nrings; i++)
+		if (dev->queue[i].started)
+			return true;
+	return false;
+}
+
+/* "Ring states": without the protocol features there is no SET_VRING_ENABLE, all rings are
+ * enabled; with them nothing changes here, because SET_VRING_ENABLE may have come first. */
+int vu_on_set_features(struct vu_context *c)
+{
+	struct vu_device *dev = c->dev;
+	uint64_t features = c->msg->payload.u64;
+
+	if (features & ~dev->offered)
+		return vu_refuse(dev, VU_TROUBLE_FEATURES,
+			"the front-end wants features 0x%llx that are not offered",
+			(unsigned long long)(features & ~dev->offered));
+	if (dev->features_set && features != dev->features && any_started(dev))
+		return vu_refuse(dev, VU_TROUBLE_FEATURES,
+			"the front-end changes features while a ring is running");
+	dev->features = features;
+	dev->features_set = true;
+	if (!(features & (1ull << VU_F_PROTOCOL_FEATURES)))
+		for (unsigned i = 0; i < dev->nrings; i++)
+			dev->queue[i].enable = VU_ENABLE_ON;
+	return 0;
+}
+
+int vu_on_set_owner(struct vu_context *c)
+{
+	(void)c;
+	return 0;
+}
+
+/* Both texts: the one of 2015 ("the front-end will usually close the connection") and
+ * today's ("deprecated: ignore, or disable all rings"). Everything else is kept. */
+int vu_on_reset_owner(struct vu_context *c)
+{
+	vu_device_reset(c->dev, false);
+	return 0;
+}
+
+static uint64_t protocol_features_offered(void)
+{
+	return 1ull << VU_PROTOCOL_F_MQ | 1ull << VU_PROTOCOL_F_REPLY_ACK;
+}
+
+int vu_on_get_protocol_features(struct vu_context *c)
+{
+	c->reply->u64 = protocol_features_offered();
+	return 0;
+}
+
+int vu_on_set_protocol_features(struct vu_context *c)
+{
+	uint64_t features = c->msg->payload.u64;
+
+	if (features & ~protocol_features_offered())
+		return vu_refuse(c->dev, VU_TROUBLE_FEATURES,
+			"the front-end wants protocol features 0x%llx that are not offered",
+			(unsigned long long)(features & ~protocol_features_offered()));
+	c->dev->protocol_features = features;
+	return 0;
+}
+
+/* QEMU compares this with its queue pairs. */
+int vu_on_get_queue_num(struct vu_context *c)
+{
+	c->reply->u64 = c->dev->nrings / 2;
+	return 0;
+}
