@@ -32,6 +32,9 @@ VARIATIONS = {
                             "guest_tso6", "guest_ecn", "guest_ufo"), False),
 }
 
+# Several interfaces of one kernel in one broadcast domain: each answers for its own addresses only.
+ANSWERS_FOR_ITSELF = "sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"
+
 
 # ---- what the tests share ----
 
@@ -39,6 +42,7 @@ VARIATIONS = {
 def host():
     """The network the switch's TAP and veth are in."""
     with Namespace(PREFIX) as namespace:
+        namespace.run(*ANSWERS_FOR_ITSELF.split())
         yield namespace
 
 
@@ -268,9 +272,6 @@ def web(guests):
              "mkdir -p /srv; dd if=/dev/urandom of=/srv/file bs=64k count=24 2>/dev/null; httpd -h /srv")
     return vm.check("sha256sum < /srv/file").split()[0]
 
-
-# Interfaces of one guest in one broadcast domain: each answers for its own addresses only.
-ANSWERS_FOR_ITSELF = "sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"
 
 EXPECTED = {  # (features there must be, features there must not be)
     "vm1": ({"VERSION_1", "MRG_RXBUF", "EVENT_IDX", "INDIRECT_DESC", "HOST_TSO4", "GUEST_TSO4"}, set()),
