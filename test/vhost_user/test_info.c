@@ -26,6 +26,7 @@ static void troubles_on_the_way(void **state)
 	vd_ok(t, ts_fe_negotiate(&t->fe));
 	vd_ok(t, ts_fe_make_rings(&t->fe, 0, VD_RING_SIZE, 0));
 	assert_trouble(t, VU_TROUBLE_NO_DRIVER);
+	vd_ok(t, ts_fe_set_state(&t->fe, TS_SET_VRING_BASE, 1, 0x10000)); /* not yet wrong */
 	vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_FEATURES, t->fe.features));
 	vd_ok(t, ts_fe_barrier(&t->fe));
 	assert_trouble(t, VU_TROUBLE_NO_MEMORY_TABLE); /* the first thing a driver causes */
@@ -42,6 +43,9 @@ static void troubles_on_the_way(void **state)
 	assert_trouble(t, VU_TROUBLE_RING_ADDRESSES);
 	t->guest->r[0].uva -= 1u << 30;
 	t->guest->n = 2;
+	vd_ok(t, ts_fe_set_mem_table(&t->fe));
+	assert_trouble(t, VU_TROUBLE_RING_POSITION);
+	vd_ok(t, ts_fe_set_state(&t->fe, TS_SET_VRING_BASE, 1, 0));
 	vd_ok(t, ts_fe_set_mem_table(&t->fe));
 	assert_trouble(t, VU_TROUBLE_NOT_ENABLED);
 	assert_false(t->link);
