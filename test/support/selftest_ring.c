@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Tests of the test library: the split driver against a device that can be trusted by reading it. */
+/* Tests of the test library: the drivers of both ring formats, against devices to be trusted. */
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -7,31 +7,14 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "selftest_device.h"
-#include "ts_guest.h"
-#include "ts_ring.h"
-#include "ts_tap.h"
+#include "selftest_ring.h"
 
-#define MIB (UINT64_C(1) << 20)
-
-/* ---- ring: random traffic over all variants ---- */
+/* ---- random traffic over all variants ---- */
 
 #define N_CHAINS 3000
-#define V1       TS_BIT(VIRTIO_F_VERSION_1)
-#define EVENT    TS_BIT(VIRTIO_RING_F_EVENT_IDX)
-#define INDIRECT TS_BIT(VIRTIO_RING_F_INDIRECT_DESC)
-#define IN_ORDER TS_BIT(VIRTIO_F_IN_ORDER)
 
-static struct ts_ring *make_ring(
-	struct ts_guest *g, uint32_t size, uint64_t features, uint32_t base, unsigned flags)
-{
-	const struct ts_ring_conf c = {
-		.guest = g, .size = size, .features = features, .base = base, .flags = flags};
-	struct ts_ring *r;
-
-	assert_int_equal(ts_ring_new(&c, &r), 0);
-	return r;
-}
+/* Which layout a chain has; behind enum ts_mode: any the format allows. */
+#define ANY_MODE (TS_MIXED + 1)
 
 struct traffic {
 	struct ts_rng rng;
@@ -39,14 +22,23 @@ struct traffic {
 	struct dev d;
 	struct dev_chain held[64];
 	unsigned n_held, added, got;
+	uint64_t descriptors;   /* of the ring, so far */
 	uint32_t len[N_CHAINS]; /* what the device reported per chain */
 	uint8_t back[N_CHAINS];
 };
+
+static enum ts_mode pick_mode(struct traffic *t, int mode)
+{
+	if (mode != ANY_MODE)
+		return (enum ts_mode)mode;
+	return (enum ts_mode)ts_rand_below(&t->rng, dev_packed(&t->d) ? TS_MIXED : ANY_MODE);
+}
 
 static void traffic_add(struct traffic *t, enum ts_mode mode)
 {
 	struct ts_seg out[4], in[4];
 	unsigned n_out = ts_rand_below(&t->rng, 4), n_in = ts_rand_below(&t->rng, 4);
+	const unsigned n = n_out + n_in;
 	int rc;
 
 	for (unsigned i = 0; i < 4; i++) {
@@ -54,14 +46,16 @@ static void traffic_add(struct traffic *t, enum ts_mode mode)
 		in[i] = (struct ts_seg){t->added * 64 + 8 + i, 100};
 	}
 	rc = ts_ring_add(t->r, out, n_out, in, n_in, &t->len[t->added], mode);
-	if (n_out + n_in == 0)
+	if (n == 0 || n > t->r->size)
 		assert_int_equal(rc, -EINVAL);
 	else if (rc != -ENOSPC)
 		assert_int_equal(rc, 0);
-	if (rc == 0)
+	if (rc == 0) {
 		t->len[t->added++] = n_in * 100 / 2;
-	else if (rc == -ENOSPC)
-		assert_true(t->r->n_free < n_out + n_in);
+		t->descriptors += dev_packed(&t->d) && mode == TS_DIRECT ? n : 1;
+	} else if (rc == -ENOSPC) {
+		assert_true(t->r->n_free < n);
+	}
 }
 
 /* Which chain this is tells its first address; the device must see what add() was given. */
@@ -115,94 +109,100 @@ static void traffic_reap(struct traffic *t)
 	}
 }
 
-static void run_traffic(uint64_t features, uint32_t size, uint32_t base, int mode, unsigned flags)
+/* Now and then the driver changes its mind. */
+static void traffic_wish(struct traffic *t)
 {
-	struct ts_guest *g = ts_guest_one(4 * MIB);
+	switch (ts_rand_below(&t->rng, 8)) {
+	case 0:
+		ts_ring_disable_cb(t->r);
+		break;
+	case 1:
+		ts_ring_enable_cb(t->r);
+		break;
+	case 2:
+		ts_ring_enable_cb_delayed(t->r);
+		break;
+	default:
+		break;
+	}
+}
+
+static void run_traffic(uint64_t features, uint32_t size, uint64_t start, int mode, unsigned flags)
+{
+	struct ts_guest *g = ts_guest_one(4 << 20);
 	struct traffic *t = calloc(1, sizeof(*t));
+	uint32_t end;
 
 	ts_rng_init(&t->rng, ts_seed());
-	t->r = make_ring(g, size, features, base, flags);
-	t->d = dev_of(t->r);
+	t->r = make_ring(g, size, features, start, flags);
+	dev_init(&t->d, t->r);
 	while (t->got < N_CHAINS) {
 		for (unsigned n = ts_rand_below(&t->rng, 8); n > 0 && t->added < N_CHAINS; n--)
-			traffic_add(t, (enum ts_mode)mode);
+			traffic_add(t, pick_mode(t, mode));
 		ts_ring_kick_prepare(t->r);
 		traffic_device(t);
 		traffic_reap(t);
+		traffic_wish(t);
 		if (t->r->faults.count)
 			fail_msg("%s", t->r->faults.first);
 	}
 	assert_int_equal(t->r->n_free, size);
-	assert_int_equal(ts_ring_avail_pos(t->r), (uint16_t)(base + N_CHAINS));
-	assert_int_equal(ts_ring_used_pos(t->r), (uint16_t)(base + N_CHAINS));
+	end = ts_base_at(features, size, start + t->descriptors);
+	assert_int_equal(ts_ring_avail_pos(t->r), end);
+	assert_int_equal(ts_ring_used_pos(t->r), end);
 	ts_ring_free(t->r);
 	free(t);
 	ts_guest_free(g);
 }
 
-static void test_traffic(void **state)
+static void test_traffic_split(void **state)
 {
 	static const uint64_t features[] = {
 		0, V1, EVENT, V1 | EVENT, V1 | EVENT | IN_ORDER, IN_ORDER};
-	static const uint32_t bases[] = {0, 64000};
+	static const uint32_t starts[] = {0, 64000};
 
+	(void)state;
 	for (unsigned f = 0; f < TS_ARRAY_SIZE(features); f++)
-		for (unsigned b = 0; b < TS_ARRAY_SIZE(bases); b++)
-			for (int mode = TS_DIRECT; mode <= TS_MIXED; mode++)
+		for (unsigned s = 0; s < TS_ARRAY_SIZE(starts); s++)
+			for (int mode = TS_DIRECT; mode <= ANY_MODE; mode++)
 				for (unsigned flags = 0; flags <= TS_RING_SHUFFLE; flags++)
 					run_traffic(
-						features[f] | INDIRECT, 16, bases[b], mode, flags);
+						features[f] | INDIRECT, 16, starts[s], mode, flags);
 	run_traffic(V1 | EVENT, 8, 65535, TS_DIRECT, 0);
 	run_traffic(V1 | INDIRECT, 32768, 0, TS_MIXED, TS_RING_SHUFFLE);
 }
 
-/* ---- ring: single rules ---- */
-
-struct one {
-	struct ts_guest *g;
-	struct ts_ring *r;
-	struct dev d;
-};
-
-static const struct ts_seg seg_out = {.gpa = 0x1000, .len = 10};
-static const struct ts_seg seg_in = {.gpa = 0x2000, .len = 100};
-static int tokens[64];
-
-static struct one one_ring(uint64_t features, uint32_t base)
+static void test_traffic_packed(void **state)
 {
-	struct one o = {.g = ts_guest_one(MIB)};
+	static const uint64_t features[] = {0, EVENT, EVENT | IN_ORDER, IN_ORDER};
+	static const uint32_t sizes[] = {1, 2, 3, 5, 7, 16, 255, 1000, 32767, 32768};
+	static const int modes[] = {TS_DIRECT, TS_INDIRECT, ANY_MODE};
 
-	o.r = make_ring(o.g, 8, features, base, 0);
-	o.d = dev_of(o.r);
-	return o;
+	(void)state;
+	for (unsigned f = 0; f < TS_ARRAY_SIZE(features); f++)
+		for (unsigned s = 0; s < TS_ARRAY_SIZE(sizes); s++)
+			for (unsigned m = 0; m < TS_ARRAY_SIZE(modes); m++)
+				for (unsigned round = 0; round < 2; round++)
+					run_traffic(V1 | PACKED | INDIRECT | features[f], sizes[s],
+						round * (2 * sizes[s] - 1), modes[m],
+						round ? TS_RING_SHUFFLE : 0);
 }
 
-static void one_free(struct one *o)
-{
-	ts_ring_free(o->r);
-	ts_guest_free(o->g);
-}
+/* ---- single rules ---- */
 
-static void add_in(struct one *o, int n)
-{
-	for (int i = 0; i < n; i++)
-		assert_int_equal(ts_ring_add(o->r, NULL, 0, &seg_in, 1, &tokens[i], TS_DIRECT), 0);
-}
-
-static void test_create(void **state)
+static void test_create_split(void **state)
 {
 	static const uint32_t bad[] = {0, 3, 65536};
-	struct ts_guest *g = ts_guest_one(2 * MIB);
+	struct ts_guest *g = ts_guest_one(2 << 20);
 	struct ts_ring_conf c = {.guest = g, .features = V1};
 	struct ts_ring *r;
 
+	(void)state;
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(bad); i++) {
 		c.size = bad[i];
 		assert_int_equal(ts_ring_new(&c, &r), -EINVAL);
 	}
 	c.size = 32768;
-	c.features = V1 | TS_BIT(VIRTIO_F_RING_PACKED);
-	assert_int_equal(ts_ring_new(&c, &r), -ENOTSUP);
 	c.features = 0;
 	assert_int_equal(ts_ring_new(&c, &r), 0);
 	assert_int_equal(r->desc_gpa % 4096, 0);
@@ -221,11 +221,67 @@ static void test_create(void **state)
 	ts_guest_free(g);
 }
 
+static void test_create_packed(void **state)
+{
+	static const struct {
+		uint32_t size, base;
+		bool ok;
+	} cases[] = {
+		{0, 0x80008000, false}, {32769, 0x80008000, false}, {32768, 0x80008000, true},
+		{1, 0x80008000, true}, {1, 0x00000000, true}, {1, 0x80008001, false},
+		{7, 0x80068006, true}, {7, 0x80068007, false}, {7, 0x80078006, false},
+		{7, 0x80020006, false}, /* eleven ahead */
+		{7, 0x80060006, true},  /* seven: full */
+		{7, 0x80050006, false}, /* eight */
+		{7, 0x00068001, true},  /* two, through the end */
+		{7, 0x80038001, false}, /* used is ahead of avail */
+	};
+	struct ts_guest *g = ts_guest_one(2 << 20);
+	struct ts_ring *r;
+
+	(void)state;
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(cases); i++) {
+		const struct ts_ring_conf c = {.guest = g,
+			.size = cases[i].size,
+			.base = cases[i].base,
+			.features = V1 | PACKED};
+		const int rc = ts_ring_new(&c, &r);
+
+		if (rc != (cases[i].ok ? 0 : -EINVAL))
+			fail_msg("size %u base %#x: %d", cases[i].size, cases[i].base, rc);
+		if (rc != 0)
+			continue;
+		assert_int_equal(ts_ring_avail_pos(r) & 0xffff, cases[i].base & 0xffff);
+		assert_int_equal(ts_ring_used_pos(r) >> 16, cases[i].base >> 16);
+		assert_null(r->desc || r->avail || r->used ? r : NULL);
+		assert_int_equal(r->desc_gpa % 32, 16);
+		assert_int_equal(r->driver_gpa % 8, 4);
+		assert_int_equal(r->device_gpa % 8, 4);
+		ts_ring_free(r);
+	}
+	ts_guest_free(g);
+}
+
+static void test_base_at(void **state)
+{
+	(void)state;
+	assert_int_equal(ts_base_fresh(V1), 0);
+	assert_int_equal(ts_base_fresh(PACKED), 0x80008000);
+	assert_int_equal(ts_base_at(V1, 256, 65536 + 7), 7);
+	assert_int_equal(ts_base_at(PACKED, 7, 6), 0x80068006);
+	assert_int_equal(ts_base_at(PACKED, 7, 7), 0);
+	assert_int_equal(ts_base_at(PACKED, 7, 13), 0x00060006);
+	assert_int_equal(ts_base_at(PACKED, 7, 14), 0x80008000);
+	assert_int_equal(ts_base_at(PACKED, 32768, 65535), 0x7fff7fff);
+}
+
 static void test_add_rejects(void **state)
 {
-	struct one o = one_ring(V1, 0);
+	const uint64_t *format = *state;
 	struct ts_seg many[9];
+	struct one o;
 
+	one_ring(&o, *format, 0);
 	for (unsigned i = 0; i < 9; i++)
 		many[i] = seg_in;
 	assert_int_equal(ts_ring_add(o.r, NULL, 0, NULL, 0, tokens, TS_DIRECT), -EINVAL);
@@ -238,10 +294,11 @@ static void test_add_rejects(void **state)
 	assert_ptr_equal(ts_ring_detach(o.r), tokens);
 	assert_null(ts_ring_detach(o.r));
 	assert_int_equal(o.r->n_free, 8);
+	assert_int_equal(o.r->faults.count, 0);
 	one_free(&o);
 }
 
-/* Publishing up to `to` from `from` with the device waiting at `event`. */
+/* Publishing `n` from `from` on with the device waiting at `event`. */
 static void test_kick_event(void **state)
 {
 	static const struct {
@@ -261,24 +318,57 @@ static void test_kick_event(void **state)
 		{65534, 4, 1, true},
 		{65534, 4, 2, false},
 	};
+	const uint64_t features = *(uint64_t *)*state | EVENT;
 
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(cases); i++) {
-		struct one o = one_ring(V1 | EVENT, cases[i].from);
+		const int ahead = (int16_t)(cases[i].event - cases[i].from);
+		const uint64_t start = 65536 + cases[i].from, event = start + (uint64_t)ahead;
+		struct one o;
 
-		dev_want_kick(&o.d, cases[i].event, true);
+		one_ring(&o, features, start);
+		dev_want_kick(&o.d, (uint16_t)ts_base_at(features, 8, event), true);
 		add_in(&o, cases[i].n);
-		assert_int_equal(o.r->avail->idx, cases[i].from);
+		assert_true(dev_empty(&o.d));
 		assert_int_equal(ts_ring_kick_prepare(o.r), cases[i].kick);
-		assert_int_equal(o.r->avail->idx, (uint16_t)(cases[i].from + cases[i].n));
+		assert_false(dev_empty(&o.d));
+		assert_int_equal(ts_ring_avail_pos(o.r) & 0xffff,
+			ts_base_at(features, 8, start + (unsigned)cases[i].n) & 0xffff);
 		assert_false(ts_ring_kick_prepare(o.r));
+		one_free(&o);
+	}
+}
+
+/* An event of packed rings in the middle of a chain, and with flags that need no position. */
+static void test_kick_event_packed(void **state)
+{
+	const struct ts_seg segs[3] = {seg_in, seg_in, seg_in};
+	const uint64_t features = *(uint64_t *)*state | EVENT;
+
+	for (uint64_t event = 4; event < 12; event++) {
+		struct one o;
+
+		one_ring(&o, features, 6);
+		dev_want_kick(&o.d, (uint16_t)ts_base_at(features, 8, event), true);
+		assert_int_equal(ts_ring_add(o.r, NULL, 0, segs, 3, tokens, TS_DIRECT), 0);
+		assert_int_equal(ts_ring_kick_prepare(o.r), event >= 6 && event < 9);
+		assert_int_equal(ts_ring_add(o.r, NULL, 0, segs, 1, tokens, TS_DIRECT), 0);
+		assert_int_equal(ts_ring_kick_prepare(o.r), event == 9);
+		o.r->device->flags = VRING_PACKED_EVENT_FLAG_ENABLE;
+		assert_int_equal(ts_ring_add(o.r, NULL, 0, segs, 1, tokens, TS_DIRECT), 0);
+		assert_true(ts_ring_kick_prepare(o.r));
+		o.r->device->flags = VRING_PACKED_EVENT_FLAG_DISABLE;
+		assert_int_equal(ts_ring_add(o.r, NULL, 0, segs, 1, tokens, TS_DIRECT), 0);
+		assert_false(ts_ring_kick_prepare(o.r));
+		assert_int_equal(o.r->faults.count, 0);
 		one_free(&o);
 	}
 }
 
 static void test_kick_flag(void **state)
 {
-	struct one o = one_ring(V1, 0);
+	struct one o;
 
+	one_ring(&o, *(uint64_t *)*state, 0);
 	dev_want_kick(&o.d, 0, true);
 	add_in(&o, 1);
 	assert_true(ts_ring_kick(o.r));
@@ -300,10 +390,11 @@ static bool use(struct one *o, int n)
 	return dev_flush(&o->d);
 }
 
-static void check_calls(uint64_t features, uint32_t base)
+static void check_calls(uint64_t features, uint64_t start)
 {
-	struct one o = one_ring(features, base);
+	struct one o;
 
+	one_ring(&o, features, start);
 	add_in(&o, 8);
 	ts_ring_publish(o.r);
 	ts_ring_disable_cb(o.r);
@@ -330,13 +421,38 @@ static void check_calls(uint64_t features, uint32_t base)
 
 static void test_calls(void **state)
 {
-	check_calls(V1, 0);
-	check_calls(V1 | EVENT, 0);
-	check_calls(V1 | EVENT, 65533);
-	check_calls(EVENT, 65535);
+	const uint64_t features = *(uint64_t *)*state;
+
+	for (uint64_t start = 0; start < 16; start++) {
+		check_calls(features, start);
+		check_calls(features | EVENT, start);
+		check_calls(features | EVENT, 65520 + start);
+	}
 }
 
-/* ---- ring: two threads that sleep until they are told ---- */
+/* A base whose halves differ: what lies between is taken, and the device goes on before it. */
+static void test_reset_between(void **state)
+{
+	struct one o;
+
+	one_ring(&o, *(uint64_t *)*state, 0);
+	ts_ring_reset(o.r, 0x80068002); /* used at 6 of the round before */
+	assert_int_equal(o.r->faults.count, 1);
+	ts_ring_reset(o.r, 0x00068002 ^ 0x80008000); /* avail 2 in odd, used 6 in even rounds */
+	assert_int_equal(o.r->faults.count, 1);
+	assert_int_equal(o.r->n_free, 4);
+	assert_int_equal(o.r->n_out, 0);
+	assert_int_equal(ts_ring_avail_pos(o.r), 0x80060002);
+	assert_int_equal(ts_ring_used_pos(o.r), 0x80068006);
+	assert_false(ts_ring_more_used(o.r));
+	add_in(&o, 4);
+	assert_int_equal(ts_ring_add(o.r, &seg_out, 1, NULL, 0, tokens, TS_DIRECT), -ENOSPC);
+	ts_ring_publish(o.r);
+	assert_int_equal(ts_ring_avail_pos(o.r), 0x80060006);
+	one_free(&o);
+}
+
+/* ---- two threads that sleep until they are told ---- */
 
 #define N_SLEEPY 20000
 
@@ -368,7 +484,7 @@ static void *sleepy_device(void *arg)
 		}
 		if (dev_flush(&s->o.d) && write(s->o.r->call_fd, &one, 8) != 8)
 			break;
-		dev_want_kick(&s->o.d, s->o.d.avail, true);
+		dev_want_kick(&s->o.d, dev_off_wrap(s->o.d.avail), true);
 		if (s->done < N_SLEEPY && dev_empty(&s->o.d))
 			s->lost_kick = !told(s->o.r->kick_fd);
 	}
@@ -377,11 +493,12 @@ static void *sleepy_device(void *arg)
 
 static void check_sleepy(uint64_t features)
 {
-	struct sleepy s = {.o = one_ring(features, 65000)};
+	struct sleepy s = {.done = 0};
 	unsigned added = 0, got = 0;
 	bool lost_call = false;
 	pthread_t t;
 
+	one_ring(&s.o, features, 65000);
 	s.o.r->kick_fd = eventfd(0, EFD_CLOEXEC);
 	s.o.r->call_fd = eventfd(0, EFD_CLOEXEC);
 	assert_int_equal(pthread_create(&t, NULL, sleepy_device, &s), 0);
@@ -407,191 +524,27 @@ static void check_sleepy(uint64_t features)
 
 static void test_sleepy(void **state)
 {
-	check_sleepy(V1);
-	check_sleepy(V1 | EVENT);
-}
+	const uint64_t features = *(uint64_t *)*state;
 
-/* ---- ring: what it catches ---- */
-
-static void expect_fault(struct one *o, const char *words)
-{
-	assert_int_equal(o->r->faults.count, 1);
-	if (!strstr(o->r->faults.first, words))
-		fail_msg("\"%s\" does not say \"%s\"", o->r->faults.first, words);
-	one_free(o);
-}
-
-static struct one three_out(uint64_t features)
-{
-	struct one o = one_ring(features, 65534);
-	struct dev_chain c;
-
-	add_in(&o, 3);
-	ts_ring_publish(o.r);
-	while (dev_pop(&o.d, &c))
-		;
-	return o;
-}
-
-static void test_bad_id(void **state)
-{
-	static const uint32_t bad[] = {3, 8, 0x10000, UINT32_MAX};
-
-	for (unsigned i = 0; i < TS_ARRAY_SIZE(bad); i++) {
-		struct one o = three_out(V1);
-
-		dev_push(&o.d, bad[i], 0);
-		dev_push(&o.d, 0, 0);
-		dev_flush(&o.d);
-		assert_ptr_equal(ts_ring_get_used(o.r, NULL), &tokens[0]);
-		expect_fault(&o, "not a head the device has");
-	}
-}
-
-static void test_twice(void **state)
-{
-	struct one o = three_out(V1);
-
-	dev_push(&o.d, 1, 0);
-	dev_push(&o.d, 1, 0);
-	dev_flush(&o.d);
-	assert_ptr_equal(ts_ring_get_used(o.r, NULL), &tokens[1]);
-	assert_null(ts_ring_get_used(o.r, NULL));
-	expect_fault(&o, "used.id 1");
-}
-
-static void test_unpublished(void **state)
-{
-	struct one o = three_out(V1);
-
-	add_in(&o, 1);
-	dev_push(&o.d, 3, 0);
-	dev_flush(&o.d);
-	assert_null(ts_ring_get_used(o.r, NULL));
-	expect_fault(&o, "used.id 3");
-}
-
-static void check_too_long(bool writable, uint32_t claimed, uint32_t allowed, const char *words)
-{
-	struct one o = one_ring(V1, 0);
-	uint32_t len;
-
-	assert_int_equal(
-		ts_ring_add(o.r, &seg_out, !writable, &seg_in, writable, tokens, TS_DIRECT), 0);
-	ts_ring_publish(o.r);
-	dev_push(&o.d, 0, claimed);
-	dev_flush(&o.d);
-	assert_ptr_equal(ts_ring_get_used(o.r, &len), tokens);
-	assert_int_equal(len, allowed);
-	expect_fault(&o, words);
-}
-
-static void test_too_long(void **state)
-{
-	check_too_long(true, 101, 100, "more than the 100 writable");
-	check_too_long(false, 10, 0, "more than the 0 writable");
-}
-
-static void test_jump(void **state)
-{
-	static const uint16_t to[] = {65534 - 1, (uint16_t)(65534 + 4), 20000};
-
-	for (unsigned i = 0; i < TS_ARRAY_SIZE(to); i++) {
-		struct one o = three_out(V1);
-
-		o.r->used->idx = to[i];
-		assert_true(ts_ring_more_used(o.r));
-		assert_null(ts_ring_get_used(o.r, NULL));
-		assert_false(ts_ring_more_used(o.r));
-		assert_true(o.r->broken);
-		ts_ring_reset(o.r, 5);
-		assert_false(o.r->broken);
-		expect_fault(&o, "used index moved");
-	}
-}
-
-static void test_tamper(void **state)
-{
-	struct one o = three_out(V1);
-
-	o.r->desc[1].len++;
-	dev_push(&o.d, 1, 0);
-	dev_flush(&o.d);
-	assert_ptr_equal(ts_ring_get_used(o.r, NULL), &tokens[1]);
-	expect_fault(&o, "descriptor 1 was changed");
-}
-
-static void test_order(void **state)
-{
-	struct one o = three_out(V1 | IN_ORDER);
-
-	dev_push(&o.d, 1, 0);
-	dev_flush(&o.d);
-	assert_null(ts_ring_get_used(o.r, NULL));
-	expect_fault(&o, "breaks the order");
-}
-
-/* One entry for three chains: the skipped ones count as filled. */
-static void test_batch(void **state)
-{
-	struct one o = three_out(V1 | IN_ORDER | EVENT);
-	uint32_t len;
-
-	dev_push(&o.d, 2, 7);
-	o.d.used += 2;
-	dev_flush(&o.d);
-	for (int i = 0; i < 3; i++) {
-		assert_true(ts_ring_more_used(o.r));
-		assert_ptr_equal(ts_ring_get_used(o.r, &len), &tokens[i]);
-		assert_int_equal(len, i < 2 ? 100 : 7);
-	}
-	assert_null(ts_ring_get_used(o.r, NULL));
-	assert_int_equal(o.r->faults.count, 0);
-	one_free(&o);
-}
-
-static void test_forced_table(void **state)
-{
-	struct one o = one_ring(V1 | INDIRECT, 0);
-	const uint64_t at = ts_alloc(o.g, 0, 64, 16);
-	const struct ts_seg segs[3] = {seg_in, seg_in, seg_in};
-	struct dev_chain c;
-
-	o.r->force_table = at;
-	assert_int_equal(ts_ring_add(o.r, &seg_out, 1, segs, 3, tokens, TS_INDIRECT), 0);
-	assert_int_equal(ts_ring_add(o.r, &seg_out, 1, segs, 3, tokens, TS_INDIRECT), 0);
-	ts_ring_publish(o.r);
-	assert_int_equal(o.r->desc[0].addr, at);
-	assert_int_not_equal(o.r->desc[1].addr, at);
-	assert_true(dev_pop(&o.d, &c));
-	assert_int_equal(c.n_out, 1);
-	assert_int_equal(c.n_in, 3);
-	assert_int_equal(ts_ring_add(o.r, &seg_out, 1, segs, 3, tokens, TS_MIXED), 0);
-	assert_int_equal(o.r->n_free, 8 - 2 - 3);
-	assert_int_equal(o.r->desc[4].flags, VRING_DESC_F_INDIRECT);
-	assert_int_equal(o.r->desc[4].len, 2 * 16);
-	one_free(&o);
+	check_sleepy(features);
+	check_sleepy(features | EVENT);
 }
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_traffic),
-		cmocka_unit_test(test_create),
-		cmocka_unit_test(test_add_rejects),
-		cmocka_unit_test(test_kick_event),
-		cmocka_unit_test(test_kick_flag),
-		cmocka_unit_test(test_calls),
-		cmocka_unit_test(test_sleepy),
-		cmocka_unit_test(test_bad_id),
-		cmocka_unit_test(test_twice),
-		cmocka_unit_test(test_unpublished),
-		cmocka_unit_test(test_too_long),
-		cmocka_unit_test(test_jump),
-		cmocka_unit_test(test_tamper),
-		cmocka_unit_test(test_order),
-		cmocka_unit_test(test_batch),
-		cmocka_unit_test(test_forced_table),
+		cmocka_unit_test(test_traffic_split),
+		cmocka_unit_test(test_traffic_packed),
+		cmocka_unit_test(test_create_split),
+		cmocka_unit_test(test_create_packed),
+		cmocka_unit_test(test_base_at),
+		CASE_BOTH(test_add_rejects),
+		CASE_BOTH(test_kick_event),
+		CASE_PACKED(test_kick_event_packed),
+		CASE_BOTH(test_kick_flag),
+		CASE_BOTH(test_calls),
+		CASE_PACKED(test_reset_between),
+		CASE_BOTH(test_sleepy),
 	};
 
 	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);

@@ -22,17 +22,17 @@ struct ts_seg {
 enum ts_mode {
 	TS_DIRECT,   /* one descriptor per segment */
 	TS_INDIRECT, /* one descriptor pointing to a table */
-	TS_MIXED,    /* the first half direct, then one descriptor pointing to a table */
+	TS_MIXED, /* the first half direct, then one descriptor pointing to a table; split only */
 };
 
 enum ts_ring_flags {
-	TS_RING_SHUFFLE = 1 << 0, /* free descriptors start in random order (ts_seed()) */
+	TS_RING_SHUFFLE = 1 << 0, /* free descriptors (packed: buffer ids) start in random order */
 };
 
 struct ts_ring_conf {
 	struct ts_guest *guest;
 	unsigned region;   /* where rings and indirect tables are allocated */
-	uint32_t size;     /* split: a power of two up to 32768 */
+	uint32_t size;     /* up to 32768; split: a power of two */
 	uint64_t features; /* virtio feature bits as acknowledged */
 	uint32_t base;     /* starting position, in the form SET_VRING_BASE carries */
 	unsigned flags;    /* enum ts_ring_flags */
@@ -72,11 +72,16 @@ struct ts_ring {
 	uint32_t size;
 	uint64_t features;
 	uint64_t desc_gpa;   /* descriptor area */
-	uint64_t driver_gpa; /* driver area: the avail ring */
-	uint64_t device_gpa; /* device area: the used ring */
+	uint64_t driver_gpa; /* driver area: the avail ring, or what calls the driver wants */
+	uint64_t device_gpa; /* device area: the used ring, or what kicks the device wants */
+	/* split; NULL for packed */
 	struct vring_desc *desc;
 	struct vring_avail *avail;
 	struct vring_used *used;
+	/* packed; NULL for split */
+	struct vring_packed_desc *pdesc;
+	struct vring_packed_desc_event *driver;
+	struct vring_packed_desc_event *device;
 	uint32_t n_free;      /* descriptors add() may still take */
 	uint32_t n_out;       /* chains added and not yet got back */
 	uint64_t force_table; /* guest address for the next indirect table; TS_NOMEM: we choose */
@@ -88,19 +93,36 @@ struct ts_ring {
 };
 
 extern const struct ts_ring_ops ts_ring_split_ops;
+extern const struct ts_ring_ops ts_ring_packed_ops;
+
+/**
+ * The position after `n` descriptors (packed) or chains (split) of a ring that began at its
+ * beginning, in the form of SET_VRING_BASE. Split: a 16-bit index. Packed: bits 0-14 the next
+ * available descriptor, 15 its wrap counter, 16-30 the next used one, 31 its wrap counter.
+ */
+uint32_t ts_base_at(uint64_t features, uint32_t size, uint64_t n);
+
+/** Where a new ring begins: 0, packed 0x80008000. */
+static inline uint32_t ts_base_fresh(uint64_t features)
+{
+	return ts_base_at(features, 1, 0);
+}
 
 /**
  * Allocate a ring in guest memory. The format follows the features (VIRTIO_F_RING_PACKED).
- * Without VERSION_1 the split areas are laid out as one legacy block, with it they are separate and
- * no better aligned than the specification demands.
- * Returns 0, -EINVAL (size), -ENOTSUP (format), -ENOMEM (region full).
+ * Without VERSION_1 the split areas are laid out as one legacy block; otherwise areas are separate
+ * and no better aligned than the specification demands.
+ * Returns 0, -EINVAL (size, or a base that is no position in it), -ENOMEM (region full).
  */
 int ts_ring_new(const struct ts_ring_conf *conf, struct ts_ring **out);
 
 /** Free the driver's state; the guest memory stays allocated. NULL is allowed. */
 void ts_ring_free(struct ts_ring *r);
 
-/** Clear the areas and start again at `base`; chains still out are forgotten (detach() first). */
+/**
+ * Clear the areas and start again at `base`; chains still out are forgotten (detach() first).
+ * Descriptors between the two halves of a packed base stay taken, and nobody knows what for.
+ */
 static inline void ts_ring_reset(struct ts_ring *r, uint32_t base)
 {
 	r->ops->reset(r, base);
@@ -110,7 +132,7 @@ static inline void ts_ring_reset(struct ts_ring *r, uint32_t base)
  * Put one chain (device-readable `out` segments, then device-writable `in` segments) into the ring
  * without publishing it. `token` (not NULL) comes back from get_used().
  * Returns 0, -ENOSPC (too few descriptors), -EINVAL (no segment, NULL token, longer than the ring),
- * -ENOTSUP (mode not negotiated), -ENOMEM (no room for the table).
+ * -ENOTSUP (mode not negotiated, or not this format's), -ENOMEM (no room for the table).
  */
 static inline int ts_ring_add(struct ts_ring *r, const struct ts_seg *out, unsigned n_out,
 	const struct ts_seg *in, unsigned n_in, void *token, enum ts_mode mode)
@@ -143,7 +165,8 @@ static inline bool ts_ring_more_used(const struct ts_ring *r)
  * Take one completed chain: its token, and in *len (may be NULL) the bytes the device says it
  * wrote. NULL when there is none. Each entry is checked: an outstanding, published head, once,
  * not more bytes than were writable, in order if negotiated, no index jump, descriptors untouched.
- * A violation is recorded in r->faults; the length is cut to what was writable.
+ * A violation is recorded in r->faults; the length is cut to what was writable. What a packed ring
+ * cannot go on after (which chain, and so how far to skip, is unknown) sets r->broken.
  */
 static inline void *ts_ring_get_used(struct ts_ring *r, uint32_t *len)
 {
@@ -189,16 +212,31 @@ static inline void *ts_ring_detach(struct ts_ring *r)
 	return r->ops->detach(r);
 }
 
-/** Position behind the last published chain, in the form of SET_VRING_BASE. */
+/** Position behind the last published chain, in the form of SET_VRING_BASE. The used half of a
+ * packed ring's is as in ts_ring_used_pos(). */
 static inline uint32_t ts_ring_avail_pos(const struct ts_ring *r)
 {
 	return r->ops->avail_pos(r);
 }
 
-/** Position the device has completed up to (read from the device area), in the same form. */
+/** Position the device has completed up to (read from the ring), in the same form: where a device
+ * goes on that does everything once more that was not completed. */
 static inline uint32_t ts_ring_used_pos(const struct ts_ring *r)
 {
 	return r->ops->used_pos(r);
+}
+
+/** The bits of an available packed descriptor, and of a used one, under this wrap counter. */
+#define TS_PACKED_BITS (1u << VRING_PACKED_DESC_F_AVAIL | 1u << VRING_PACKED_DESC_F_USED)
+
+static inline uint16_t ts_packed_avail_bits(bool wrap)
+{
+	return 1u << (wrap ? VRING_PACKED_DESC_F_AVAIL : VRING_PACKED_DESC_F_USED);
+}
+
+static inline uint16_t ts_packed_used_bits(bool wrap)
+{
+	return wrap ? TS_PACKED_BITS : 0;
 }
 
 static inline bool ts_ring_has(const struct ts_ring *r, unsigned bit)

@@ -22,18 +22,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ts_ring.h"
-
-#define MAX_SIZE 32768u
+#include "ts_ring_impl.h"
 
 struct head {
 	void *token; /* NULL: not out */
 	uint32_t writable;
 	uint32_t n_desc;
-	uint16_t pos;       /* avail position it was added at */
-	bool shown;         /* published */
-	uint64_t table_gpa; /* an indirect table of this head's own, reused */
-	uint32_t table_cap; /* entries; 0: none yet */
+	uint16_t pos; /* avail position it was added at */
+	bool shown;   /* published */
+	struct ts_table table;
 };
 
 struct split {
@@ -105,33 +102,12 @@ static void put_id(struct split *s, uint16_t id)
 
 static void fill_free(struct split *s)
 {
-	struct ts_rng rng;
-
-	for (uint32_t i = 0; i < s->r.size; i++)
-		s->free_ids[i] = (uint16_t)i;
+	ts_ring_ids(s->free_ids, s->r.size, s->shuffle);
 	s->free_at = 0;
 	s->r.n_free = s->r.size;
-	if (!s->shuffle)
-		return;
-	ts_rng_init(&rng, ts_seed());
-	for (uint32_t i = s->r.size - 1; i > 0; i--) {
-		uint32_t j = ts_rand_below(&rng, i + 1);
-		uint16_t t = s->free_ids[i];
-
-		s->free_ids[i] = s->free_ids[j];
-		s->free_ids[j] = t;
-	}
 }
 
 /* ---- life ---- */
-
-static uint64_t alloc_at_odd(struct ts_ring *r, uint64_t len, uint64_t align)
-{
-	/* Aligned as the specification demands and not better, so that nobody relies on more. */
-	uint64_t at = ts_alloc(r->guest, r->region, len + align, 2 * align);
-
-	return at == TS_NOMEM ? at : at + align;
-}
 
 static int place(struct ts_ring *r)
 {
@@ -139,9 +115,9 @@ static int place(struct ts_ring *r)
 	const uint64_t used_len = 8ull * r->size + 6;
 
 	if (ts_ring_has(r, VIRTIO_F_VERSION_1)) {
-		r->desc_gpa = alloc_at_odd(r, desc_len, VRING_DESC_ALIGN_SIZE);
-		r->driver_gpa = alloc_at_odd(r, avail_len, VRING_AVAIL_ALIGN_SIZE);
-		r->device_gpa = alloc_at_odd(r, used_len, VRING_USED_ALIGN_SIZE);
+		r->desc_gpa = ts_ring_alloc(r, desc_len, VRING_DESC_ALIGN_SIZE);
+		r->driver_gpa = ts_ring_alloc(r, avail_len, VRING_AVAIL_ALIGN_SIZE);
+		r->device_gpa = ts_ring_alloc(r, used_len, VRING_USED_ALIGN_SIZE);
 	} else {
 		r->desc_gpa = ts_alloc(r->guest, r->region, vring_size(r->size, 4096), 4096);
 		r->driver_gpa = r->desc_gpa + desc_len;
@@ -191,19 +167,12 @@ static int split_create(const struct ts_ring_conf *c, struct ts_ring **out)
 	struct split *s;
 	int rc = -ENOMEM;
 
-	if (!c->size || c->size > MAX_SIZE || (c->size & (c->size - 1)) || c->base > UINT16_MAX)
+	if (!c->size || c->size > TS_RING_MAX || (c->size & (c->size - 1)) || c->base > UINT16_MAX)
 		return -EINVAL;
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return rc;
-	s->r = (struct ts_ring){.ops = &ts_ring_split_ops,
-		.guest = c->guest,
-		.region = c->region,
-		.size = c->size,
-		.features = c->features,
-		.force_table = TS_NOMEM,
-		.kick_fd = -1,
-		.call_fd = -1};
+	s->r = ts_ring_begin(&ts_ring_split_ops, c);
 	s->shuffle = (c->flags & TS_RING_SHUFFLE) && !ts_ring_has(&s->r, VIRTIO_F_IN_ORDER);
 	s->shadow = calloc(c->size, sizeof(*s->shadow));
 	s->heads = calloc(c->size, sizeof(*s->heads));
@@ -222,45 +191,18 @@ static int split_create(const struct ts_ring_conf *c, struct ts_ring **out)
 
 /* ---- adding ---- */
 
-struct chain {
-	const struct ts_seg *out, *in;
-	unsigned n_out, n;
-};
-
-static struct vring_desc chain_desc(const struct chain *c, unsigned i, unsigned last)
+static struct vring_desc chain_desc(const struct ts_chain *c, unsigned i)
 {
-	const struct ts_seg *seg = i < c->n_out ? &c->out[i] : &c->in[i - c->n_out];
+	const struct ts_seg *seg = ts_chain_seg(c, i);
 
-	return (struct vring_desc){.addr = seg->gpa,
-		.len = seg->len,
-		.flags = (uint16_t)((i < c->n_out ? 0 : VRING_DESC_F_WRITE) |
-				    (i < last ? VRING_DESC_F_NEXT : 0))};
+	return (struct vring_desc){
+		.addr = seg->gpa, .len = seg->len, .flags = ts_chain_flags(c, i)};
 }
 
-/* The table for `n` entries: where the test said, or the head's own, grown when it is too small. */
-static uint64_t table_for(struct split *s, uint16_t head, uint32_t n)
-{
-	struct head *h = &s->heads[head];
-	uint64_t at = s->r.force_table;
-
-	if (at != TS_NOMEM) {
-		s->r.force_table = TS_NOMEM;
-		return at;
-	}
-	if (h->table_cap < n) {
-		at = ts_alloc(s->r.guest, s->r.region, 16ull * n, 16);
-		if (at == TS_NOMEM)
-			return at;
-		h->table_gpa = at;
-		h->table_cap = n;
-	}
-	return h->table_gpa;
-}
-
-static int write_table(struct split *s, uint64_t table, const struct chain *c, unsigned from)
+static int write_table(struct split *s, uint64_t table, const struct ts_chain *c, unsigned from)
 {
 	for (unsigned i = from; i < c->n; i++) {
-		struct vring_desc d = chain_desc(c, i, c->n - 1);
+		struct vring_desc d = chain_desc(c, i);
 		int rc;
 
 		if (d.flags & VRING_DESC_F_NEXT)
@@ -280,12 +222,12 @@ static void set_desc(struct split *s, uint16_t id, struct vring_desc d)
 
 /* Descriptors are linked through the shadow: what the device sees is never read back. */
 static void link_chain(
-	struct split *s, uint16_t head, const struct chain *c, unsigned n_direct, uint64_t table)
+	struct split *s, uint16_t head, const struct ts_chain *c, unsigned n_direct, uint64_t table)
 {
 	uint16_t id = head;
 
 	for (unsigned i = 0; i < n_direct; i++) {
-		struct vring_desc d = chain_desc(c, i, c->n - 1);
+		struct vring_desc d = chain_desc(c, i);
 
 		if (d.flags & VRING_DESC_F_NEXT)
 			d.next = take_id(s);
@@ -299,7 +241,7 @@ static void link_chain(
 				.flags = VRING_DESC_F_INDIRECT});
 }
 
-static unsigned count_direct(const struct chain *c, enum ts_mode mode)
+static unsigned count_direct(const struct ts_chain *c, enum ts_mode mode)
 {
 	switch (mode) {
 	case TS_INDIRECT:
@@ -314,7 +256,7 @@ static unsigned count_direct(const struct chain *c, enum ts_mode mode)
 static int split_add(struct ts_ring *r, const struct ts_seg *out, unsigned n_out,
 	const struct ts_seg *in, unsigned n_in, void *token, enum ts_mode mode)
 {
-	const struct chain c = {.out = out, .in = in, .n_out = n_out, .n = n_out + n_in};
+	const struct ts_chain c = {.out = out, .in = in, .n_out = n_out, .n = n_out + n_in};
 	const unsigned n_direct = count_direct(&c, mode);
 	const unsigned need = n_direct + (n_direct < c.n);
 	struct split *s = split_of(r);
@@ -329,7 +271,7 @@ static int split_add(struct ts_ring *r, const struct ts_seg *out, unsigned n_out
 		return -ENOSPC;
 	head = s->free_ids[s->free_at & mask(s)];
 	if (n_direct < c.n) {
-		table = table_for(s, head, c.n - n_direct);
+		table = ts_ring_table(r, &s->heads[head].table, c.n - n_direct);
 		if (table == TS_NOMEM || write_table(s, table, &c, n_direct))
 			return -ENOMEM;
 	}
@@ -339,9 +281,7 @@ static int split_add(struct ts_ring *r, const struct ts_seg *out, unsigned n_out
 	s->heads[head].n_desc = need;
 	s->heads[head].pos = s->avail_next;
 	s->heads[head].shown = false;
-	s->heads[head].writable = 0;
-	for (unsigned i = 0; i < n_in; i++)
-		s->heads[head].writable += in[i].len;
+	s->heads[head].writable = ts_chain_writable(&c);
 	s->order[s->avail_next & mask(s)] = head;
 	r->avail->ring[s->avail_next & mask(s)] = head;
 	s->avail_next++;
