@@ -326,6 +326,42 @@ static void test_orders(void **state)
 	}
 }
 
+/* Packed rings: the same messages, with bases of their own. */
+static void test_packed(void **state)
+{
+	static const struct {
+		const struct ts_profile *profile;
+		const char *fresh, *again;
+	} cases[] = {
+		{&ts_qemu_10, "b1=2147516416", "b1=101"},
+		{&ts_cloud_hypervisor, "b1=2147516416", "b1=2147516416"},
+		{&ts_virtio_user, "b1=32768", "b1=101"},
+	};
+
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(cases); i++) {
+		struct wire w;
+
+		wire_up(&w, cases[i].profile, 1, PLAIN);
+		w.fe.want |= TS_BIT(VIRTIO_F_RING_PACKED);
+		ok(&w, ts_fe_negotiate(&w.fe));
+		ok(&w, ts_fe_make_rings(&w.fe, 0, 255, 0));
+		assert_int_equal(w.fe.rings[1].base, 0x80008000);
+		assert_ptr_equal(w.fe.rings[1].ring->ops, &ts_ring_packed_ops);
+		ok(&w, ts_fe_start(&w.fe));
+		ok(&w, ts_fe_barrier(&w.fe));
+		assert_non_null(strstr(w.b.trace, cases[i].fresh));
+		assert_int_equal(w.b.addr.desc, (uintptr_t)w.fe.rings[1].ring->pdesc);
+		assert_int_equal(w.b.addr.avail, (uintptr_t)w.fe.rings[1].ring->driver);
+		assert_int_equal(w.b.addr.used, (uintptr_t)w.fe.rings[1].ring->device);
+		ok(&w, ts_fe_stop(&w.fe));
+		forget_trace(&w);
+		ok(&w, ts_fe_start(&w.fe));
+		ok(&w, ts_fe_barrier(&w.fe));
+		assert_non_null(strstr(w.b.trace, cases[i].again));
+		wire_down(&w);
+	}
+}
+
 static void test_profiles_complete(void **state)
 {
 	for (unsigned i = 0; ts_profiles[i]; i++) {
@@ -507,6 +543,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_orders),
+		cmocka_unit_test(test_packed),
 		cmocka_unit_test(test_profiles_complete),
 		cmocka_unit_test(test_no_bit_30),
 		cmocka_unit_test(test_channels),

@@ -43,6 +43,7 @@ void ts_fe_init(struct ts_fe *fe, const struct ts_profile *profile, struct ts_gu
 		struct ts_fe_ring *r = &fe->rings[i];
 
 		r->kick = r->call = r->err = r->masked = -1;
+		r->base = TS_FRESH;
 	}
 }
 
@@ -85,19 +86,28 @@ int ts_need_eventfd(struct ts_fe *fe, int *fd)
 	return *fd >= 0 ? 0 : ts_fail(fe, -errno, 0, "eventfd: %s", strerror(errno));
 }
 
+uint32_t ts_fe_base(struct ts_fe *fe, unsigned index)
+{
+	struct ts_fe_ring *r = &fe->rings[index];
+
+	if (r->base == TS_FRESH)
+		r->base = ts_base_fresh(r->ring ? r->ring->features : fe->features);
+	return r->base;
+}
+
 int ts_fe_make_rings(struct ts_fe *fe, unsigned region, uint32_t size, unsigned ring_flags)
 {
 	for (unsigned i = 0; i < 2 * fe->pairs; i++) {
 		struct ts_fe_ring *r = &fe->rings[i];
-		const struct ts_ring_conf conf = {.guest = fe->guest,
+		struct ts_ring_conf conf = {.guest = fe->guest,
 			.region = region,
 			.size = size,
 			.features = fe->features,
-			.base = r->base,
 			.flags = ring_flags};
 		int rc;
 
 		drop_ring(r);
+		conf.base = ts_fe_base(fe, i);
 		rc = ts_ring_new(&conf, &r->ring);
 		if (rc)
 			return ts_fail(fe, rc, 0, "ring %u of size %u: %s", i, size, strerror(-rc));

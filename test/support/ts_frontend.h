@@ -17,7 +17,11 @@
 #define TS_MAX_FDS     253 /* the most Linux passes in one message */
 #define TS_MAX_PAYLOAD 4096
 
-/** What a current Linux guest takes of what is offered, on a split ring. */
+/** A base no ring of either format can have: begin where a new ring does. */
+#define TS_FRESH 0x7fff0000u
+
+/** What a current Linux guest takes of what is offered, on a split ring; for a packed one add
+ * VIRTIO_F_RING_PACKED. */
 #define TS_GUEST_MODERN                                                             \
 	(TS_BIT(VIRTIO_NET_F_CSUM) | TS_BIT(VIRTIO_NET_F_GUEST_CSUM) |              \
 		TS_BIT(VIRTIO_NET_F_GUEST_TSO4) | TS_BIT(VIRTIO_NET_F_GUEST_TSO6) | \
@@ -40,7 +44,7 @@ struct ts_fe_ring {
 	int call;
 	int err;
 	int masked;    /* a call fd some front-ends send first; nothing may stay on it after CALL */
-	uint32_t base; /* what SET_VRING_BASE will send; GET_VRING_BASE updates it */
+	uint32_t base; /* what SET_VRING_BASE will send, at first TS_FRESH; see ts_fe_base() */
 };
 
 /**
@@ -128,7 +132,7 @@ enum ts_step_op {
 	TS_S_SET_STATUS, /* arg: status */
 	TS_S_MEM_TABLE,  /* arg 1: ADD_MEM_REG for each region where negotiated */
 	TS_S_NUM,
-	TS_S_BASE, /* arg 1: from the avail ring instead of from what was saved */
+	TS_S_BASE, /* arg: enum ts_base_from */
 	TS_S_ADDR,
 	TS_S_KICK,
 	TS_S_CALL,
@@ -136,6 +140,12 @@ enum ts_step_op {
 	TS_S_ERR,
 	TS_S_ENABLE, /* arg: enum ts_enable; outside a ring loop: the pair's even index only */
 	TS_S_GET_BASE,
+};
+
+enum ts_base_from {
+	TS_BASE_SAVED,      /* what GET_VRING_BASE said */
+	TS_BASE_AVAIL,      /* what the ring's driver has published */
+	TS_BASE_AVAIL_HALF, /* what was saved, packed without its used half */
 };
 
 enum ts_enable {
@@ -188,10 +198,13 @@ int ts_fe_negotiate(struct ts_fe *fe);
 
 /**
  * Make 2 * pairs rings of `size` with the negotiated features in guest region `region`, starting at
- * rings[].base (set it to 0 for a guest that booted anew), their eventfds attached. Rings made
- * before are freed first; their guest memory is not: ts_guest_forget().
+ * rings[].base (set it to TS_FRESH for a guest that booted anew), their eventfds attached. Rings
+ * made before are freed first; their guest memory is not: ts_guest_forget().
  */
 int ts_fe_make_rings(struct ts_fe *fe, unsigned region, uint32_t size, unsigned ring_flags);
+
+/** rings[].base; TS_FRESH becomes where a new ring of the negotiated format begins. */
+uint32_t ts_fe_base(struct ts_fe *fe, unsigned index);
 
 /**
  * The guest's driver is up: hand over memory and rings. cloud-hypervisor takes each base from the

@@ -80,13 +80,17 @@ static int step_memory(struct ts_fe *fe, bool may_add)
 	return rc;
 }
 
-static int step_base(struct ts_fe *fe, unsigned i, bool from_avail)
+static int step_base(struct ts_fe *fe, unsigned i, enum ts_base_from from)
 {
 	struct ts_fe_ring *r = &fe->rings[i];
+	uint32_t base;
 
-	if (from_avail)
+	if (from == TS_BASE_AVAIL)
 		r->base = ts_ring_avail_pos(r->ring);
-	return ts_fe_set_state(fe, TS_SET_VRING_BASE, i, r->base);
+	base = ts_fe_base(fe, i);
+	if (from == TS_BASE_AVAIL_HALF)
+		base &= UINT16_MAX;
+	return ts_fe_set_state(fe, TS_SET_VRING_BASE, i, base);
 }
 
 static int step_fd(struct ts_fe *fe, enum ts_request request, unsigned i, int *fd)
@@ -132,7 +136,7 @@ static int ring_step(struct ts_fe *fe, const struct ts_step *s, struct at at)
 	case TS_S_NUM:
 		return ts_fe_set_state(fe, TS_SET_VRING_NUM, i, r->ring->size);
 	case TS_S_BASE:
-		return step_base(fe, i, s->arg);
+		return step_base(fe, i, (enum ts_base_from)s->arg);
 	case TS_S_ADDR:
 		return ts_fe_set_addr(fe, i);
 	case TS_S_KICK:

@@ -234,7 +234,7 @@ static uint64_t answer_u64(struct vd *t, enum ts_request id)
 
 struct vd_answer vd_msg_answer(struct vd *t, const struct vd_msg *row, bool right, bool need_reply)
 {
-	const struct ts_vring_state base = {RING, t->fe.rings[RING].base};
+	const struct ts_vring_state base = {RING, ts_fe_base(&t->fe, RING)};
 	struct vd_answer a = {.len = 0};
 	uint64_t value = right ? 0 : 1;
 
