@@ -9,7 +9,7 @@
  * Theory of operation
  *
  * verbs_*.c answer the commands that benchmark scripts know from testpmd, with the same text;
- * test/app/test_verbs.py compares the two programs. A port may be named wherever testpmd
+ * test/app/test_verbs_same.py compares the two programs. A port may be named wherever testpmd
  * wants its number. Errors are cmd_fail()'s one line: testpmd's words where it has any.
  */
 
