@@ -13,20 +13,6 @@
 #define BIT(n)          (1ull << (n))
 #define PEER_TIMEOUT_MS 5000
 
-uint64_t vu_default_features(void)
-{
-	return BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_F_ANY_LAYOUT) |
-	       BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) |
-	       BIT(VU_F_PROTOCOL_FEATURES) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MQ) |
-	       BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) |
-	       BIT(VIRTIO_NET_F_GUEST_ANNOUNCE) | BIT(VIRTIO_NET_F_CSUM) |
-	       BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_HOST_TSO4) |
-	       BIT(VIRTIO_NET_F_HOST_TSO6) | BIT(VIRTIO_NET_F_HOST_ECN) |
-	       BIT(VIRTIO_NET_F_HOST_UFO) | BIT(VIRTIO_NET_F_GUEST_TSO4) |
-	       BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_ECN) |
-	       BIT(VIRTIO_F_RING_PACKED) | BIT(VIRTIO_NET_F_GUEST_UFO);
-}
-
 /* What a front-end can make us say in a second; the rest is only counted. */
 #define LINES_PER_SECOND 20
 
@@ -140,6 +126,7 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 	dev->listen = conf->listen;
 	dev->nrings = (uint16_t)(conf->queue_pairs * 2);
 	dev->offered = conf->features | BIT(VU_F_PROTOCOL_FEATURES);
+	dev->protocol_offered = vu_default_protocol_features();
 	dev->initial_enable = conf->initial_enable;
 	dev->peer_timeout_ms = conf->peer_timeout_ms ? conf->peer_timeout_ms : PEER_TIMEOUT_MS;
 	dev->listen_fd = dev->conn.fd = -1;

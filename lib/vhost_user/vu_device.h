@@ -68,7 +68,7 @@ struct vu_device {
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	bool listen;
 	uint16_t nrings;
-	uint64_t offered;
+	uint64_t offered, protocol_offered;
 	enum vu_initial_enable initial_enable;
 	uint16_t peer_timeout_ms;
 

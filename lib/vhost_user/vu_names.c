@@ -1,75 +1,141 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Feature bits by name. */
+/* Feature bits: their names, which are offered, and why the others are not. */
 #include <stdio.h>
 #include <string.h>
 
 #include "vu.h"
 
-static const char *const feature_names[64] = {
-	[0] = "CSUM",
-	[1] = "GUEST_CSUM",
-	[2] = "CTRL_GUEST_OFFLOADS",
-	[3] = "MTU",
-	[5] = "MAC",
-	[6] = "GSO",
-	[7] = "GUEST_TSO4",
-	[8] = "GUEST_TSO6",
-	[9] = "GUEST_ECN",
-	[10] = "GUEST_UFO",
-	[11] = "HOST_TSO4",
-	[12] = "HOST_TSO6",
-	[13] = "HOST_ECN",
-	[14] = "HOST_UFO",
-	[15] = "MRG_RXBUF",
-	[16] = "STATUS",
-	[17] = "CTRL_VQ",
-	[18] = "CTRL_RX",
-	[19] = "CTRL_VLAN",
-	[20] = "CTRL_RX_EXTRA",
-	[21] = "GUEST_ANNOUNCE",
-	[22] = "MQ",
-	[23] = "CTRL_MAC_ADDR",
-	[24] = "NOTIFY_ON_EMPTY",
-	[26] = "LOG_ALL",
-	[27] = "ANY_LAYOUT",
-	[28] = "INDIRECT_DESC",
-	[29] = "EVENT_IDX",
-	[30] = "PROTOCOL_FEATURES",
-	[32] = "VERSION_1",
-	[33] = "ACCESS_PLATFORM",
-	[34] = "RING_PACKED",
-	[35] = "IN_ORDER",
-	[36] = "ORDER_PLATFORM",
-	[38] = "NOTIFICATION_DATA",
-	[40] = "RING_RESET",
-	[54] = "GUEST_USO4",
-	[55] = "GUEST_USO6",
-	[56] = "HOST_USO",
-	[57] = "HASH_REPORT",
-	[60] = "RSS",
+/*
+ * Theory of operation
+ *
+ * These two tables decide what is offered; doc/protocol.md is made from them. A bit without a row
+ * is unknown to us and never offered. Offers never shrink over a reconnection or an upgrade: QEMU
+ * refuses a back-end that has lost a feature, so a bit that was ALWAYS stays so.
+ */
+
+#define ALWAYS VU_OFFER_ALWAYS
+#define OPTED  VU_OFFER_OPTED
+#define NEVER  VU_OFFER_NEVER
+
+/* clang-format off */
+static const struct vu_bit_info features[64] = {
+	[0] = {"CSUM", ALWAYS, "the guest may leave checksums to us"},
+	[1] = {"GUEST_CSUM", ALWAYS, "we may leave checksums to the guest"},
+	[2] = {"CTRL_GUEST_OFFLOADS", NEVER, "the guest would change its offloads at run time, and no message tells us"},
+	[3] = {"MTU", NEVER, "the guest is told an MTU"},
+	[5] = {"MAC", NEVER, "the front-end gives the guest its address"},
+	[6] = {"GSO", NEVER, "older than the bits for each protocol, which every guest since 2008 knows"},
+	[7] = {"GUEST_TSO4", ALWAYS, "we may hand the guest whole TCP segments"},
+	[8] = {"GUEST_TSO6", ALWAYS, "the same for IPv6"},
+	[9] = {"GUEST_ECN", ALWAYS, "also with CWR set"},
+	[10] = {"GUEST_UFO", ALWAYS, "we may hand the guest whole UDP datagrams"},
+	[11] = {"HOST_TSO4", ALWAYS, "the guest may send whole TCP segments"},
+	[12] = {"HOST_TSO6", ALWAYS, "the same for IPv6"},
+	[13] = {"HOST_ECN", ALWAYS, "also with CWR set"},
+	[14] = {"HOST_UFO", ALWAYS, "the guest may send whole UDP datagrams"},
+	[15] = {"MRG_RXBUF", ALWAYS, "a packet may span receive buffers"},
+	[16] = {"STATUS", NEVER, "the front-end tells the guest of the link"},
+	[17] = {"CTRL_VQ", ALWAYS, "the front-end serves the control queue; cloud-hypervisor asks for the bit"},
+	[18] = {"CTRL_RX", ALWAYS, "likewise"},
+	[19] = {"CTRL_VLAN", NEVER, "the front-end serves the control queue"},
+	[20] = {"CTRL_RX_EXTRA", NEVER, "the front-end serves the control queue"},
+	[21] = {"GUEST_ANNOUNCE", ALWAYS, "after a migration the guest announces itself"},
+	[22] = {"MQ", ALWAYS, "several queue pairs"},
+	[23] = {"CTRL_MAC_ADDR", NEVER, "the front-end serves the control queue"},
+	[24] = {"NOTIFY_ON_EMPTY", NEVER, "a call per empty ring, which no driver has wanted since EVENT_IDX"},
+	[26] = {"LOG_ALL", NEVER, "the dirty log of a live migration"},
+	[27] = {"ANY_LAYOUT", ALWAYS, "a packet may be cut into descriptors anywhere"},
+	[28] = {"INDIRECT_DESC", ALWAYS, "descriptors in a table of their own"},
+	[29] = {"EVENT_IDX", ALWAYS, "notifications at an index"},
+	[30] = {"PROTOCOL_FEATURES", ALWAYS, "the second set of features"},
+	[32] = {"VERSION_1", ALWAYS, "virtio 1.0 and later"},
+	[33] = {"ACCESS_PLATFORM", NEVER, "addresses that an IOMMU of the guest translates"},
+	[34] = {"RING_PACKED", ALWAYS, "the other ring format"},
+	[35] = {"IN_ORDER", NEVER, "buffers come back in order"},
+	[36] = {"ORDER_PLATFORM", NEVER, "for hardware: we and the guest share caches"},
+	[38] = {"NOTIFICATION_DATA", NEVER, "an eventfd carries no data"},
+	[40] = {"RING_RESET", NEVER, "the guest may reset a single queue"},
+	[43] = {"SUSPEND", NEVER, "no vhost-user message tells of it"},
+	[52] = {"VQ_NOTF_COAL", NEVER, "a control queue command; no message tells us"},
+	[53] = {"NOTF_COAL", NEVER, "a control queue command; no message tells us"},
+	[54] = {"GUEST_USO4", NEVER, "we may hand the guest UDP segments"},
+	[55] = {"GUEST_USO6", NEVER, "the same for IPv6"},
+	[56] = {"HOST_USO", NEVER, "the guest may send UDP segments"},
+	[57] = {"HASH_REPORT", NEVER, "the hash's key and types are set by control queue, no message tells us"},
+	[59] = {"GUEST_HDRLEN", NEVER, "a hint we have no use for: headers are parsed, never believed"},
+	[60] = {"RSS", NEVER, "key and table are set by control queue, no message tells us"},
+	[61] = {"RSC_EXT", NEVER, "we coalesce no segments for the guest"},
+	[62] = {"STANDBY", NEVER, "a matter between front-end and guest"},
+	[63] = {"SPEED_DUPLEX", NEVER, "a matter between front-end and guest"},
 };
 
-static const char *const protocol_names[64] = {
-	[0] = "MQ",
-	[1] = "LOG_SHMFD",
-	[2] = "RARP",
-	[3] = "REPLY_ACK",
-	[4] = "NET_MTU",
-	[5] = "BACKEND_REQ",
-	[6] = "CROSS_ENDIAN",
-	[8] = "PAGEFAULT",
-	[9] = "CONFIG",
-	[10] = "BACKEND_SEND_FD",
-	[11] = "HOST_NOTIFIER",
-	[12] = "INFLIGHT_SHMFD",
-	[13] = "RESET_DEVICE",
-	[14] = "INBAND_NOTIFICATIONS",
-	[15] = "CONFIGURE_MEM_SLOTS",
-	[16] = "STATUS",
-	[19] = "DEVICE_STATE",
+static const struct vu_bit_info protocol[64] = {
+	[0] = {"MQ", ALWAYS, "the front-end may ask for the number of queue pairs"},
+	[1] = {"LOG_SHMFD", NEVER, "the dirty log is shared memory"},
+	[2] = {"RARP", NEVER, "we announce a guest that cannot itself after a migration"},
+	[3] = {"REPLY_ACK", ALWAYS, "any message can be acknowledged"},
+	[4] = {"NET_MTU", NEVER, "the front-end tells the MTU"},
+	[5] = {"BACKEND_REQ", NEVER, "a channel for requests of ours"},
+	[6] = {"CROSS_ENDIAN", NEVER, "for big-endian guests older than virtio 1.0: each access to a ring would pay for them"},
+	[7] = {"CRYPTO_SESSION", NEVER, "for crypto devices"},
+	[8] = {"PAGEFAULT", NEVER, "post-copy migration"},
+	[9] = {"CONFIG", NEVER, "the device's configuration space comes from us"},
+	[10] = {"BACKEND_SEND_FD", NEVER, "descriptors on the back-end channel: we have none to send"},
+	[11] = {"HOST_NOTIFIER", NEVER, "doorbells of hardware, which we are not"},
+	[12] = {"INFLIGHT_SHMFD", NEVER, "what is in flight survives us in shared memory"},
+	[13] = {"RESET_DEVICE", NEVER, "the device can be reset over the socket"},
+	[14] = {"INBAND_NOTIFICATIONS", NEVER, "kicks and calls as messages: for simulators; a poller needs no kick, and lcores may not write to a socket"},
+	[15] = {"CONFIGURE_MEM_SLOTS", NEVER, "memory regions come and go one by one"},
+	[16] = {"STATUS", NEVER, "we are told the device status"},
+	[17] = {"XEN_MMAP", NEVER, "for Xen's grants"},
+	[18] = {"SHARED_OBJECT", NEVER, "dma-bufs of display devices"},
+	[19] = {"DEVICE_STATE", NEVER, "we have no state that a guest could miss: addresses are learned again, counters belong to the port"},
+	[20] = {"GET_VRING_BASE_INFLIGHT", NEVER, "for block devices: we drain before we answer"},
+	[21] = {"GPA_ADDRESSES", NEVER, "peers disagree about the number: one release of rust-vmm used it for SHMEM"},
+	[22] = {"SHMEM", NEVER, "for devices with shared memory regions (virtio-fs, gpu)"},
+	[23] = {"GET_VRING_BASE_SKIP_DRAIN", NEVER, "for block devices: we drain in microseconds"},
 };
+/* clang-format on */
 
-static const char *join(const char *const *names, uint64_t bits, char *buf, size_t len)
+static bool bit_info(const struct vu_bit_info *table, unsigned bit, struct vu_bit_info *info)
+{
+	if (bit >= 64 || !table[bit].name)
+		return false;
+	*info = table[bit];
+	return true;
+}
+
+bool vu_feature_info(unsigned bit, struct vu_bit_info *info)
+{
+	return bit_info(features, bit, info);
+}
+
+bool vu_protocol_feature_info(unsigned bit, struct vu_bit_info *info)
+{
+	return bit_info(protocol, bit, info);
+}
+
+static uint64_t offered(const struct vu_bit_info *table, enum vu_offer at_least)
+{
+	uint64_t bits = 0;
+
+	for (unsigned i = 0; i < 64; i++)
+		if (table[i].name && table[i].offer >= at_least)
+			bits |= 1ull << i;
+	return bits;
+}
+
+uint64_t vu_default_features(void)
+{
+	return offered(features, ALWAYS);
+}
+
+uint64_t vu_default_protocol_features(void)
+{
+	return offered(protocol, ALWAYS);
+}
+
+static const char *join(const struct vu_bit_info *table, uint64_t bits, char *buf, size_t len)
 {
 	size_t at = 0;
 
@@ -79,20 +145,20 @@ static const char *join(const char *const *names, uint64_t bits, char *buf, size
 
 		if (!(bits & (1ull << i)))
 			continue;
-		if (names[i])
-			at += (size_t)snprintf(buf + at, len - at, "%s%s", space, names[i]);
+		if (table[i].name)
+			at += (size_t)snprintf(buf + at, len - at, "%s%s", space, table[i].name);
 		else
 			at += (size_t)snprintf(buf + at, len - at, "%sbit%u", space, i);
 	}
 	return buf;
 }
 
-const char *vu_feature_names(uint64_t features, char *buf, size_t len)
+const char *vu_feature_names(uint64_t bits, char *buf, size_t len)
 {
-	return join(feature_names, features, buf, len);
+	return join(features, bits, buf, len);
 }
 
-const char *vu_protocol_feature_names(uint64_t features, char *buf, size_t len)
+const char *vu_protocol_feature_names(uint64_t bits, char *buf, size_t len)
 {
-	return join(protocol_names, features, buf, len);
+	return join(protocol, bits, buf, len);
 }

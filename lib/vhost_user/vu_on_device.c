@@ -52,14 +52,9 @@ int vu_on_reset_owner(struct vu_context *c)
 	return 0;
 }
 
-static uint64_t protocol_features_offered(void)
-{
-	return 1ull << VU_PROTOCOL_F_MQ | 1ull << VU_PROTOCOL_F_REPLY_ACK;
-}
-
 int vu_on_get_protocol_features(struct vu_context *c)
 {
-	c->reply->u64 = protocol_features_offered();
+	c->reply->u64 = c->dev->protocol_offered;
 	return 0;
 }
 
@@ -67,10 +62,10 @@ int vu_on_set_protocol_features(struct vu_context *c)
 {
 	uint64_t features = c->msg->payload.u64;
 
-	if (features & ~protocol_features_offered())
+	if (features & ~c->dev->protocol_offered)
 		return vu_refuse(c->dev, VU_TROUBLE_FEATURES,
 			"the front-end wants protocol features 0x%llx that are not offered",
-			(unsigned long long)(features & ~protocol_features_offered()));
+			(unsigned long long)(features & ~c->dev->protocol_offered));
 	c->dev->protocol_features = features;
 	return 0;
 }

@@ -226,7 +226,7 @@ static uint64_t answer_u64(struct vd *t, enum ts_request id)
 	case TS_GET_FEATURES:
 		return vu_default_features();
 	case TS_GET_PROTOCOL_FEATURES:
-		return TS_BIT(TS_PROTO_MQ) | TS_BIT(TS_PROTO_REPLY_ACK);
+		return vu_default_protocol_features();
 	default:
 		return t->conf.queue_pairs;
 	}

@@ -78,8 +78,11 @@ struct vu_device_conf {
 	void *arg;                       /* handed to every op */
 };
 
-/** The virtio feature bits this back-end can serve; a configuration may only remove some. */
+/** The virtio feature bits offered; a configuration may only remove some. Any thread. */
 uint64_t vu_default_features(void);
+
+/** The protocol feature bits every device offers. Any thread. */
+uint64_t vu_default_protocol_features(void);
 
 /**
  * Create a device and start serving its socket.
@@ -189,6 +192,24 @@ struct vu_request_info {
 
 /** What the back-end knows of a request; false: it does not know it. Any thread. */
 bool vu_request_info(uint32_t id, struct vu_request_info *info);
+
+/* Whether a feature bit is offered. */
+enum vu_offer {
+	VU_OFFER_NEVER,
+	VU_OFFER_OPTED, /* by ports that are configured for it */
+	VU_OFFER_ALWAYS
+};
+
+/* One feature bit as doc/protocol.md has it. */
+struct vu_bit_info {
+	const char *name;
+	enum vu_offer offer;
+	const char *why; /* what for, or why not */
+};
+
+/** A virtio or a protocol feature bit; false: we do not know it. Any thread. */
+bool vu_feature_info(unsigned bit, struct vu_bit_info *info);
+bool vu_protocol_feature_info(unsigned bit, struct vu_bit_info *info);
 
 /** The sentence for a trouble, in words an operator can act on. */
 const char *vu_trouble_text(enum vu_trouble trouble);
