@@ -42,25 +42,28 @@ static bool ranges_overlap(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_le
 	return a < b ? b - a < a_len : a - b < b_len;
 }
 
-static int check_request(const struct virtq_mem_req *reqs, uint32_t i, char *why, size_t why_len)
+/* May it stand beside the regions the table has so far? */
+static int check_request(
+	const struct virtq_mem *mem, const struct virtq_mem_req *r, char *why, size_t why_len)
 {
-	const struct virtq_mem_req *r = &reqs[i];
-
 	if (r->size == 0)
-		return refuse(why, why_len, EINVAL, "memory region %u is empty", i);
+		return refuse(why, why_len, EINVAL, "memory region %u is empty", mem->n);
 	if (r->gpa > UINT64_MAX - r->size || r->uva > UINT64_MAX - r->size ||
 		r->mmap_offset > INT64_MAX - (r->size & INT64_MAX) || r->size > INT64_MAX)
 		return refuse(why, why_len, EINVAL,
 			"memory region %u wraps around: guest 0x%" PRIx64 " size 0x%" PRIx64
 			" offset 0x%" PRIx64,
-			i, r->gpa, r->size, r->mmap_offset);
-	for (uint32_t j = 0; j < i; j++) {
-		if (ranges_overlap(r->gpa, r->size, reqs[j].gpa, reqs[j].size))
+			mem->n, r->gpa, r->size, r->mmap_offset);
+	for (uint32_t j = 0; j < mem->n; j++) {
+		const struct virtq_region *o = mem->regions[j];
+
+		if (ranges_overlap(r->gpa, r->size, o->gpa, o->size))
 			return refuse(why, why_len, EINVAL,
-				"memory regions %u and %u overlap in guest addresses", j, i);
-		if (ranges_overlap(r->uva, r->size, reqs[j].uva, reqs[j].size))
+				"memory regions %u and %u overlap in guest addresses", j, mem->n);
+		if (ranges_overlap(r->uva, r->size, o->uva, o->size))
 			return refuse(why, why_len, EINVAL,
-				"memory regions %u and %u overlap in front-end addresses", j, i);
+				"memory regions %u and %u overlap in front-end addresses", j,
+				mem->n);
 	}
 	return 0;
 }
@@ -161,6 +164,60 @@ static int region_get(const struct virtq_mem_req *r, uint32_t i, const struct vi
 	return 0;
 }
 
+/* Eight pieces a region, so that most hold one border at most; 4096 are 8 KiB. */
+#define PIECES_MAX 4096u
+
+static uint32_t pieces_for(uint32_t n)
+{
+	return n < 2 ? 0 : 8 * n < PIECES_MAX ? 8 * n : PIECES_MAX;
+}
+
+/* A table with room for n regions, and none yet. */
+static int table_new(uint32_t n, struct virtq_mem **out, char *why, size_t why_len)
+{
+	size_t spans = (n + 1) * sizeof(struct virtq_span);
+	struct virtq_mem *mem;
+
+	if (n == 0 || n > VIRTQ_MEM_SLOTS)
+		return refuse(why, why_len, EINVAL, "%u memory regions: 1 to %u are possible", n,
+			VIRTQ_MEM_SLOTS);
+	mem = calloc(1, sizeof(*mem) + spans + (pieces_for(n) + 1) * sizeof(mem->first[0]));
+	if (mem)
+		mem->regions = calloc(n, sizeof(mem->regions[0]));
+	if (!mem || !mem->regions) {
+		free(mem);
+		return refuse(why, why_len, ENOMEM, "out of memory for a table of %u regions", n);
+	}
+	mem->refs = 1;
+	mem->first = (uint16_t *)((char *)mem->spans + spans);
+	*out = mem;
+	return 0;
+}
+
+/* One region more, checked against those that are there. */
+static int table_take(struct virtq_mem *mem, const struct virtq_mem_req *r,
+	const struct virtq_mem *old, char *why, size_t why_len)
+{
+	int err = check_request(mem, r, why, why_len);
+
+	if (!err)
+		err = region_get(r, mem->n, old, &mem->regions[mem->n], why, why_len);
+	if (!err)
+		mem->n++;
+	return err;
+}
+
+/* Regions of another table, but for one. */
+static void table_share(struct virtq_mem *mem, const struct virtq_mem *old, uint32_t but)
+{
+	for (uint32_t i = 0; i < old->n; i++) {
+		if (i == but)
+			continue;
+		__atomic_add_fetch(&old->regions[i]->refs, 1, __ATOMIC_RELAXED);
+		mem->regions[mem->n++] = old->regions[i];
+	}
+}
+
 static int by_gpa(const void *a, const void *b)
 {
 	const struct virtq_region *ra = *(struct virtq_region *const *)a;
@@ -169,40 +226,96 @@ static int by_gpa(const void *a, const void *b)
 	return ra->gpa < rb->gpa ? -1 : ra->gpa > rb->gpa;
 }
 
+static void make_index(struct virtq_mem *mem)
+{
+	const struct virtq_span *last = &mem->spans[mem->n - 1];
+	uint64_t lowest = mem->spans[0].gpa, highest = last->gpa - lowest + (last->size - 1);
+	uint32_t most = pieces_for(mem->n), at = 0;
+
+	if (most == 0)
+		return;
+	while (highest >> mem->shift >= most)
+		mem->shift++;
+	mem->pieces = (uint32_t)(highest >> mem->shift) + 1;
+	for (uint64_t i = 0; i < mem->pieces; i++) {
+		while (mem->spans[at].gpa - lowest + (mem->spans[at].size - 1) < i << mem->shift)
+			at++;
+		mem->first[i] = (uint16_t)at;
+	}
+	mem->first[mem->pieces] = (uint16_t)(mem->n - 1);
+}
+
+/* All regions are in: what lookups need. */
+static struct virtq_mem *table_finish(struct virtq_mem *mem)
+{
+	qsort(mem->regions, mem->n, sizeof(mem->regions[0]), by_gpa);
+	for (uint32_t i = 0; i < mem->n; i++)
+		mem->spans[i] = (struct virtq_span){
+			mem->regions[i]->gpa, mem->regions[i]->size, mem->regions[i]->hva};
+	make_index(mem);
+	return mem;
+}
+
 int virtq_mem_create(const struct virtq_mem_req *reqs, uint32_t n, const struct virtq_mem *old,
 	struct virtq_mem **out, char *why, size_t why_len)
 {
 	struct virtq_mem *mem;
+	int err = table_new(n, &mem, why, why_len);
+
+	if (err)
+		return err;
+	for (uint32_t i = 0; i < n && !err; i++)
+		err = table_take(mem, &reqs[i], old, why, why_len);
+	if (err)
+		virtq_mem_put(mem);
+	else
+		*out = table_finish(mem);
+	return err;
+}
+
+int virtq_mem_add(struct virtq_mem *old, const struct virtq_mem_req *req, struct virtq_mem **out,
+	char *why, size_t why_len)
+{
+	struct virtq_mem *mem;
+	int err = table_new(old ? old->n + 1 : 1, &mem, why, why_len);
+
+	if (err)
+		return err;
+	if (old)
+		table_share(mem, old, old->n);
+	err = table_take(mem, req, NULL, why, why_len);
+	if (err)
+		virtq_mem_put(mem);
+	else
+		*out = table_finish(mem);
+	return err;
+}
+
+int virtq_mem_remove(struct virtq_mem *old, const struct virtq_mem_req *req, struct virtq_mem **out,
+	char *why, size_t why_len)
+{
+	uint32_t n = old ? old->n : 0, but = 0;
+	struct virtq_mem *mem;
 	int err;
 
-	if (n == 0 || n > VIRTQ_MEM_SLOTS)
-		return refuse(why, why_len, EINVAL, "%u memory regions: 1 to %u are possible", n,
-			VIRTQ_MEM_SLOTS);
-	for (uint32_t i = 0; i < n; i++) {
-		err = check_request(reqs, i, why, why_len);
-		if (err)
-			return err;
+	while (but < n &&
+		(old->regions[but]->gpa != req->gpa || old->regions[but]->size != req->size ||
+			old->regions[but]->uva != req->uva))
+		but++;
+	if (but == n)
+		return refuse(why, why_len, EINVAL,
+			"there is no memory region at guest 0x%" PRIx64 " size 0x%" PRIx64
+			" front-end 0x%" PRIx64,
+			req->gpa, req->size, req->uva);
+	if (n == 1) {
+		*out = NULL;
+		return 0;
 	}
-	mem = calloc(1, sizeof(*mem) + (n + 1) * sizeof(mem->spans[0]));
-	if (mem)
-		mem->regions = calloc(n, sizeof(mem->regions[0]));
-	if (!mem || !mem->regions) {
-		free(mem);
-		return refuse(why, why_len, ENOMEM, "out of memory for a table of %u regions", n);
-	}
-	mem->refs = 1;
-	for (; mem->n < n; mem->n++) {
-		err = region_get(&reqs[mem->n], mem->n, old, &mem->regions[mem->n], why, why_len);
-		if (err) {
-			virtq_mem_put(mem);
-			return err;
-		}
-	}
-	qsort(mem->regions, n, sizeof(mem->regions[0]), by_gpa);
-	for (uint32_t i = 0; i < n; i++)
-		mem->spans[i] = (struct virtq_span){
-			mem->regions[i]->gpa, mem->regions[i]->size, mem->regions[i]->hva};
-	*out = mem;
+	err = table_new(n - 1, &mem, why, why_len);
+	if (err)
+		return err;
+	table_share(mem, old, but);
+	*out = table_finish(mem);
 	return 0;
 }
 
@@ -247,20 +360,22 @@ uint8_t *virtq_mem_uva(const struct virtq_mem *mem, uint64_t uva, uint64_t len)
 
 const struct virtq_span *virtq_mem_find(const struct virtq_mem *mem, uint64_t gpa)
 {
-	uint32_t lo = 0, hi = mem->n;
+	uint64_t piece = (gpa - mem->spans[0].gpa) >> mem->shift;
+	const struct virtq_span *s = mem->spans;
+	uint32_t n = mem->n;
 
-	while (lo < hi) {
-		uint32_t mid = (lo + hi) / 2;
-		const struct virtq_span *s = &mem->spans[mid];
-
-		if (gpa < s->gpa)
-			hi = mid;
-		else if (gpa - s->gpa < s->size)
-			return s;
-		else
-			lo = mid + 1;
+	if (virtq_likely(piece < mem->pieces)) {
+		s += mem->first[piece];
+		n = mem->first[piece + 1] - mem->first[piece] + 1u;
 	}
-	return NULL;
+	/* The last that does not start behind gpa; without a branch that depends on gpa. */
+	while (n > 1) {
+		uint32_t half = n / 2;
+
+		s = s[half].gpa <= gpa ? s + half : s;
+		n -= half;
+	}
+	return gpa - s->gpa < s->size ? s : NULL;
 }
 
 int virtq_mem_read(const struct virtq_mem *mem, uint64_t gpa, void *buf, size_t len)

@@ -2,6 +2,7 @@
 /* Address translation against a table written for clarity, over random tables. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -21,15 +22,24 @@ static const struct virtq_mem_req *model_find(
 	return NULL;
 }
 
+/* Neighbours, small holes, and for the index also large ones. */
+static uint64_t random_hole(struct ts_rng *rng, bool large)
+{
+	if (large && ts_rand_below(rng, 10) == 0)
+		return 1ull << ts_rand_below(rng, 50);
+	return ts_rand_below(rng, 2) * ts_rand_below(rng, 5000);
+}
+
 static uint32_t random_table(struct ts_rng *rng, struct virtq_mem_req *reqs, int fd)
 {
-	uint32_t n = 1 + ts_rand_below(rng, 40);
-	uint64_t gpa = ts_rand_below(rng, 2) ? 0 : UINT64_MAX - 64 * M;
+	uint32_t n = 1 + ts_rand_below(rng, ts_rand_below(rng, 4) ? 40 : VIRTQ_MEM_SLOTS);
+	bool high = ts_rand_below(rng, 2);
+	uint64_t gpa = high ? UINT64_MAX - 64 * M : 0;
 
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t size = 1 + ts_rand_below(rng, 3 * 4096);
 
-		gpa += ts_rand_below(rng, 2) * ts_rand_below(rng, 5000);
+		gpa += random_hole(rng, !high);
 		reqs[i] = (struct virtq_mem_req){gpa, size, (gpa ^ 1ull << 40) & ~(1ull << 62),
 			ts_rand_below(rng, 4096), fd};
 		gpa += size;
@@ -73,9 +83,43 @@ static void query(struct ts_rng *rng, const struct virtq_mem *mem, const struct 
 	}
 }
 
+static void must(int err, const char *why)
+{
+	if (err)
+		fail_msg("refused: %s", why);
+}
+
+/* At once, or one by one and then some of them out and in again. */
+static struct virtq_mem *build(
+	struct ts_rng *rng, const struct virtq_mem_req *reqs, uint32_t n, bool at_once)
+{
+	struct virtq_mem *mem = NULL, *next;
+	char why[200];
+
+	if (at_once) {
+		must(virtq_mem_create(reqs, n, NULL, &mem, why, sizeof(why)), why);
+		return mem;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		must(virtq_mem_add(mem, &reqs[i], &next, why, sizeof(why)), why);
+		virtq_mem_put(mem);
+		mem = next;
+	}
+	for (uint32_t i = 0; i < 10; i++) {
+		const struct virtq_mem_req *r = &reqs[ts_rand_below(rng, n)];
+		struct virtq_mem *without;
+
+		must(virtq_mem_remove(mem, r, &without, why, sizeof(why)), why);
+		virtq_mem_put(mem);
+		must(virtq_mem_add(without, r, &mem, why, sizeof(why)), why);
+		virtq_mem_put(without);
+	}
+	return mem;
+}
+
 static void model(void **state)
 {
-	struct virtq_mem_req reqs[40];
+	struct virtq_mem_req reqs[VIRTQ_MEM_SLOTS];
 	const int fd = memfd_create("vm", MFD_CLOEXEC);
 	struct ts_rng rng;
 	uint8_t *file;
@@ -89,11 +133,8 @@ static void model(void **state)
 		file[i] = (uint8_t)ts_rand(&rng);
 	for (unsigned round = 0; round < 60; round++) {
 		uint32_t n = random_table(&rng, reqs, fd);
-		struct virtq_mem *mem;
-		char why[200];
+		struct virtq_mem *mem = build(&rng, reqs, n, round & 1);
 
-		if (virtq_mem_create(reqs, n, NULL, &mem, why, sizeof(why)) != 0)
-			fail_msg("refused: %s", why);
 		for (unsigned i = 0; i < 60; i++)
 			query(&rng, mem, reqs, n, file);
 		virtq_mem_put(mem);

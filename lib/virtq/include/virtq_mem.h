@@ -12,10 +12,11 @@
 /*
  * Theory of operation
  *
- * A table is a value. SET_MEM_TABLE builds a whole new one beside the old, and only
- * when every region checked out and is mapped does anybody get to see it; an error
- * leaves the old table untouched. Tables hold references on regions and views hold
- * references on tables, so a mapping goes away exactly when its last user is gone.
+ * A table is a value. SET_MEM_TABLE builds a whole new one beside the old, ADD_MEM_REG and
+ * REM_MEM_REG one that has a region more or less and shares the others; only when every
+ * region checked out and is mapped does anybody get to see it, and an error leaves the old
+ * table untouched. Tables hold references on regions and views hold references on tables,
+ * so a mapping goes away exactly when its last user is gone.
  *
  * Three address spaces meet here:
  *   gpa  guest physical: what descriptors contain
@@ -24,6 +25,10 @@
  *
  * There is no translation of an address alone: every one takes a length and says how
  * much of it is contiguous, because neighbours in gpa need not be neighbours in hva.
+ *
+ * A lookup first tries the region used last. Else an index over equal pieces of the guest's
+ * address space tells which few regions to look at, so that its cost does not grow with
+ * their number; in a piece that holds many there is a binary search.
  */
 
 struct virtq_region; /* one mapping, private to virtq_mem.c */
@@ -39,10 +44,17 @@ struct virtq_mem {
 	uint32_t refs; /* any thread, atomic */
 	uint32_t n;
 	struct virtq_region **regions; /* by gpa, as spans */
-	struct virtq_span spans[];     /* n of them, then one of size 0 */
+
+	/* Piece i of the address space starts at spans[0].gpa + (i << shift), and the first
+	 * span that reaches into it or lies behind it is first[i]. No pieces, no index. */
+	uint32_t pieces;
+	uint32_t shift;
+	uint16_t *first; /* pieces + 1 of them, behind the spans */
+
+	struct virtq_span spans[]; /* n of them, then one of size 0 */
 };
 
-/* What the front-end asks for: one row of SET_MEM_TABLE. */
+/* What the front-end asks for: one row of SET_MEM_TABLE, or ADD_MEM_REG's. */
 struct virtq_mem_req {
 	uint64_t gpa;
 	uint64_t size;
@@ -67,6 +79,32 @@ struct virtq_mem_req {
 int virtq_mem_create(const struct virtq_mem_req *reqs, uint32_t n, const struct virtq_mem *old,
 	struct virtq_mem **out, char *why, size_t why_len);
 
+/**
+ * Build a table that has one region more than another; the checks are virtq_mem_create()'s.
+ *
+ * @param old	table to share all regions with; NULL: there are none yet
+ * @param out	on success the new table with one reference, which the caller owns
+ * @param why	on failure one line; the new region has the number after the old ones'
+ * @return 0, or -EINVAL (bad request, no slot left), -ENOMEM, or mmap's error
+ *
+ * Any thread. vhost-user specification, "VHOST_USER_ADD_MEM_REG".
+ */
+int virtq_mem_add(struct virtq_mem *old, const struct virtq_mem_req *req, struct virtq_mem **out,
+	char *why, size_t why_len);
+
+/**
+ * Build a table without the region whose gpa, size and uva are all as in @req.
+ *
+ * @param old	table to share the other regions with, or NULL
+ * @param out	on success the new table with one reference, which the caller owns; NULL after
+ *		the last region
+ * @return 0, -EINVAL (there is no such region) or -ENOMEM
+ *
+ * Any thread. vhost-user specification, "VHOST_USER_REM_MEM_REG".
+ */
+int virtq_mem_remove(struct virtq_mem *old, const struct virtq_mem_req *req, struct virtq_mem **out,
+	char *why, size_t why_len);
+
 struct virtq_mem *virtq_mem_get(struct virtq_mem *mem);
 
 /** Drop a reference (NULL is fine); the last one unmaps. Not for lcores: it may munmap. */
@@ -85,7 +123,7 @@ int virtq_mem_region(const struct virtq_mem *mem, uint32_t i, struct virtq_regio
  */
 uint8_t *virtq_mem_uva(const struct virtq_mem *mem, uint64_t uva, uint64_t len);
 
-/** The span that holds gpa, or NULL. Binary search. */
+/** The span that holds gpa, or NULL. By the index, then at most ten steps. */
 const struct virtq_span *virtq_mem_find(const struct virtq_mem *mem, uint64_t gpa);
 
 /**
