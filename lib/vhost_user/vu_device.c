@@ -95,11 +95,12 @@ static bool make_rings(struct vu_device *dev)
 	if (!dev->queue)
 		return false;
 	for (unsigned i = 0; i < dev->nrings; i++) {
-		struct vu_queue *q = &dev->queue[i];
-
-		q->kick_fd = q->call_fd = q->err_fd = -1;
-		q->vq = virtq_new();
-		if (!q->vq)
+		vu_bell_init(&dev->queue[i]);
+		dev->queue[i].call_fd = dev->queue[i].err_fd = -1;
+	}
+	for (unsigned i = 0; i < dev->nrings; i++) {
+		dev->queue[i].vq = virtq_new();
+		if (!dev->queue[i].vq)
 			return false;
 	}
 	return true;
@@ -154,9 +155,11 @@ void vu_device_destroy(struct vu_device *dev)
 	vu_socket_close(dev);
 	vu_conn_close(dev, NULL);
 	vu_reap_stuck(dev);
-	for (unsigned i = 0; dev->queue && i < dev->nrings; i++)
+	for (unsigned i = 0; dev->queue && i < dev->nrings; i++) {
+		vu_close_fd(&dev->queue[i].bell);
 		if (!dev->queue[i].stuck[0]) /* else an lcore is still inside: leak it */
 			virtq_free(dev->queue[i].vq);
+	}
 	if (dev->tick)
 		event_free(dev->tick);
 	free(dev->queue);

@@ -31,6 +31,8 @@ struct vu_queue {
 	struct vu_ring_addr addr;
 	int kick_fd, call_fd, err_fd;
 
+	int bell; /* epoll instance that holds kick_fd; -1 until vu_device_bell() */
+
 	/* consequences: edited by reconcile() only */
 	struct virtq *vq;
 	struct virtq_view *drain; /* started and disabled: we consume and discard */
@@ -121,6 +123,10 @@ void vu_close_call_fd(struct vu_queue *q, int *fd);
 bool vu_any_stuck(const struct vu_device *dev);
 void vu_tick_start(struct vu_device *dev);
 void vu_on_tick(evutil_socket_t fd, short what, void *arg);
+
+/* vu_bell.c */
+void vu_bell_init(struct vu_queue *q);
+int vu_kick_set(struct vu_queue *q, int fd); /* takes fd, closes the old one */
 
 /* vu_device.c */
 void vu_log(struct vu_device *dev, enum vu_log_level level, const char *fmt, ...)

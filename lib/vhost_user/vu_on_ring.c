@@ -58,7 +58,7 @@ int vu_on_get_vring_base(struct vu_context *c)
 	if (err || c->q->positioned)
 		return vu_refuse(
 			c->dev, VU_TROUBLE_NONE, "ring %u: an lcore does not leave it", c->ring);
-	vu_close_fd(&c->q->kick_fd);
+	vu_kick_set(c->q, -1);
 	c->reply->state = (struct vu_ring_state){c->ring, c->q->base};
 	return 0;
 }
@@ -72,8 +72,8 @@ int vu_take_fd(struct vu_context *c)
 	return fd;
 }
 
-/* An lcore will write to it: it must be an eventfd (an anonymous inode), not a file on a
- * slow disk, and must not block. */
+/* An lcore will write to it or sleep by it: it must be an eventfd (an anonymous inode), not a
+ * file on a slow disk, and must not block. */
 static int take_eventfd(struct vu_context *c, int *fd)
 {
 	struct stat st;
@@ -90,8 +90,13 @@ static int take_eventfd(struct vu_context *c, int *fd)
  * which a Linux guest kicks once and which nobody kicks after a reconnection. */
 int vu_on_set_vring_kick(struct vu_context *c)
 {
-	vu_close_fd(&c->q->kick_fd);
-	c->q->kick_fd = vu_take_fd(c);
+	int fd, err = take_eventfd(c, &fd);
+
+	if (err)
+		return err;
+	if (vu_kick_set(c->q, fd) != 0)
+		vu_log(c->dev, VU_LOG_WARNING, "ring %u: its kick descriptor cannot be waited for",
+			c->ring);
 	c->q->started = true;
 	return 0;
 }

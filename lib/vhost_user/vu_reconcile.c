@@ -122,6 +122,7 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 	v->event_idx = dev->features & (1ull << VIRTIO_RING_F_EVENT_IDX);
 	v->indirect = dev->features & (1ull << VIRTIO_RING_F_INDIRECT_DESC);
 	v->call_fd = q->call_fd;
+	v->kicks = q->kick_fd >= 0;
 	v->mem = dev->mem;
 	dev->ops->prepare(dev->arg, ring, v);
 	return true;
@@ -399,7 +400,7 @@ void vu_device_reset(struct vu_device *dev, bool forget_connection)
 	for (unsigned i = 0; i < dev->nrings; i++) {
 		struct vu_queue *q = &dev->queue[i];
 
-		vu_close_fd(&q->kick_fd);
+		vu_kick_set(q, -1);
 		vu_close_call_fd(q, &q->call_fd);
 		vu_close_fd(&q->err_fd);
 		q->num = q->base = 0;

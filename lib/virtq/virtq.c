@@ -160,21 +160,68 @@ void virtq_call(struct virtq *vq, const struct virtq_view *v)
 		virtq_count(&vq->stats.calls_failed, 1);
 }
 
+/* With event index the flag is ignored: the driver kicks when it makes the entry of that index
+ * available, which for the one before ours is long past. */
+static void want_kicks(struct virtq *vq, const struct virtq_view *v, bool want)
+{
+	if (v->packed)
+		virtq_store(&v->device->flags,
+			want ? VRING_PACKED_EVENT_FLAG_ENABLE : VRING_PACKED_EVENT_FLAG_DISABLE);
+	else
+		virtq_store(&v->used->flags, want ? 0 : VRING_USED_F_NO_NOTIFY);
+	if (!v->packed && v->event_idx)
+		virtq_store((uint16_t *)&v->used->ring[v->num], (uint16_t)(vq->avail - !want));
+	vq->armed = want;
+}
+
+static bool has_work(struct virtq *vq, const struct virtq_view *v)
+{
+	struct virtq_desc head;
+
+	return v->packed ? packed_head(vq, v, &head) : split_ready(vq, v, 1) > 0;
+}
+
+bool virtq_arm(struct virtq *vq)
+{
+	const struct virtq_view *v = virtq_gate_enter(&vq->gate);
+	bool idle = true;
+
+	if (v && !v->kicks) {
+		idle = false;
+	} else if (v && !vq->fault) {
+		want_kicks(vq, v, true);
+		/* The driver makes available, full fence, looks whether we want a kick. */
+		virtq_fence_full();
+		idle = !has_work(vq, v);
+		if (!idle)
+			want_kicks(vq, v, false);
+	}
+	virtq_gate_leave(&vq->gate);
+	return idle;
+}
+
+void virtq_disarm(struct virtq *vq)
+{
+	const struct virtq_view *v;
+
+	if (!vq->armed)
+		return;
+	v = virtq_gate_enter(&vq->gate);
+	if (v)
+		want_kicks(vq, v, false);
+	virtq_gate_leave(&vq->gate);
+}
+
 static void start_split(struct virtq *vq, const struct virtq_view *v)
 {
 	vq->avail_seen = vq->avail;
 	vq->used = virtq_load(&v->used->idx);
-	/* With event index the flag is ignored; an index just passed has the same effect. */
-	virtq_store(&v->used->flags, VRING_USED_F_NO_NOTIFY);
-	if (v->event_idx)
-		virtq_store((uint16_t *)&v->used->ring[v->num], (uint16_t)(vq->avail - 1));
 }
 
-static void start_packed(struct virtq *vq, const struct virtq_view *v, uint32_t base)
+static void start_packed(struct virtq *vq, uint32_t base)
 {
 	vq->used = (uint16_t)(base >> 16);
 	vq->pending = false;
-	virtq_store(&v->device->flags, VRING_PACKED_EVENT_FLAG_DISABLE);
 }
 
 void virtq_start(struct virtq *vq, const struct virtq_view *v, uint32_t base)
@@ -183,9 +230,10 @@ void virtq_start(struct virtq *vq, const struct virtq_view *v, uint32_t base)
 	vq->called_valid = false;
 	virtq_store(&vq->fault, VIRTQ_FAULT_NONE);
 	if (v->packed)
-		start_packed(vq, v, base);
+		start_packed(vq, base);
 	else
 		start_split(vq, v);
+	want_kicks(vq, v, false);
 	vq->called = vq->used;
 }
 

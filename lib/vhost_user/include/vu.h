@@ -108,6 +108,18 @@ void vu_device_destroy(struct vu_device *dev);
 struct virtq *vu_device_ring(struct vu_device *dev, unsigned ring);
 
 /**
+ * What to poll(2) for, in order to sleep until the guest kicks ring i: readable once it has. It
+ * stays the same and open as long as the device, whatever the front-end does.
+ * @return the descriptor, or -EINVAL, -EMFILE, -ENFILE, -ENOMEM
+ *
+ * Control thread. To be woken by it: any thread; virtq_arm() comes first.
+ */
+int vu_device_bell(struct vu_device *dev, unsigned ring);
+
+/** Forget that the bell rang. Whoever sleeps by it. Never blocks. */
+void vu_bell_silence(int bell);
+
+/**
  * What prepare() decides has changed: ask it again for every ring.
  * @return 0: lcores have switched; -ETIMEDOUT: one has not left its ring
  *

@@ -131,6 +131,7 @@ struct virtq_view {
 	uint8_t hdr_len; /* virtio-net header: 10 or 12 */
 	bool event_idx;  /* VIRTIO_RING_F_EVENT_IDX */
 	bool indirect;   /* VIRTIO_RING_F_INDIRECT_DESC */
+	bool kicks;      /* the front-end gave a kick eventfd: the driver can wake who sleeps */
 	int call_fd;     /* non-blocking eventfd, or -1; owned by the configuration */
 	struct virtq_mem *mem;
 	virtq_burst_fn burst;
@@ -146,6 +147,7 @@ struct virtq {
 	uint16_t used;       /* next used entry to write */
 	uint16_t called;     /* used when the guest was last asked whether to call (event index) */
 	bool called_valid;   /* false until the first call after a start */
+	bool armed;          /* the driver has been asked to kick: virtq_arm() */
 	uint8_t fault;       /* enum virtq_fault, 0 while healthy */
 	uint8_t closed;      /* enum virtq_drop for what is sent while the gate is closed;
 			      * written by control, read by the lcore */
@@ -170,6 +172,20 @@ static inline uint16_t virtq_burst(struct virtq *vq, void **pkts, uint16_t n)
 	virtq_gate_leave(&vq->gate);
 	return done;
 }
+
+/**
+ * Ask the driver to kick when it makes something available, in order to sleep until then.
+ *
+ * @return true: nothing is there now, and for whatever comes there will be a kick (on a closed
+ *	   ring, ring_changed() of the device); false: there is something to do already, or
+ *	   nobody could kick, and nothing was asked for
+ *
+ * Lcore that polls the ring, between bursts. virtio 1.2, 2.7.7 and 2.8.10 "Notifications".
+ */
+bool virtq_arm(struct virtq *vq);
+
+/** Ask for kicks no more: we poll again. Lcore that polls the ring. */
+void virtq_disarm(struct virtq *vq);
 
 static inline void virtq_drop(struct virtq *vq, enum virtq_drop why, uint16_t n)
 {
