@@ -191,6 +191,9 @@ void config_save(const struct sluice *sl, FILE *f)
 {
 	fputs("# written by `config save`\n", f);
 	save_cores(sl, f);
+	/* Before the ports: a device is told when it is configured that it will have to wake us. */
+	if (sl->conf.sleep_us)
+		fprintf(f, "set sleep %u\n", sl->conf.sleep_us);
 	save_ports(sl, f);
 	save_fdb(sl, f);
 	save_forwarding(sl, f);

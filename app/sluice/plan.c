@@ -11,6 +11,7 @@
 #include <rte_ethdev.h>
 
 #include "placement.h"
+#include "sleep.h"
 #include "sluice.h"
 
 /* ---- who sends to whom ---- */
@@ -185,6 +186,7 @@ static void plan_free(struct plan *plan)
 		for (unsigned i = 0; i < plan->n_workers; i++) {
 			free(plan->workers[i].streams);
 			free(plan->workers[i].outlets);
+			free(plan->workers[i].fds);
 		}
 		free(plan->flood);
 		free(plan);
@@ -301,6 +303,15 @@ static int fill_streams(struct plan *plan, const struct sluice *sl)
 	return err;
 }
 
+static int fill_sleep(struct plan *plan, const struct sluice *sl)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < plan->n_workers; i++)
+		err |= plan_worker_sleep(&plan->workers[i], sl);
+	return err;
+}
+
 static struct plan *plan_build(const struct sluice *sl)
 {
 	struct plan *plan = plan_new(sl);
@@ -308,7 +319,7 @@ static struct plan *plan_build(const struct sluice *sl)
 	if (!plan)
 		return NULL;
 	fill_outlets(plan, sl);
-	if (sl->forwarding && fill_streams(plan, sl) < 0) {
+	if ((sl->forwarding && fill_streams(plan, sl) < 0) || fill_sleep(plan, sl) < 0) {
 		plan_free(plan);
 		return NULL;
 	}
@@ -351,6 +362,7 @@ static int publish(struct sluice *sl)
 	plan->older = sl->plan;
 	virtq_store_release(&sl->plan, plan);
 	plan->token = rte_rcu_qsbr_start(sl->rcu);
+	workers_ring(sl);
 	note_pollers(plan);
 	sl->plan_is_dirty = false;
 	return 0;

@@ -71,6 +71,9 @@ struct plan_worker {
 	struct stream *streams;
 	struct outlet *outlets; /* plan.n_ports of them, by port number */
 	uint32_t n_streams;
+	/* What it sleeps by, see sleep.c. The array is the worker's to write to. */
+	struct pollfd *fds; /* NULL: it must not sleep */
+	uint32_t n_fds, n_devs;
 };
 
 struct plan {

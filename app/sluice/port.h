@@ -91,7 +91,8 @@ struct outlet_limits {
 };
 
 struct port_dev {
-	uint16_t eth; /* ethdev number */
+	uint16_t eth;    /* ethdev number */
+	bool interrupts; /* it wakes who sleeps */
 	char *devargs;
 	struct outlet_limits limits;
 };

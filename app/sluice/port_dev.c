@@ -113,6 +113,7 @@ static struct rte_eth_conf device_conf(const struct port *port, const struct rte
 
 	conf.rxmode.offloads = info->rx_offload_capa & RX_OFFLOADS;
 	conf.txmode.offloads = port->tx_offloads;
+	conf.intr_conf.rxq = port->sl->conf.sleep_us > 0;
 	if (port->n_rxq > 1) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		conf.rx_adv_conf.rss_conf.rss_hf =
@@ -133,6 +134,20 @@ static int configure(struct port *port, const struct rte_eth_dev_info *info)
 		return err;
 	port->n_txq = port->n_rxq;
 	return rte_eth_dev_configure(eth, port->n_rxq, port->n_txq, &conf);
+}
+
+/* Whether its driver can wake us cannot be asked, only tried. Some (net_tap) cannot switch
+ * interrupts on and off: theirs are always on. */
+static bool has_interrupts(const struct port *port)
+{
+	uint16_t eth = port->dev.eth;
+	int err;
+
+	if (port->sl->conf.sleep_us == 0 || rte_eth_dev_rx_intr_ctl_q_get_fd(eth, 0) < 0)
+		return false;
+	err = rte_eth_dev_rx_intr_enable(eth, 0);
+	rte_eth_dev_rx_intr_disable(eth, 0);
+	return err == 0 || err == -ENOTSUP;
 }
 
 static uint16_t or_any(uint16_t segs)
@@ -165,6 +180,7 @@ static int start(struct port *port, const struct rte_eth_dev_info *info)
 		err = rte_eth_dev_start(eth);
 	if (err < 0)
 		return err;
+	port->dev.interrupts = has_interrupts(port);
 	/* A switch wants everything; drivers that always give it say "not supported". */
 	rte_eth_promiscuous_enable(eth);
 	rte_eth_allmulticast_enable(eth);

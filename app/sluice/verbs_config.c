@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* testpmd's verbs: what is configured. */
 #include "show_config.h"
+#include "sleep.h"
 #include "verbs.h"
 
 static int show_fwd(struct cmd *c)
@@ -30,6 +31,18 @@ static unsigned queues_of(const struct sluice *sl, const struct worker *w)
 	return n;
 }
 
+/* A port on which a worker cannot sleep though it should, or NULL. */
+static const struct port *keeps_awake(const struct sluice *sl, const struct worker *w)
+{
+	struct port *port;
+
+	PORT_FOREACH(sl, port)
+	for (unsigned i = 0; i < port->n_rxq && sl->conf.sleep_us > 0; i++)
+		if (port->rxq[i].worker == w->index && !port_can_wake(port))
+			return port;
+	return NULL;
+}
+
 static int show_cores(struct cmd *c)
 {
 	const struct sluice *sl = cmd_ctx(c);
@@ -42,15 +55,22 @@ static int show_cores(struct cmd *c)
 	cmd_printf(c, "\n");
 	for (unsigned i = 0; i < sl->n_workers; i++) {
 		const struct worker *w = sl->workers[i];
+		const struct port *awake = keeps_awake(sl, w);
 		unsigned queues = queues_of(sl, w);
 
-		cmd_printf(c, "Logical Core %u (socket %u) polls %u queues - busy %u.%u %%%s\n",
+		cmd_printf(c, "Logical Core %u (socket %u) polls %u queues - busy %u.%u %%%s",
 			w->lcore, verb_node(w->node), queues, w->load / 10, w->load % 10,
 			w->resting ? " - resting" : "");
+		if (awake)
+			cmd_printf(c, " - kept awake by port %s", awake->name);
+		else if (sl->conf.sleep_us)
+			cmd_printf(c, " - asleep %u.%u %%", w->rest / 10, w->rest % 10);
+		cmd_printf(c, "\n");
 		json_array_append_new(
-			all, json_pack("{s:i, s:i, s:i, s:i, s:b}", "lcore", w->lcore, "socket",
-				     w->node, "queues", queues, "busy_per_mille", w->load,
-				     "resting", w->resting));
+			all, json_pack("{s:i, s:i, s:i, s:i, s:i, s:s?, s:b}", "lcore", w->lcore,
+				     "socket", w->node, "queues", queues, "busy_per_mille", w->load,
+				     "asleep_per_mille", w->rest, "kept_awake_by",
+				     awake ? awake->name : NULL, "resting", w->resting));
 	}
 	cmd_json(c, all);
 	return 0;

@@ -43,6 +43,16 @@ static int set_burst(struct cmd *c)
 	return cmd_updated(c);
 }
 
+static int set_sleep(struct cmd *c)
+{
+	struct sluice *sl = cmd_ctx(c);
+
+	sl->conf.sleep_us = (uint32_t)cmd_u64(c, "US", 0);
+	verb_json_number(c, "sleep_us", sl->conf.sleep_us);
+	cmd_quiet(c);
+	return cmd_updated(c);
+}
+
 static int set_retry(struct cmd *c)
 {
 	struct sluice *sl = cmd_ctx(c);
@@ -358,6 +368,16 @@ const struct command set_commands[] = {
 		"together at "
 		"most 10 ms.",
 		set_retry, 0},
+	{"set sleep US:0..1000000",
+		"let an lcore sleep when its queues were empty for US microseconds; 0: never",
+		"0 at first: lcores poll all the time. Guests then kick, and devices interrupt, to "
+		"wake "
+		"it. A device can do so if its driver has receive interrupts and the port was "
+		"added "
+		"after this command; an lcore with a queue that cannot wake it stays awake: see "
+		"`show "
+		"config cores`.",
+		set_sleep, 0},
 	{"set txpkts LENGTHS", "lengths of the segments of packets made here, as in 64 or 64,128",
 		"For txonly, flowgen and start tx_first. The first holds the headers, 42 bytes.",
 		set_txpkts, 0},

@@ -12,6 +12,7 @@
 #include <rte_malloc.h>
 
 #include "forward.h"
+#include "sleep.h"
 #include "sluice.h"
 #include "vnet.h"
 
@@ -44,7 +45,7 @@ static uint32_t poll_streams(struct worker *w, const struct plan *plan, uint64_t
 	return moved;
 }
 
-static void iterate(struct worker *w, const struct plan *plan)
+uint32_t worker_iterate(struct worker *w, const struct plan *plan)
 {
 	uint64_t busy = 0, begin;
 	uint32_t moved;
@@ -64,6 +65,32 @@ static void iterate(struct worker *w, const struct plan *plan)
 	} else if (w->work->n_streams == 0) {
 		rte_pause();
 	}
+	return moved;
+}
+
+/* Idle long enough to sleep? Asked after every iteration if `set sleep` is on. */
+static bool is_tired(struct worker *w, const struct plan *plan, uint32_t moved)
+{
+	uint64_t now;
+
+	if (moved) {
+		w->idle_since = 0;
+		return false;
+	}
+	now = rte_rdtsc();
+	if (w->idle_since == 0)
+		w->idle_since = now;
+	return now - w->idle_since >= plan->conf.sleep_us * (rte_get_tsc_hz() / 1000000);
+}
+
+static void serve(struct worker *w, const struct plan *plan)
+{
+	uint32_t moved = worker_iterate(w, plan);
+
+	if (unlikely(plan->conf.sleep_us) && is_tired(w, plan, moved)) {
+		worker_sleep(w, plan);
+		w->idle_since = 0;
+	}
 }
 
 static int worker_main(void *arg)
@@ -74,7 +101,7 @@ static int worker_main(void *arg)
 	rte_rcu_qsbr_thread_online(w->rcu, w->index);
 	virtq_store(&w->stats.since, rte_rdtsc());
 	while (!virtq_load(w->quit)) {
-		iterate(w, virtq_load_acquire(w->plan));
+		serve(w, virtq_load_acquire(w->plan));
 		rte_rcu_qsbr_quiescent(w->rcu, w->index);
 	}
 	rte_rcu_qsbr_thread_offline(w->rcu, w->index);
@@ -97,6 +124,7 @@ static void worker_free(struct worker *w)
 		return;
 	if (w->soft)
 		vnet_soft_destroy(w->soft);
+	worker_sleep_fini(w);
 	rte_free(w->outputs);
 	rte_free(w->ports);
 	rte_free(w->dirty);
@@ -126,7 +154,7 @@ static struct worker *worker_new(struct sluice *sl, unsigned lcore, uint16_t ind
 	w->ports = worker_zalloc(PORT_MAX * sizeof(*w->ports), node);
 	w->dirty = worker_zalloc(PORT_MAX * sizeof(*w->dirty), node);
 	w->soft = vnet_soft_create(name, node);
-	if (!w->outputs || !w->ports || !w->dirty || !w->soft) {
+	if (worker_sleep_init(w) < 0 || !w->outputs || !w->ports || !w->dirty || !w->soft) {
 		worker_free(w);
 		return NULL;
 	}
@@ -165,6 +193,7 @@ void workers_launch(struct sluice *sl)
 void workers_stop(struct sluice *sl)
 {
 	virtq_store(&sl->quit, true);
+	workers_ring(sl);
 	rte_eal_mp_wait_lcore();
 }
 
@@ -196,8 +225,12 @@ static void worker_measure(struct worker *w, uint64_t now)
 {
 	uint64_t busy = virtq_load(&w->stats.busy);
 
+	uint64_t asleep = RTE_MAX(worker_asleep(w, now), w->asleep_before);
+
 	w->load = per_mille(busy - w->busy_before, now - w->time_before);
+	w->rest = per_mille(asleep - w->asleep_before, now - w->time_before);
 	w->busy_before = busy;
+	w->asleep_before = asleep;
 	w->time_before = now;
 }
 

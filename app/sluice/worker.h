@@ -25,6 +25,9 @@ struct worker_stats {
 	uint64_t iterations_busy; /* that moved a packet */
 	uint64_t packets;         /* received or made */
 	uint64_t busy;            /* cycles in polls that moved packets and in flushes */
+	uint64_t sleeps;          /* how often it slept */
+	uint64_t asleep;          /* cycles in which it did */
+	uint64_t asleep_since;    /* cycle count; 0: it is awake */
 	uint64_t since;           /* cycle count when it began: total = now - since */
 };
 
@@ -49,6 +52,8 @@ struct worker {
 	uint16_t index; /* in sluice.workers and plan.workers; also its rcu thread id */
 	unsigned lcore;
 	int node;
+	int doorbell;   /* eventfd: control has something for it */
+	int interrupts; /* epoll instance for its devices' interrupts */
 
 	/* The worker's own. */
 	_Alignas(64) const struct plan_worker *work; /* its part of the plan, this iteration */
@@ -58,14 +63,19 @@ struct worker {
 	struct worker_port *ports; /* PORT_MAX */
 	uint16_t *dirty;           /* numbers of the outputs that hold packets */
 	uint16_t n_dirty;
+	uint64_t idle_since; /* cycle count; 0: it is not idle */
 	struct fdb_cache fdb_cache;
 
 	/* Control's. */
 	_Alignas(64) uint64_t busy_before, time_before; /* when load was measured last */
-	uint32_t load;                                  /* per mille busy, over the last second */
-	uint64_t busy_base; /* stats.busy when the forward statistics were cleared */
-	bool resting;       /* gets no queue but pinned ones: `set corelist`, `set nbcore` */
+	uint64_t asleep_before;                         /* stats.asleep then */
+	uint32_t load, rest; /* per mille busy and asleep, over the last second */
+	uint64_t busy_base;  /* stats.busy when the forward statistics were cleared */
+	bool resting;        /* gets no queue but pinned ones: `set corelist`, `set nbcore` */
 };
+
+/** Serve every stream once. The worker. @return packets received or made */
+uint32_t worker_iterate(struct worker *w, const struct plan *plan);
 
 /** Make a worker for each lcore but the main one; none of them runs yet. Control thread.
  * @return 0, -ENOMEM, or -ENODEV: there is only the main lcore */

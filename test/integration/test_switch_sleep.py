@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Workers that sleep (`set sleep`): they do, every packet wakes them, none is lost, and who keeps them awake is named."""
+
+import os
+import subprocess
+import time
+
+import pytest
+from testpmd import Testpmd, frontend_eal
+
+from sluice import Sluice, SluiceError
+
+RINGS = {"split": "packed_vq=0", "packed": "packed_vq=1"}
+
+
+def guest(folder, ring):
+    vdevs = [f"net_virtio_user{n},path={folder}/{port},{RINGS[ring]},mac=02:00:00:00:07:{n:02x}"
+             for n, port in enumerate("ab")]
+    return Testpmd("guest", frontend_eal(*vdevs), ["--port-topology=paired"])
+
+
+def core(switch):
+    return switch.json("show config cores")[0]
+
+
+def asleep(switch):
+    """Wait until the worker has slept for most of a second."""
+    switch.wait_until(lambda: core(switch)["asleep_per_mille"] > 900, "sleep")
+
+
+def cpu_seconds(switch):
+    """CPU time of the worker's thread so far."""
+    for task in os.listdir(f"/proc/{switch.pid}/task"):
+        with open(f"/proc/{switch.pid}/task/{task}/stat", encoding="ascii") as f:
+            name, _, rest = f.read().rpartition(")")
+        if "worker" in name:
+            fields = rest.split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    raise AssertionError("no worker thread")
+
+
+def received(switch, port):
+    return switch.json(f"port show {port}")["counters"]["rx_packets"]
+
+
+@pytest.mark.parametrize("ring", RINGS)
+def test_a_burst_wakes_and_none_is_lost(folder, ring):
+    """Forty bursts with a nap between them: all arrive, and the worker slept in between."""
+    ports = [f"port add {port} listen {folder}/{port}" for port in "ab"]
+    with Sluice(folder, commands=["set sleep 50", *ports, "set fwd io"]) as switch, guest(folder, ring) as pmd:
+        for port in "ab":
+            switch.wait_link(port)
+        asleep(switch)
+        used = cpu_seconds(switch)
+        time.sleep(1)
+        assert cpu_seconds(switch) - used < 0.1, "it says it sleeps, and does not"
+        pmd.command("set fwd rxonly")
+        for burst in range(1, 41):
+            pmd.command("start tx_first 1")
+            switch.wait_until(lambda n=burst: all(received(switch, port) == 32 * n for port in "ab"), "burst", timeout=5)
+            pmd.command("stop")
+        assert pmd.stats(0)["RX-packets"] == pmd.stats(1)["RX-packets"] == 40 * 32
+        assert [switch.json(f"port show {port}")["drops"] for port in "ab"] == [[], []]
+        asleep(switch)
+
+
+def test_commands_wake(folder):
+    """What the control thread changes is in force at once, and `quit` ends a switch that sleeps."""
+    ports = [f"port add {port} listen {folder}/{port}" for port in "ab"]
+    with Sluice(folder, commands=["set sleep 0", *ports, "set fwd io"]) as switch, guest(folder, "split") as pmd:
+        for port in "ab":
+            switch.wait_link(port)
+        assert core(switch)["asleep_per_mille"] == 0
+        switch.run("set sleep 10")
+        asleep(switch)
+        begin = time.monotonic()
+        for _ in range(20):
+            switch.run("stop")
+            switch.run("start")
+        assert time.monotonic() - begin < 5
+        switch.run("port add c listen " + str(folder / "c"))
+        switch.run("port del c")
+        pmd.command("set fwd io")
+        pmd.command("start tx_first 1")
+        switch.wait_until(lambda: received(switch, "a") > 10000, "traffic")
+        switch.run("set sleep 0")
+        before = received(switch, "a")
+        switch.wait_until(lambda: received(switch, "a") > before + 10000, "traffic without sleep")
+        switch.run("set sleep 20")
+        saved = folder / "saved"
+        switch.run(f"config save {saved}")
+        assert "set sleep 20\n" in saved.read_text()
+        pmd.command("stop")
+        asleep(switch)
+        assert switch.stop() == 0
+
+
+def test_a_device_wakes(folder):
+    """A TAP interrupts; a device without interrupts keeps its worker awake, and is named."""
+    tap = f"sl{os.getpid() % 10000}z"
+    with Sluice(folder, commands=["set sleep 50", f"port add t dev net_tap_z,iface={tap}", "set fwd rxonly"]) as switch:
+        asleep(switch)
+        before = received(switch, "t")
+        subprocess.run(["ip", "link", "set", tap, "up"], check=True)
+        subprocess.run(["ip", "addr", "add", "198.18.77.1/24", "dev", tap], check=True)
+        for i in range(5):
+            subprocess.run(["ping", "-c1", "-W1", f"198.18.77.{i + 2}"], check=False, capture_output=True)
+        switch.wait_until(lambda: received(switch, "t") >= before + 5, "ARP requests")
+        asleep(switch)
+        switch.run("port add n dev net_null_z")
+        assert core(switch)["kept_awake_by"] == "n"
+        assert "kept awake by port n" in switch.run("show config cores")
+        switch.run("port del n")
+        asleep(switch)
+
+
+def test_refused(folder):
+    with Sluice(folder) as switch:
+        for wrong in ("set sleep", "set sleep -1", "set sleep 1000001", "set sleep soon"):
+            with pytest.raises(SluiceError):
+                switch.run(wrong)
