@@ -318,6 +318,6 @@ void vu_conn_close(struct vu_device *dev, const char *reason)
 	vu_close_fd(&c->out_fd);
 	vu_close_fd(&c->fd);
 	notice_haste(dev);
-	vu_device_reset(dev, true);
+	vu_device_reset(dev, VU_RESET_CONNECTION);
 	vu_socket_again(dev);
 }

@@ -81,9 +81,9 @@ static int check_conf(const struct vu_device_conf *conf, char *why, size_t why_l
 			VU_QUEUE_PAIRS_MAX);
 		return -EINVAL;
 	}
-	if (conf->features & ~vu_default_features()) {
+	if (conf->features & ~vu_possible_features()) {
 		snprintf(why, why_len, "features 0x%llx are not implemented",
-			(unsigned long long)(conf->features & ~vu_default_features()));
+			(unsigned long long)(conf->features & ~vu_possible_features()));
 		return -EINVAL;
 	}
 	return 0;

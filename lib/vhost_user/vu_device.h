@@ -116,7 +116,13 @@ const char *vu_message_name(uint32_t request);
 /* vu_reconcile.c: from configuration to views */
 int vu_reconcile_ring(struct vu_device *dev, unsigned ring);
 int vu_reconcile(struct vu_device *dev);
-void vu_device_reset(struct vu_device *dev, bool forget_connection);
+/* How much of what was said is forgotten: each includes the ones before it. */
+enum vu_reset {
+	VU_RESET_RINGS,     /* what is started and enabled */
+	VU_RESET_DRIVER,    /* what the guest's driver chose: features, sizes, addresses */
+	VU_RESET_CONNECTION /* all of it */
+};
+int vu_device_reset(struct vu_device *dev, enum vu_reset what);
 bool vu_queue_enabled(const struct vu_device *dev, unsigned ring);
 void vu_reap_stuck(struct vu_device *dev);
 void vu_close_call_fd(struct vu_queue *q, int *fd);

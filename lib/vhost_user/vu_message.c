@@ -107,6 +107,9 @@ static const struct request requests[VU_REQUEST_MAX] = {
 [VU_SET_VRING_ENABLE]       = {"SET_VRING_ENABLE", vu_on_set_vring_enable,
 				STATE, STATE, 0, 0, RING_IN_STATE, false, ACK, RECONCILE_ALL, ANY,
 				"switches a ring on or off"},
+[VU_RESET_DEVICE]           = {"RESET_DEVICE", vu_on_reset_device,
+				0, 0, 0, 0, RING_NONE, false, ACK, RECONCILE_NOTHING, VU_PROTOCOL_F_RESET_DEVICE,
+				"stops and disables all rings, forgets their addresses and the virtio features"},
 };
 /* clang-format on */
 

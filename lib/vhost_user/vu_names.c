@@ -54,7 +54,7 @@ static const struct vu_bit_info features[64] = {
 	[35] = {"IN_ORDER", NEVER, "buffers come back in order"},
 	[36] = {"ORDER_PLATFORM", NEVER, "for hardware: we and the guest share caches"},
 	[38] = {"NOTIFICATION_DATA", NEVER, "an eventfd carries no data"},
-	[40] = {"RING_RESET", NEVER, "the guest may reset a single queue"},
+	[40] = {"RING_RESET", OPTED, "the guest may reset a single queue; QEMU (7.2 to 10.2) shows it to guests, but does not tell us when they do it"},
 	[43] = {"SUSPEND", NEVER, "no vhost-user message tells of it"},
 	[52] = {"VQ_NOTF_COAL", NEVER, "a control queue command; no message tells us"},
 	[53] = {"NOTF_COAL", NEVER, "a control queue command; no message tells us"},
@@ -83,7 +83,7 @@ static const struct vu_bit_info protocol[64] = {
 	[10] = {"BACKEND_SEND_FD", NEVER, "descriptors on the back-end channel: we have none to send"},
 	[11] = {"HOST_NOTIFIER", NEVER, "doorbells of hardware, which we are not"},
 	[12] = {"INFLIGHT_SHMFD", NEVER, "what is in flight survives us in shared memory"},
-	[13] = {"RESET_DEVICE", NEVER, "the device can be reset over the socket"},
+	[13] = {"RESET_DEVICE", ALWAYS, "the device can be reset over the socket"},
 	[14] = {"INBAND_NOTIFICATIONS", NEVER, "kicks and calls as messages: for simulators; a poller needs no kick, and lcores may not write to a socket"},
 	[15] = {"CONFIGURE_MEM_SLOTS", NEVER, "memory regions come and go one by one"},
 	[16] = {"STATUS", NEVER, "we are told the device status"},
@@ -128,6 +128,11 @@ static uint64_t offered(const struct vu_bit_info *table, enum vu_offer at_least)
 uint64_t vu_default_features(void)
 {
 	return offered(features, ALWAYS);
+}
+
+uint64_t vu_possible_features(void)
+{
+	return offered(features, OPTED);
 }
 
 uint64_t vu_default_protocol_features(void)

@@ -48,8 +48,14 @@ int vu_on_set_owner(struct vu_context *c)
  * today's ("deprecated: ignore, or disable all rings"). Everything else is kept. */
 int vu_on_reset_owner(struct vu_context *c)
 {
-	vu_device_reset(c->dev, false);
-	return 0;
+	return vu_device_reset(c->dev, VU_RESET_RINGS);
+}
+
+/* What the driver said is forgotten; what the front-end gave (memory, eventfds, the protocol
+ * features) is kept: QEMU sends its error eventfds once only. */
+int vu_on_reset_device(struct vu_context *c)
+{
+	return vu_device_reset(c->dev, VU_RESET_DRIVER);
 }
 
 int vu_on_get_protocol_features(struct vu_context *c)

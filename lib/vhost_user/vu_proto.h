@@ -24,11 +24,13 @@ enum vu_request_id {
 	VU_SET_PROTOCOL_FEATURES = 16,
 	VU_GET_QUEUE_NUM = 17,
 	VU_SET_VRING_ENABLE = 18,
+	VU_RESET_DEVICE = 34,
 	VU_REQUEST_MAX
 };
 
-#define VU_PROTOCOL_F_MQ        0
-#define VU_PROTOCOL_F_REPLY_ACK 3
+#define VU_PROTOCOL_F_MQ           0
+#define VU_PROTOCOL_F_REPLY_ACK    3
+#define VU_PROTOCOL_F_RESET_DEVICE 13
 
 /* Shares its number with a virtio bit that is reserved for the transport. */
 #define VU_F_PROTOCOL_FEATURES 30

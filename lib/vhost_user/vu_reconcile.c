@@ -383,36 +383,51 @@ int vu_reconcile(struct vu_device *dev)
 	return first;
 }
 
-/**
- * Stop every ring and forget who enabled it; with the connection everything else the
- * front-end said goes too.
- */
-void vu_device_reset(struct vu_device *dev, bool forget_connection)
+static void forget_driver(struct vu_device *dev)
 {
-	for (unsigned i = 0; i < dev->nrings; i++) {
-		dev->queue[i].started = false;
-		dev->queue[i].enable = VU_ENABLE_UNSET;
-	}
-	dev->odd_enable_seen = false;
-	vu_reconcile(dev);
-	if (!forget_connection)
-		return;
 	for (unsigned i = 0; i < dev->nrings; i++) {
 		struct vu_queue *q = &dev->queue[i];
 
-		vu_kick_set(q, -1);
-		vu_close_call_fd(q, &q->call_fd);
-		vu_close_fd(&q->err_fd);
 		q->num = q->base = 0;
 		q->have_addr = q->bad_addr = q->bad_position = false;
 		/* Also of a ring in which an lcore is stuck. */
 		q->positioned = false;
 		q->fault = VIRTQ_FAULT_NONE;
 	}
+	dev->features_set = false;
+	dev->features = 0;
+}
+
+static void forget_connection(struct vu_device *dev)
+{
+	for (unsigned i = 0; i < dev->nrings; i++) {
+		struct vu_queue *q = &dev->queue[i];
+
+		vu_kick_set(q, -1);
+		vu_close_call_fd(q, &q->call_fd);
+		vu_close_fd(&q->err_fd);
+	}
 	virtq_mem_put(dev->mem);
 	dev->mem = NULL;
-	dev->features_set = false;
-	dev->features = dev->protocol_features = 0;
+	dev->protocol_features = 0;
+}
+
+/** Stop every ring, forget who enabled it, and of what else was said as much as is asked for. */
+int vu_device_reset(struct vu_device *dev, enum vu_reset what)
+{
+	int err;
+
+	for (unsigned i = 0; i < dev->nrings; i++) {
+		dev->queue[i].started = false;
+		dev->queue[i].enable = VU_ENABLE_UNSET;
+	}
+	dev->odd_enable_seen = false;
+	err = vu_reconcile(dev);
+	if (what >= VU_RESET_DRIVER)
+		forget_driver(dev);
+	if (what >= VU_RESET_CONNECTION)
+		forget_connection(dev);
+	return err;
 }
 
 /* ---- what has to be looked at from time to time ---- */

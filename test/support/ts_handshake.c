@@ -215,7 +215,7 @@ const struct ts_profile ts_qemu_7 = {
 
 const struct ts_profile ts_qemu_10 = {
 	.name = "QEMU 10.2",
-	.protocol = QEMU_4_PROTOCOL | P(CONFIGURE_MEM_SLOTS) | P(STATUS),
+	.protocol = QEMU_4_PROTOCOL | P(CONFIGURE_MEM_SLOTS) | P(STATUS) | P(RESET_DEVICE),
 	.need_reply = QEMU_7_ACKS | R(SET_VRING_ENABLE) | R(SET_VRING_KICK) | R(SET_VRING_CALL) |
 		      R(SET_VRING_ERR),
 	.init = qemu_init_err,

@@ -22,6 +22,7 @@ static int setup_with(void **state, uint16_t peer_timeout_ms)
 	vd_front_end(t, &ts_qemu_10);
 	vd_connect(t);
 	vd_msg_begin();
+	vd_msg_negotiate(t);
 	return 0;
 }
 
@@ -131,10 +132,10 @@ static void trap_5_7_two_in_one_write(void **state)
 			struct ts_msg a, b;
 
 			make(t, first, &a);
+			expect = vd_msg_answer(t, first, true, true);
 			make(t, second, &b);
 			if (b.n_fds > 0)
 				continue;
-			expect = vd_msg_answer(t, first, true, true);
 			next = vd_msg_answer(t, second, true, true);
 			vd_answer_add(&expect, &next);
 			vd_ok(t, ts_send_two(&t->fe, &a, &b));

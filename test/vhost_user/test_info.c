@@ -179,7 +179,7 @@ static const unsigned offered[] = {VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM,
 	VIRTIO_NET_F_CTRL_RX, VIRTIO_NET_F_GUEST_ANNOUNCE, VIRTIO_NET_F_MQ, VIRTIO_F_ANY_LAYOUT,
 	VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX, TS_F_PROTOCOL_FEATURES,
 	VIRTIO_F_VERSION_1, VIRTIO_F_RING_PACKED};
-static const unsigned offered_protocol[] = {TS_PROTO_MQ, TS_PROTO_REPLY_ACK};
+static const unsigned offered_protocol[] = {TS_PROTO_MQ, TS_PROTO_REPLY_ACK, TS_PROTO_RESET_DEVICE};
 
 static void offers_never_shrink(void **state)
 {

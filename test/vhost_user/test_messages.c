@@ -55,6 +55,7 @@ static void trap_5_6_exactly_one_reply_right_bytes(void **state)
 			struct vd_answer expect = vd_msg_answer(t, row, true, need);
 			struct ts_msg m;
 
+			vd_msg_negotiate(t);
 			row->right(t, &m);
 			assert_int_equal(m.hdr.size, row->size);
 			flag(&m, need);
@@ -83,6 +84,7 @@ static void trap_5_6_refusals(void **state)
 			struct vd_answer expect = vd_msg_answer(t, row, false, need);
 			struct ts_msg m;
 
+			vd_msg_negotiate(t);
 			choose_split(t);
 			vd_run(t);
 			row->wrong(t, &m);
@@ -128,6 +130,7 @@ static void trap_5_7_sizes(void **state)
 
 			if (size[i] == row->size)
 				continue;
+			vd_msg_negotiate(t);
 			row->right(t, &m);
 			flag(&m, true);
 			m.hdr.size = size[i];
@@ -177,7 +180,7 @@ static void trap_5_7_descriptors(void **state)
 static void trap_5_7_unknown_requests(void **state)
 {
 	static const uint32_t ids[] = {
-		0, 6, 7, 19, 20, 21, 22, 24, 28, 31, 34, 36, 37, 40, 45, 46, 1000, 0xffffffff};
+		0, 6, 7, 19, 20, 21, 22, 24, 28, 31, 33, 36, 37, 40, 45, 46, 1000, 0xffffffff};
 	struct vd *t = *state;
 	int fds;
 
@@ -194,6 +197,23 @@ static void trap_5_7_unknown_requests(void **state)
 			m.n_fds = vd_msg_odd_fds(m.fds, 3);
 			refused(t, &m, &expect, "unknown");
 			assert_int_equal(ts_count_fds(NULL), fds);
+		}
+	}
+}
+
+static void trap_5_6_without_its_feature(void **state)
+{
+	struct vd *t = *state;
+
+	FOR_EACH_MSG(row)
+	{
+		for (unsigned need = 0; need < 2 && row->needs >= 0; need++) {
+			struct vd_answer expect = vd_msg_answer(t, row, false, need);
+			struct ts_msg m;
+
+			row->right(t, &m);
+			flag(&m, need);
+			refused(t, &m, &expect, row->name);
 		}
 	}
 }
@@ -367,7 +387,7 @@ static void trap_5_6_a_thousand_random_messages(void **state)
 
 	ts_rng_init(&rng, ts_seed());
 	for (unsigned i = 0; i < 1000; i++) {
-		const struct vd_msg *row = &vd_msgs[ts_rand_below(&rng, 16)];
+		const struct vd_msg *row = &vd_msgs[ts_rand_below(&rng, vd_n_msgs)];
 		bool right = row->has_answer || ts_rand_below(&rng, 2),
 		     need = ts_rand_below(&rng, 2);
 		struct vd_answer expect;
@@ -376,6 +396,8 @@ static void trap_5_6_a_thousand_random_messages(void **state)
 		/* What a running ring refuses would make right ones wrong. */
 		if (row->id == TS_SET_VRING_KICK || (!right && !need))
 			continue;
+		vd_msg_negotiate(t);
+		choose_split(t);
 		if (right)
 			row->right(t, &m);
 		else
@@ -397,6 +419,7 @@ int main(int argc, char **argv)
 		CASE(trap_5_7_sizes),
 		CASE(trap_5_7_descriptors),
 		CASE(trap_5_7_unknown_requests),
+		CASE(trap_5_6_without_its_feature),
 		CASE(trap_5_7_headers),
 		CASE(trap_5_8_indexes),
 		CASE(trap_5_8_indexes_of_the_largest_device),

@@ -31,6 +31,14 @@ static unsigned events(int fd)
 	return (unsigned)n;
 }
 
+static void park(struct vd *t, unsigned ring)
+{
+	struct ts_ring *r = t->fe.rings[ring].ring;
+
+	r->avail->idx = (uint16_t)(r->avail->idx + VD_RING_SIZE + 1);
+	vd_burst(t, ring);
+}
+
 /* ---- GET_VRING_BASE ---- */
 
 /* This ring, its true position, again and again; the others go on. */
@@ -188,15 +196,141 @@ static void reset_owner(void **state)
 	vd_assert_traffic(t, 0, 2);
 }
 
-/* ---- parked rings ---- */
+/* ---- RESET_DEVICE ---- */
 
-static void park(struct vd *t, unsigned ring)
+static void reset_device(void **state)
 {
-	struct ts_ring *r = t->fe.rings[ring].ring;
+	struct vd *t = *state;
+	int err = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct vu_info before, info;
 
-	r->avail->idx = (uint16_t)(r->avail->idx + VD_RING_SIZE + 1);
-	vd_burst(t, ring);
+	vd_conf(t, 2);
+	vd_create(t);
+	vd_front_end(t, &ts_qemu_10);
+	t->fe.need_reply |= TS_BIT(TS_RESET_DEVICE);
+	vd_connect(t);
+	vd_start(t);
+	vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_ERR, 1, err));
+	vd_assert_traffic(t, 0, 2);
+	before = vd_info(t);
+	for (unsigned twice = 0; twice < 2; twice++) {
+		vd_ok(t, ts_fe_simple(&t->fe, TS_RESET_DEVICE));
+		info = vd_info(t);
+		assert_int_equal(info.connection, VU_CONNECTED);
+		assert_int_equal(info.protocol_features, before.protocol_features);
+		assert_int_equal(info.features, 0);
+		assert_ptr_equal(info.mem, before.mem);
+		assert_false(t->link);
+		for (unsigned i = 0; i < 4; i++) {
+			struct vu_ring_info r = vd_ring_info(t, i);
+
+			assert_false(r.started || r.enabled || r.usable);
+			assert_int_equal(r.num, 0);
+			assert_true(r.call_fd >= 0 && r.kick_fd >= 0);
+			vd_assert_dead(t, i);
+		}
+	}
+	/* Nothing of the old driver's starts anything: a kick and an enable are not enough. */
+	for (unsigned i = 0; i < 4; i++) {
+		vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_KICK, i, t->fe.rings[i].kick));
+		vd_ok(t, ts_fe_enable(&t->fe, i, true));
+		assert_false(vd_ring_info(t, i).usable);
+		vd_assert_dead(t, i);
+	}
+	/* The next driver, which wants other rings. The error eventfd is not sent again. */
+	vd_ok(t, ts_fe_simple(&t->fe, TS_RESET_DEVICE));
+	ts_guest_forget(t->guest);
+	t->fe.rings[0].base = t->fe.rings[1].base = 0;
+	t->fe.rings[2].base = t->fe.rings[3].base = 0;
+	vd_ok(t, ts_fe_make_rings(&t->fe, 0, VD_RING_SIZE / 2, TS_RING_SHUFFLE));
+	vd_ok(t, ts_fe_start(&t->fe));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+	assert_int_equal(vd_ring_info(t, 1).num, VD_RING_SIZE / 2);
+	vd_assert_traffic(t, 0, 2);
+	park(t, 1);
+	assert_true(VD_WAIT(t, vd_ring_info(t, 1).fault != VIRTQ_FAULT_NONE, 1000));
+	assert_int_equal(events(err), 1);
+	/* It mends what is parked, and a driver that is gone does not count as parked. */
+	vd_ok(t, ts_fe_simple(&t->fe, TS_RESET_DEVICE));
+	assert_int_equal(vd_info(t).trouble, VU_TROUBLE_NO_DRIVER);
+	close(err);
 }
+
+/* ---- VIRTIO_F_RING_RESET ---- */
+
+/* Somebody else's memory now: whatever is read there is bad, whatever is written shows. */
+static void poison(struct ts_ring *r)
+{
+	memset(r->desc, 0xa5, 16 * r->size);
+	memset(r->avail, 0xa5, 6 + 2 * r->size);
+	memset(r->used, 0xa5, 6 + 8 * r->size);
+}
+
+static bool is_poison(const void *at, size_t len)
+{
+	const uint8_t *b = at;
+
+	for (size_t i = 0; i < len; i++)
+		if (b[i] != 0xa5)
+			return false;
+	return true;
+}
+
+/* As QEMU does it for a guest's reset of one queue: stopped by GET_VRING_BASE, then set up anew, with
+ * another size, at another place, from the start; the other rings go on all the time. */
+static void trap_5_3_reset_one_ring(void **state)
+{
+	struct vd *t = *state;
+	uint32_t size = VD_RING_SIZE;
+
+	vd_conf(t, 2);
+	t->conf.features |= TS_BIT(VIRTIO_F_RING_RESET);
+	vd_create(t);
+	vd_front_end(t, &ts_qemu_10);
+	t->fe.want |= TS_BIT(VIRTIO_F_RING_RESET);
+	vd_connect(t);
+	vd_start(t);
+	assert_true(vd_info(t).features & TS_BIT(VIRTIO_F_RING_RESET));
+	for (unsigned ring = 0; ring < 8; ring++) {
+		struct ts_fe_ring *r = &t->fe.rings[ring % 4];
+		struct ts_ring *old = r->ring;
+		struct ts_ring_conf conf = {.guest = t->guest,
+			.region = 1,
+			.features = t->fe.features,
+			.flags = TS_RING_SHUFFLE};
+
+		vd_assert_traffic(t, 0, 2);
+		vd_ok(t, ts_fe_get_base(&t->fe, ring % 4));
+		poison(old);
+		vd_assert_traffic(t, ring % 4 < 2 ? 1 : 0, 1);
+		vd_ok(t, ts_fe_enable(&t->fe, ring % 4, true));
+		vd_ok(t, ts_fe_set_mem_table(&t->fe));
+		t->ring[ring % 4].to_send += 4;
+		assert_int_equal(vd_burst(t, ring % 4), 0);
+		vd_run_ms(t, 30);
+		t->ring[ring % 4].to_send -= 4;
+		assert_true(is_poison(old->desc, 16 * old->size) &&
+			    is_poison(old->avail, 6 + 2 * old->size) &&
+			    is_poison(old->used, 6 + 8 * old->size));
+
+		conf.size = size = size == VD_RING_SIZE ? 64 : VD_RING_SIZE;
+		assert_int_equal(ts_ring_new(&conf, &r->ring), 0);
+		r->ring->kick_fd = r->kick;
+		r->ring->call_fd = r->call;
+		vd_ok(t, ts_fe_set_state(&t->fe, TS_SET_VRING_NUM, ring % 4, conf.size));
+		vd_ok(t, ts_fe_set_state(&t->fe, TS_SET_VRING_BASE, ring % 4, 0));
+		vd_ok(t, ts_fe_set_addr(&t->fe, ring % 4));
+		vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_KICK, ring % 4, r->kick));
+		vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_CALL, ring % 4, r->call));
+		vd_ok(t, ts_fe_barrier(&t->fe));
+		assert_int_equal(vd_ring_info(t, ring % 4).num, conf.size);
+		ts_ring_free(old);
+	}
+	vd_assert_traffic(t, 0, 2);
+	assert_int_equal(t->link_changes, 1);
+}
+
+/* ---- parked rings ---- */
 
 static void parked_ring(void **state)
 {
@@ -461,6 +595,8 @@ int main(int argc, char **argv)
 		CASE(trap_5_3_stop_a_disabled_ring),
 		CASE(settings_of_a_running_ring),
 		CASE(reset_owner),
+		CASE(reset_device),
+		CASE(trap_5_3_reset_one_ring),
 		CASE(parked_ring),
 		CASE(parked_while_disabled),
 		CASE(parked_then_disconnected),

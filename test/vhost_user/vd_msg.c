@@ -116,8 +116,9 @@ WITH_FD(set_err, TS_SET_VRING_ERR, event_fd)
 WITH_FD(set_err_wrong, TS_SET_VRING_ERR, odd[0])
 EMPTY(get_protocol, TS_GET_PROTOCOL_FEATURES)
 FULL(get_protocol_wrong, TS_GET_PROTOCOL_FEATURES)
-U64(set_protocol, TS_SET_PROTOCOL_FEATURES, TS_BIT(TS_PROTO_MQ))
+U64(set_protocol, TS_SET_PROTOCOL_FEATURES, vu_default_protocol_features())
 U64(set_protocol_wrong, TS_SET_PROTOCOL_FEATURES, TS_BIT(TS_PROTO_MQ) | TS_BIT(40))
+FULL(reset_device_wrong, TS_RESET_DEVICE)
 EMPTY(get_queue_num, TS_GET_QUEUE_NUM)
 FULL(get_queue_num_wrong, TS_GET_QUEUE_NUM)
 STATE(set_enable, TS_SET_VRING_ENABLE, 1)
@@ -127,6 +128,12 @@ static void set_base(struct vd *t, struct ts_msg *m)
 {
 	t->fe.rings[RING].base = 0xfff0;
 	put_state(m, TS_SET_VRING_BASE, 0xfff0);
+}
+
+static void reset_device(struct vd *t, struct ts_msg *m)
+{
+	t->fe.rings[RING].base = 0;
+	ts_msg_make(m, TS_RESET_DEVICE, NULL, 0);
 }
 
 static void set_kick_wrong(struct vd *t, struct ts_msg *m)
@@ -184,9 +191,10 @@ static void set_mem_wrong(struct vd *t, struct ts_msg *m)
 	put_table(t, m, 4096); /* more than its file has */
 }
 
-#define ROW(id, size, has_answer, fn)                          \
-	{                                                      \
-		TS_##id, #id, size, has_answer, fn, fn##_wrong \
+#define ROW(id, size, has_answer, fn) ROW_WITH(-1, id, size, has_answer, fn)
+#define ROW_WITH(needs, id, size, has_answer, fn)                     \
+	{                                                             \
+		TS_##id, #id, size, has_answer, needs, fn, fn##_wrong \
 	}
 
 const struct vd_msg vd_msgs[] = {
@@ -206,8 +214,20 @@ const struct vd_msg vd_msgs[] = {
 	ROW(SET_PROTOCOL_FEATURES, 8, false, set_protocol),
 	ROW(GET_QUEUE_NUM, 0, true, get_queue_num),
 	ROW(SET_VRING_ENABLE, 8, false, set_enable),
+	ROW_WITH(TS_PROTO_RESET_DEVICE, RESET_DEVICE, 0, false, reset_device),
 	{0},
 };
+
+const unsigned vd_n_msgs = TS_ARRAY_SIZE(vd_msgs) - 1;
+
+void vd_msg_negotiate(struct vd *t)
+{
+	struct ts_msg m;
+
+	put_u64(&m, TS_SET_PROTOCOL_FEATURES, vu_default_protocol_features());
+	vd_ok(t, ts_send_msg(&t->fe, &m));
+	vd_run(t);
+}
 
 /* ---- answers ---- */
 

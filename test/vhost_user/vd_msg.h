@@ -10,6 +10,7 @@ struct vd_msg {
 	const char *name;
 	uint32_t size;   /* of a right payload; SET_MEM_TABLE: of two regions */
 	bool has_answer; /* besides an acknowledgement */
+	int needs;       /* enum ts_protocol_bit without which it is refused; -1: none */
 	/* Fill in a right one, and a wrong one that differs in what it says only. Both may
 	 * attach descriptors of t's, see vd_msg_fds(). */
 	void (*right)(struct vd *t, struct ts_msg *m);
@@ -18,6 +19,7 @@ struct vd_msg {
 
 /* All of them; id 0 ends it. For a device with two pairs. */
 extern const struct vd_msg vd_msgs[];
+extern const unsigned vd_n_msgs;
 
 /** Make the descriptors messages carry; they live until vd_msg_done(). */
 void vd_msg_begin(void);
@@ -32,6 +34,9 @@ struct vd_answer {
 	size_t len;
 	bool closes;
 };
+
+/** Negotiate all protocol features that are offered: then only what is in a message counts. */
+void vd_msg_negotiate(struct vd *t);
 
 /** The answer to a right (or wrong) message with (or without) NEED_REPLY. */
 struct vd_answer vd_msg_answer(struct vd *t, const struct vd_msg *row, bool right, bool need_reply);

@@ -71,15 +71,16 @@ struct vu_device_conf {
 	const char *path;     /* at most 107 bytes; copied */
 	bool listen;          /* we create the socket; false: we connect, and try again for ever */
 	uint16_t queue_pairs; /* 1..VU_QUEUE_PAIRS_MAX, what GET_QUEUE_NUM answers */
-	uint64_t features; /* virtio bits offered besides the rings' own; vu_default_features() */
+	uint64_t features;    /* virtio bits offered: of vu_possible_features() */
 	enum vu_initial_enable initial_enable;
 	uint16_t peer_timeout_ms; /* for the rest of a message, or to read a reply; 0: 5000 */
 	const struct vu_device_ops *ops; /* borrowed for the device's life */
 	void *arg;                       /* handed to every op */
 };
 
-/** The virtio feature bits offered; a configuration may only remove some. Any thread. */
+/** The virtio feature bits a device should offer, and all that it can. Any thread. */
 uint64_t vu_default_features(void);
+uint64_t vu_possible_features(void);
 
 /** The protocol feature bits every device offers. Any thread. */
 uint64_t vu_default_protocol_features(void);
