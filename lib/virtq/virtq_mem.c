@@ -3,28 +3,20 @@
 #include "virtq_mem.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
-#include <unistd.h>
 
-#define HUGETLBFS_MAGIC 0x958458f6
+#include "virtq_map.h"
 
 struct virtq_region {
 	uint32_t refs;
-	uint64_t gpa, size, uva, mmap_offset, page_size;
-	uint8_t *hva;
-	void *map;
-	size_t map_len;
-	dev_t dev;
-	ino_t ino;
+	uint64_t gpa, size, uva, mmap_offset;
+	struct virtq_map map;
+	struct virtq_file file;
 };
 
 static int refuse(char *why, size_t len, int err, const char *fmt, ...)
@@ -68,22 +60,13 @@ static int check_request(
 	return 0;
 }
 
-static uint64_t backing_page_size(int fd)
-{
-	struct statfs fs;
-
-	if (fstatfs(fd, &fs) == 0 && (uint32_t)fs.f_type == HUGETLBFS_MAGIC && fs.f_bsize > 0)
-		return (uint64_t)fs.f_bsize;
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static struct virtq_region *find_shared(
-	const struct virtq_mem *old, const struct virtq_mem_req *r, const struct stat *st)
+	const struct virtq_mem *old, const struct virtq_mem_req *r, struct virtq_file file)
 {
 	for (uint32_t i = 0; old && i < old->n; i++) {
 		struct virtq_region *o = old->regions[i];
 
-		if (o->dev == st->st_dev && o->ino == st->st_ino && o->gpa == r->gpa &&
+		if (o->file.dev == file.dev && o->file.ino == file.ino && o->gpa == r->gpa &&
 			o->size == r->size && o->uva == r->uva && o->mmap_offset == r->mmap_offset)
 			return o;
 	}
@@ -94,49 +77,21 @@ static void region_put(struct virtq_region *region)
 {
 	if (__atomic_sub_fetch(&region->refs, 1, __ATOMIC_ACQ_REL) != 0)
 		return;
-	munmap(region->map, region->map_len);
+	virtq_map_close(&region->map);
 	free(region);
-}
-
-/* Map from the page that holds the offset, so that hugetlbfs accepts it. */
-static int region_mmap(struct virtq_region *region, int fd)
-{
-	uint64_t start = region->mmap_offset & ~(region->page_size - 1);
-	uint64_t lead = region->mmap_offset - start;
-	uint64_t len = (lead + region->size + region->page_size - 1) & ~(region->page_size - 1);
-	void *map = mmap(
-		NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, (off_t)start);
-
-	if (map == MAP_FAILED)
-		return -errno;
-	/* A core file of the switch must not contain its guests. */
-	madvise(map, len, MADV_DONTDUMP);
-	region->map = map;
-	region->map_len = len;
-	region->hva = (uint8_t *)map + lead;
-	return 0;
 }
 
 static int region_get(const struct virtq_mem_req *r, uint32_t i, const struct virtq_mem *old,
 	struct virtq_region **out, char *why, size_t why_len)
 {
 	struct virtq_region *region;
-	struct stat st;
+	struct virtq_file file;
+	char wrong[120];
 	int err;
 
-	/* Only memory: another file's server could let fstat(), or a page fault, wait for ever.
-	 * This call asks no file system, and only memory files know seals. */
-	if (fcntl(r->fd, F_GET_SEALS) < 0 || fstat(r->fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return refuse(why, why_len, EINVAL,
-			"memory region %u: its descriptor is not a memory file (memfd, tmpfs or "
-			"hugetlbfs)",
-			i);
-	if ((uint64_t)st.st_size < r->mmap_offset + r->size)
-		return refuse(why, why_len, EINVAL,
-			"memory region %u: its file holds %" PRIu64 " bytes, %" PRIu64
-			" are needed",
-			i, (uint64_t)st.st_size, r->mmap_offset + r->size);
-	region = find_shared(old, r, &st);
+	if (virtq_map_check(r->fd, r->mmap_offset, r->size, &file, wrong, sizeof(wrong)) != 0)
+		return refuse(why, why_len, EINVAL, "memory region %u: %s", i, wrong);
+	region = find_shared(old, r, file);
 	if (region) {
 		__atomic_add_fetch(&region->refs, 1, __ATOMIC_RELAXED);
 		*out = region;
@@ -150,10 +105,8 @@ static int region_get(const struct virtq_mem_req *r, uint32_t i, const struct vi
 		.size = r->size,
 		.uva = r->uva,
 		.mmap_offset = r->mmap_offset,
-		.page_size = backing_page_size(r->fd),
-		.dev = st.st_dev,
-		.ino = st.st_ino};
-	err = region_mmap(region, r->fd);
+		.file = file};
+	err = virtq_map_open(&region->map, r->fd, r->mmap_offset, r->size);
 	if (err) {
 		free(region);
 		return refuse(why, why_len, -err,
@@ -251,7 +204,7 @@ static struct virtq_mem *table_finish(struct virtq_mem *mem)
 	qsort(mem->regions, mem->n, sizeof(mem->regions[0]), by_gpa);
 	for (uint32_t i = 0; i < mem->n; i++)
 		mem->spans[i] = (struct virtq_span){
-			mem->regions[i]->gpa, mem->regions[i]->size, mem->regions[i]->hva};
+			mem->regions[i]->gpa, mem->regions[i]->size, mem->regions[i]->map.at};
 	make_index(mem);
 	return mem;
 }
@@ -342,7 +295,7 @@ int virtq_mem_region(const struct virtq_mem *mem, uint32_t i, struct virtq_regio
 	if (i >= mem->n)
 		return 0;
 	r = mem->regions[i];
-	*info = (struct virtq_region_info){r->gpa, r->size, r->uva, r->page_size, r->hva};
+	*info = (struct virtq_region_info){r->gpa, r->size, r->uva, r->map.page_size, r->map.at};
 	return 1;
 }
 
@@ -353,7 +306,7 @@ uint8_t *virtq_mem_uva(const struct virtq_mem *mem, uint64_t uva, uint64_t len)
 		uint64_t off = uva - r->uva;
 
 		if (off < r->size)
-			return len <= r->size - off ? r->hva + off : NULL;
+			return len <= r->size - off ? r->map.at + off : NULL;
 	}
 	return NULL;
 }
