@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "virtq_log.h"
 #include "virtq_packed.h"
 #include "virtq_split.h"
 
@@ -172,6 +173,10 @@ static void want_kicks(struct virtq *vq, const struct virtq_view *v, bool want)
 	if (!v->packed && v->event_idx)
 		virtq_store((uint16_t *)&v->used->ring[v->num], (uint16_t)(vq->avail - !want));
 	vq->armed = want;
+	if (v->log) {
+		virtq_log_begin();
+		virtq_log_kicks(v);
+	}
 }
 
 static bool has_work(struct virtq *vq, const struct virtq_view *v)
@@ -268,6 +273,7 @@ uint32_t virtq_discard(struct virtq *vq, const struct virtq_view *v, uint32_t ma
 {
 	const struct virtq_ops *ops = v->packed ? &virtq_packed_ops : &virtq_split_ops;
 	uint32_t limit = max < v->num ? max : v->num, chains = 0, done = 0;
+	const uint16_t from = vq->used;
 	struct virtq_chain chain;
 
 	while (done < limit && !vq->fault && ops->skip(vq, v, &chain)) {
@@ -279,6 +285,10 @@ uint32_t virtq_discard(struct virtq *vq, const struct virtq_view *v, uint32_t ma
 		return 0;
 	virtq_drop(vq, VIRTQ_DROP_RX_DISABLED, (uint16_t)chains);
 	ops->publish(vq, v);
+	if (v->log) {
+		virtq_log_begin();
+		virtq_log_used(vq, v, from);
+	}
 	return done;
 }
 
@@ -289,6 +299,7 @@ struct virtq_view *virtq_view_new(const struct virtq_view *from)
 	if (view) {
 		*view = *from;
 		virtq_mem_get(view->mem);
+		virtq_log_get(view->log);
 	}
 	return view;
 }
@@ -298,5 +309,6 @@ void virtq_view_free(struct virtq_view *view)
 	if (!view)
 		return;
 	virtq_mem_put(view->mem);
+	virtq_log_put(view->log);
 	free(view);
 }

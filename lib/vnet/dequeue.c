@@ -4,6 +4,7 @@
 
 #include "burst.h"
 #include "offload.h"
+#include "virtq_log.h"
 #include "virtq_packed.h"
 #include "virtq_split.h"
 
@@ -194,6 +195,14 @@ virtq_inline int chain_to_mbuf(const struct virtq_view *v, const struct virtq_ch
 	return -1;
 }
 
+/* Nothing of the guest's is written but the ring. */
+static __rte_noinline void log_burst(
+	const struct virtq *vq, const struct virtq_view *v, uint16_t from)
+{
+	virtq_log_begin();
+	virtq_log_used(vq, v, from);
+}
+
 virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void **out, uint16_t n,
 	const struct virtq_ops *ops, const int variant)
 {
@@ -201,7 +210,7 @@ virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void
 	struct rte_mbuf **pkts = (struct rte_mbuf **)out;
 	struct virtq_chain chain[VIRTQ_BURST];
 	struct virtq_segs segs;
-	uint16_t taken = 0, have, kept = 0;
+	uint16_t taken = 0, have, kept = 0, from;
 	uint64_t bytes = 0;
 	struct rte_mbuf template;
 	uint32_t room;
@@ -251,9 +260,12 @@ virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void
 		pkts[kept++] = m;
 	}
 
+	from = vq->used;
 	for (uint16_t i = 0; i < have; i++)
 		ops->give(vq, v, &chain[i], 0);
 	ops->publish(vq, v);
+	if (unlikely(v->log))
+		log_burst(vq, v, from);
 	vnet_count_burst(&vq->stats, kept, bytes);
 	return kept;
 }

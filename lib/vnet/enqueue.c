@@ -4,6 +4,7 @@
 
 #include "burst.h"
 #include "offload.h"
+#include "virtq_log.h"
 #include "virtq_packed.h"
 #include "virtq_split.h"
 
@@ -243,6 +244,26 @@ virtq_inline void packet_give(struct virtq *vq, const struct virtq_view *v, cons
 	}
 }
 
+/* Mark all that was written: headers, frames and patches lie within what was given. */
+static __rte_noinline void log_burst(const struct virtq *vq, const struct virtq_view *v,
+	uint16_t from, struct rte_mbuf *const *pkts, uint16_t n, const struct slot *slots,
+	const struct reservation *r)
+{
+	uint32_t hint = 0;
+
+	virtq_log_begin();
+	virtq_log_used(vq, v, from);
+	for (uint16_t i = 0; i < n; i++) {
+		const struct virtq_chain *chain = &r->chain[slots[i].chain];
+		uint32_t len = pkts[i]->pkt_len + v->hdr_len;
+
+		for (uint16_t k = 0; k < slots[i].n; k++) {
+			virtq_log_chain(v, &hint, &chain[k], len);
+			len -= RTE_MIN(len, chain[k].len);
+		}
+	}
+}
+
 virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void **in, uint16_t n,
 	const struct virtq_ops *ops, const int variant)
 {
@@ -251,6 +272,7 @@ virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void
 	struct reservation r;
 	uint32_t sent = 0;
 	uint64_t bytes = 0;
+	uint16_t from;
 
 	if (unlikely(vq->fault))
 		return 0;
@@ -273,9 +295,12 @@ virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void
 	if (sent == 0)
 		return n;
 
+	from = vq->used;
 	for (uint16_t i = 0; i < n; i++)
 		packet_give(vq, v, &slots[i], &r.chain[slots[i].chain], pkts[i]->pkt_len, ops);
 	ops->publish(vq, v);
+	if (unlikely(v->log))
+		log_burst(vq, v, from, pkts, n, slots, &r);
 	vnet_count_burst(&vq->stats, sent, bytes);
 	return n;
 }

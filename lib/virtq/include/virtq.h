@@ -103,6 +103,7 @@ struct virtq_stats {
 };
 
 struct virtq;
+struct virtq_log;
 struct virtq_view;
 
 /**
@@ -137,6 +138,12 @@ struct virtq_view {
 	virtq_burst_fn burst;
 	const void *arg;   /* what the burst needs to know, see its own documentation */
 	uint64_t features; /* negotiated virtio features */
+
+	/* The dirty log, NULL: nobody copies the guest's memory; virtq_log.h. The view holds a
+	 * reference. */
+	struct virtq_log *log;
+	uint64_t log_used; /* guest address of a split ring's used area */
+	bool log_ring;     /* also what we write to the ring itself */
 };
 
 /* Where we are. Line 0 is all an idle poll touches. */
@@ -250,7 +257,7 @@ uint32_t virtq_discard(struct virtq *vq, const struct virtq_view *view, uint32_t
 /* Room for the view's lifetime. */
 struct virtq_view *virtq_view_new(const struct virtq_view *from);
 
-/** Drop the view and its reference on the memory table. */
+/** Drop the view and its references on memory table and log. */
 void virtq_view_free(struct virtq_view *view);
 
 #endif
