@@ -70,7 +70,7 @@ static int on_event(uint16_t port, enum rte_eth_event_type type, void *arg, void
 
 static void port_configure(struct test *t, uint16_t queues)
 {
-	struct rte_eth_conf conf = {0};
+	struct rte_eth_conf conf = {.intr_conf.rxq = 1};
 
 	assert_int_equal(rte_eth_dev_configure(t->port, queues, queues, &conf), 0);
 	for (uint16_t i = 0; i < queues; i++) {
@@ -99,6 +99,13 @@ static void port_open(struct test *t, const char *more)
 		assert_int_equal(rte_eth_dev_callback_register(t->port, types[i], on_event, t), 0);
 	port_configure(t, 1);
 	assert_int_equal(rte_eth_dev_start(t->port), 0);
+}
+
+static int woken(int ms)
+{
+	struct rte_epoll_event event;
+
+	return rte_epoll_wait(RTE_EPOLL_PER_THREAD, &event, 1, ms);
 }
 
 static int port_close(struct test *t)
@@ -271,6 +278,46 @@ static void test_guest_comes_and_goes(void **state)
 }
 
 /* The guest is there before anybody is interested: it waits, and loses nothing. */
+/* As l3fwd-power: ask for an interrupt, sleep, poll. The guest comes and goes meanwhile. */
+static void test_sleep_until_a_packet(void **state)
+{
+	struct test *t = &test;
+	unsigned naps = 0;
+
+	(void)state;
+	port_open(t, "");
+	assert_int_equal(rte_eth_dev_rx_intr_ctl_q(
+				 t->port, 0, RTE_EPOLL_PER_THREAD, RTE_INTR_EVENT_ADD, NULL),
+		0);
+	for (unsigned round = 0; round < 3; round++) {
+		assert_int_equal(rte_eth_dev_rx_intr_enable(t->port, 0), 0);
+		guest_connect(t);
+		assert_int_equal(woken(5000), 1); /* by the ring, which is usable now */
+		do {
+			assert_int_equal(rte_eth_dev_rx_intr_disable(t->port, 0), 0);
+			port_receives(t, 0);
+			assert_int_equal(rte_eth_dev_rx_intr_enable(t->port, 0), 0);
+		} while (woken(50) && ++naps < 10); /* it is told more than once */
+		assert_true(naps < 10);
+		guest_sends(t, 3);
+		assert_int_equal(woken(5000), 1);
+		assert_int_equal(rte_eth_dev_rx_intr_disable(t->port, 0), 0);
+		assert_int_equal(woken(20), 0);
+		port_receives(t, 3);
+		guest_sends(t, 2); /* not asked for: no kick */
+		assert_int_equal(woken(20), 0);
+		assert_int_equal(rte_eth_dev_rx_intr_enable(t->port, 0), 0);
+		assert_int_equal(woken(5000), 1);
+		assert_int_equal(rte_eth_dev_rx_intr_disable(t->port, 0), 0);
+		port_receives(t, 2);
+		guest_leave(t);
+		EVENTUALLY(link_is(t, RTE_ETH_LINK_DOWN));
+	}
+	assert_int_equal(rte_eth_dev_rx_intr_ctl_q(
+				 t->port, 0, RTE_EPOLL_PER_THREAD, RTE_INTR_EVENT_DEL, NULL),
+		0);
+}
+
 static void test_guest_first(void **state)
 {
 	struct test *t = &test;
@@ -522,6 +569,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		CASE(test_port_without_guest),
 		CASE(test_guest_comes_and_goes),
+		CASE(test_sleep_until_a_packet),
 		CASE(test_guest_first),
 		CASE(test_statistics),
 		CASE(test_callback_asks),

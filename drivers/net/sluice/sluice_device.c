@@ -155,6 +155,7 @@ static void on_ring_changed(void *arg, unsigned int ring, bool usable)
 	struct sl_port *port = arg;
 
 	SL_LOG(INFO, "%s: ring %u is %s", port->args.iface, ring, usable ? "usable" : "closed");
+	sl_intr_poke(&port->queue[ring]);
 	notify(port, 1, false);
 }
 
@@ -283,14 +284,14 @@ int sl_device_stop(struct sl_port *port)
 	return sl_control_call(device_stop, port);
 }
 
-struct fill_call {
+struct ring_call {
 	const struct sl_port *port;
 	unsigned int ring;
 };
 
 static int device_fill(void *arg)
 {
-	const struct fill_call *c = arg;
+	const struct ring_call *c = arg;
 	struct vu_ring_info info;
 
 	vu_ring_info(c->port->dev, c->ring, &info);
@@ -299,9 +300,23 @@ static int device_fill(void *arg)
 
 int sl_device_fill(const struct sl_port *port, unsigned int ring)
 {
-	struct fill_call c = {port, ring};
+	struct ring_call c = {port, ring};
 
 	return sl_control_call(device_fill, &c);
+}
+
+static int device_bell(void *arg)
+{
+	const struct ring_call *c = arg;
+
+	return vu_device_bell(c->port->dev, c->ring);
+}
+
+int sl_device_bell(const struct sl_port *port, unsigned int ring)
+{
+	struct ring_call c = {port, ring};
+
+	return sl_control_call(device_bell, &c);
 }
 
 /* ---- for people ---- */

@@ -219,6 +219,8 @@ static int dev_start(struct rte_eth_dev *dev)
 	struct sl_port *port = dev->data->dev_private;
 	int err = queues_prepare(dev, port);
 
+	if (!err)
+		err = sl_intr_start(dev);
 	if (err)
 		return err;
 	err = sl_device_start(port);
@@ -242,7 +244,10 @@ static int dev_close(struct rte_eth_dev *dev)
 	if (rte_eal_process_type() != RTE_PROC_PRIMARY)
 		return 0;
 	dev->data->mac_addrs = NULL; /* part of the port, which ethdev frees */
+	sl_intr_stop(dev);
 	if (sl_device_close(port) == 0) {
+		for (uint16_t i = 0; i < 2 * port->args.queues; i++)
+			sl_intr_close(&port->queue[i]);
 		vnet_soft_destroy(port->soft);
 	} else {
 		SL_LOG(WARNING,
@@ -267,6 +272,8 @@ static const struct eth_dev_ops ops = {
 	.rx_queue_setup = rx_queue_setup,
 	.tx_queue_setup = tx_queue_setup,
 	.rx_queue_release = rx_queue_release,
+	.rx_queue_intr_enable = sl_rx_intr_enable,
+	.rx_queue_intr_disable = sl_rx_intr_disable,
 	.tx_queue_release = tx_queue_release,
 	.tx_done_cleanup = tx_done_cleanup,
 	.stats_get = sl_stats_get,
@@ -299,6 +306,7 @@ static void port_init(struct sl_port *port, struct rte_eth_dev *eth, const struc
 	for (uint16_t i = 0; i < 2 * args->queues; i++) {
 		port->queue[i].port = port;
 		port->queue[i].ring = i;
+		sl_intr_init(&port->queue[i]);
 	}
 	make_mac(port, data->port_id);
 	data->mac_addrs = &port->mac;

@@ -73,6 +73,8 @@ struct sl_queue {
 	uint64_t unsent_base;
 	struct virtq_stats base;
 
+	int bell, wait, poke; /* receive interrupts, see sluice_intr.c; -1: none */
+
 	struct sl_port *port; /* set once */
 	uint16_t ring;        /* set once */
 	bool is_mentioned;    /* that the guest uses it and nobody set it up; control */
@@ -147,6 +149,9 @@ int sl_device_stop(struct sl_port *port);
 /** Packets (descriptor chains) the guest has waiting in a ring. */
 int sl_device_fill(const struct sl_port *port, unsigned int ring);
 
+/** What vu_device_bell() has for a ring. */
+int sl_device_bell(const struct sl_port *port, unsigned int ring);
+
 /** Everything about the port, for people. */
 int sl_device_dump(struct sl_port *port, FILE *file);
 
@@ -159,6 +164,18 @@ uint16_t sl_tx_prepare(void *txq, struct rte_mbuf **pkts, uint16_t n);
 /* The same for applications and guests that need work done in software. */
 uint16_t sl_rx_burst_soft(void *rxq, struct rte_mbuf **pkts, uint16_t n);
 uint16_t sl_tx_burst_soft(void *txq, struct rte_mbuf **pkts, uint16_t n);
+
+/* ---- sluice_intr.c: receive interrupts ---- */
+
+/** Have them if the configuration asks for them; 0 or a negative errno. dev_start. */
+int sl_intr_start(struct rte_eth_dev *dev);
+void sl_intr_stop(struct rte_eth_dev *dev);
+void sl_intr_init(struct sl_queue *q);
+void sl_intr_close(struct sl_queue *q);
+/** Wake whoever sleeps by the queue. Any thread. */
+void sl_intr_poke(const struct sl_queue *q);
+int sl_rx_intr_enable(struct rte_eth_dev *dev, uint16_t i);
+int sl_rx_intr_disable(struct rte_eth_dev *dev, uint16_t i);
 
 /* ---- sluice_xstats.c ---- */
 
