@@ -330,6 +330,7 @@ void vu_device_info(const struct vu_device *dev, struct vu_info *info)
 		.features_offered = dev->offered,
 		.features = dev->features,
 		.protocol_features = dev->protocol_features,
+		.status = dev->status,
 		.mem = dev->mem,
 		.connections = dev->connections,
 		.trouble = find_trouble(dev),

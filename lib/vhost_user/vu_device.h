@@ -83,7 +83,9 @@ struct vu_device {
 
 	struct vu_conn conn;
 	bool features_set;
+	bool features_refused; /* the last that were asked for: there is no FEATURES_OK */
 	uint64_t features, protocol_features;
+	uint8_t status;
 	bool odd_enable_seen; /* an odd ring had its own SET_VRING_ENABLE */
 	unsigned hasty;       /* front-ends in a row that left before SET_FEATURES */
 	struct virtq_mem *mem;
@@ -118,7 +120,8 @@ int vu_reconcile_ring(struct vu_device *dev, unsigned ring);
 int vu_reconcile(struct vu_device *dev);
 /* How much of what was said is forgotten: each includes the ones before it. */
 enum vu_reset {
-	VU_RESET_RINGS,     /* what is started and enabled */
+	VU_RESET_STARTED,   /* what is started */
+	VU_RESET_RINGS,     /* what is enabled */
 	VU_RESET_DRIVER,    /* what the guest's driver chose: features, sizes, addresses */
 	VU_RESET_CONNECTION /* all of it */
 };

@@ -110,6 +110,12 @@ static const struct request requests[VU_REQUEST_MAX] = {
 [VU_RESET_DEVICE]           = {"RESET_DEVICE", vu_on_reset_device,
 				0, 0, 0, 0, RING_NONE, false, ACK, RECONCILE_NOTHING, VU_PROTOCOL_F_RESET_DEVICE,
 				"stops and disables all rings, forgets their addresses and the virtio features"},
+[VU_SET_STATUS]             = {"SET_STATUS", vu_on_set_status,
+				U64, U64, 0, 0, RING_NONE, false, ACK, RECONCILE_NOTHING, VU_PROTOCOL_F_STATUS,
+				"keeps the device status; without good features not FEATURES_OK; 0 stops all rings"},
+[VU_GET_STATUS]             = {"GET_STATUS", vu_on_get_status,
+				0, 0, 0, 0, RING_NONE, false, U64, RECONCILE_NOTHING, VU_PROTOCOL_F_STATUS,
+				"answers the device status"},
 };
 /* clang-format on */
 

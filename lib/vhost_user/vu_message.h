@@ -34,6 +34,8 @@ int vu_on_get_protocol_features(struct vu_context *c);
 int vu_on_set_protocol_features(struct vu_context *c);
 int vu_on_get_queue_num(struct vu_context *c);
 int vu_on_reset_device(struct vu_context *c);
+int vu_on_set_status(struct vu_context *c);
+int vu_on_get_status(struct vu_context *c);
 
 /* vu_on_memory.c */
 int vu_on_set_mem_table(struct vu_context *c);

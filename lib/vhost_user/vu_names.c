@@ -86,7 +86,7 @@ static const struct vu_bit_info protocol[64] = {
 	[13] = {"RESET_DEVICE", ALWAYS, "the device can be reset over the socket"},
 	[14] = {"INBAND_NOTIFICATIONS", NEVER, "kicks and calls as messages: for simulators; a poller needs no kick, and lcores may not write to a socket"},
 	[15] = {"CONFIGURE_MEM_SLOTS", NEVER, "memory regions come and go one by one"},
-	[16] = {"STATUS", NEVER, "we are told the device status"},
+	[16] = {"STATUS", ALWAYS, "we are told the device status"},
 	[17] = {"XEN_MMAP", NEVER, "for Xen's grants"},
 	[18] = {"SHARED_OBJECT", NEVER, "dma-bufs of display devices"},
 	[19] = {"DEVICE_STATE", NEVER, "we have no state that a guest could miss: addresses are learned again, counters belong to the port"},
@@ -140,6 +140,15 @@ uint64_t vu_default_protocol_features(void)
 	return offered(protocol, ALWAYS);
 }
 
+static const struct vu_bit_info status[64] = {
+	[0] = {.name = "ACKNOWLEDGE"},
+	[1] = {.name = "DRIVER"},
+	[2] = {.name = "DRIVER_OK"},
+	[3] = {.name = "FEATURES_OK"},
+	[6] = {.name = "NEEDS_RESET"},
+	[7] = {.name = "FAILED"},
+};
+
 static const char *join(const struct vu_bit_info *table, uint64_t bits, char *buf, size_t len)
 {
 	size_t at = 0;
@@ -166,4 +175,9 @@ const char *vu_feature_names(uint64_t bits, char *buf, size_t len)
 const char *vu_protocol_feature_names(uint64_t bits, char *buf, size_t len)
 {
 	return join(protocol, bits, buf, len);
+}
+
+const char *vu_status_names(uint64_t bits, char *buf, size_t len)
+{
+	return join(status, bits, buf, len);
 }

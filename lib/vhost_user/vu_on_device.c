@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Requests about the device as a whole. */
+#include <errno.h>
+
+#include <linux/virtio_config.h>
+
 #include "vu_message.h"
 
 int vu_on_get_features(struct vu_context *c)
@@ -18,11 +22,8 @@ static bool any_started(const struct vu_device *dev)
 
 /* "Ring states": without the protocol features there is no SET_VRING_ENABLE, all rings are
  * enabled; with them nothing changes here, because SET_VRING_ENABLE may have come first. */
-int vu_on_set_features(struct vu_context *c)
+static int judge_features(struct vu_device *dev, uint64_t features)
 {
-	struct vu_device *dev = c->dev;
-	uint64_t features = c->msg->payload.u64;
-
 	if (features & ~dev->offered)
 		return vu_refuse(dev, VU_TROUBLE_FEATURES,
 			"the front-end wants features 0x%llx that are not offered",
@@ -30,6 +31,17 @@ int vu_on_set_features(struct vu_context *c)
 	if (dev->features_set && features != dev->features && any_started(dev))
 		return vu_refuse(dev, VU_TROUBLE_FEATURES,
 			"the front-end changes features while a ring is running");
+	return 0;
+}
+
+int vu_on_set_features(struct vu_context *c)
+{
+	struct vu_device *dev = c->dev;
+	uint64_t features = c->msg->payload.u64;
+
+	dev->features_refused = judge_features(dev, features) != 0;
+	if (dev->features_refused)
+		return -EINVAL;
 	dev->features = features;
 	dev->features_set = true;
 	if (!(features & (1ull << VU_F_PROTOCOL_FEATURES)))
@@ -80,5 +92,27 @@ int vu_on_set_protocol_features(struct vu_context *c)
 int vu_on_get_queue_num(struct vu_context *c)
 {
 	c->reply->u64 = c->dev->nrings / 2;
+	return 0;
+}
+
+/* The driver's side of a device. Rings are started by their kicks, not by DRIVER_OK; what counts is
+ * that the driver reads back whether its features were accepted, and that it resets with 0. */
+int vu_on_set_status(struct vu_context *c)
+{
+	struct vu_device *dev = c->dev;
+	uint64_t status = c->msg->payload.u64;
+
+	if (status > UINT8_MAX)
+		return vu_refuse(dev, VU_TROUBLE_NONE, "device status 0x%llx: it has 8 bits",
+			(unsigned long long)status);
+	if (!dev->features_set || dev->features_refused)
+		status &= ~(uint64_t)VIRTIO_CONFIG_S_FEATURES_OK;
+	dev->status = (uint8_t)status;
+	return status == 0 && any_started(dev) ? vu_device_reset(dev, VU_RESET_STARTED) : 0;
+}
+
+int vu_on_get_status(struct vu_context *c)
+{
+	c->reply->u64 = c->dev->status;
 	return 0;
 }

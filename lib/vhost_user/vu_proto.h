@@ -25,12 +25,15 @@ enum vu_request_id {
 	VU_GET_QUEUE_NUM = 17,
 	VU_SET_VRING_ENABLE = 18,
 	VU_RESET_DEVICE = 34,
+	VU_SET_STATUS = 39,
+	VU_GET_STATUS = 40,
 	VU_REQUEST_MAX
 };
 
 #define VU_PROTOCOL_F_MQ           0
 #define VU_PROTOCOL_F_REPLY_ACK    3
 #define VU_PROTOCOL_F_RESET_DEVICE 13
+#define VU_PROTOCOL_F_STATUS       16
 
 /* Shares its number with a virtio bit that is reserved for the transport. */
 #define VU_F_PROTOCOL_FEATURES 30

@@ -394,8 +394,9 @@ static void forget_driver(struct vu_device *dev)
 		q->positioned = false;
 		q->fault = VIRTQ_FAULT_NONE;
 	}
-	dev->features_set = false;
+	dev->features_set = dev->features_refused = false;
 	dev->features = 0;
+	dev->status = 0;
 }
 
 static void forget_connection(struct vu_device *dev)
@@ -412,16 +413,18 @@ static void forget_connection(struct vu_device *dev)
 	dev->protocol_features = 0;
 }
 
-/** Stop every ring, forget who enabled it, and of what else was said as much as is asked for. */
+/** Stop every ring, and forget as much of what was said as is asked for. */
 int vu_device_reset(struct vu_device *dev, enum vu_reset what)
 {
 	int err;
 
 	for (unsigned i = 0; i < dev->nrings; i++) {
 		dev->queue[i].started = false;
-		dev->queue[i].enable = VU_ENABLE_UNSET;
+		if (what >= VU_RESET_RINGS)
+			dev->queue[i].enable = VU_ENABLE_UNSET;
 	}
-	dev->odd_enable_seen = false;
+	if (what >= VU_RESET_RINGS)
+		dev->odd_enable_seen = false;
 	err = vu_reconcile(dev);
 	if (what >= VU_RESET_DRIVER)
 		forget_driver(dev);

@@ -385,6 +385,87 @@ static void unpolled_ring(void **state)
 	vd_assert_traffic(t, 0, 1);
 }
 
+/* ---- the device status ---- */
+
+#define UP (TS_STATUS_ACKNOWLEDGE | TS_STATUS_DRIVER)
+
+static uint64_t status_of(struct vd *t)
+{
+	uint64_t status = UINT64_MAX;
+
+	vd_ok(t, ts_fe_get_u64(&t->fe, TS_GET_STATUS, &status));
+	assert_int_equal(vd_info(t).status, status);
+	return status;
+}
+
+/* FEATURES_OK can be read back only if the features were. */
+static void status_judges_features(void **state)
+{
+	const uint64_t good = TS_BIT(TS_F_PROTOCOL_FEATURES) | TS_BIT(VIRTIO_F_VERSION_1);
+	struct vd *t = *state;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	t->fe.need_reply = UINT64_MAX;
+	vd_ok(t, ts_fe_negotiate(&t->fe));
+	assert_true(t->fe.protocol & TS_BIT(TS_PROTO_STATUS));
+	assert_int_equal(status_of(t), 0);
+	vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_STATUS, UP | TS_STATUS_FEATURES_OK));
+	assert_int_equal(status_of(t), UP);
+	for (unsigned round = 0; round < 3; round++) {
+		assert_int_equal(
+			ts_fe_set_u64(&t->fe, TS_SET_FEATURES, good | TS_BIT(63)), -EREMOTEIO);
+		vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_STATUS, UP | TS_STATUS_FEATURES_OK));
+		assert_int_equal(status_of(t), UP);
+		vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_FEATURES, good));
+		vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_STATUS, UP | TS_STATUS_FEATURES_OK));
+		assert_int_equal(status_of(t), UP | TS_STATUS_FEATURES_OK);
+	}
+	assert_int_equal(ts_fe_set_u64(&t->fe, TS_SET_STATUS, 256), -EREMOTEIO);
+	assert_int_equal(ts_fe_set_u64(&t->fe, TS_SET_STATUS, UINT64_MAX), -EREMOTEIO);
+	assert_int_equal(status_of(t), UP | TS_STATUS_FEATURES_OK);
+	vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_STATUS, 255));
+	assert_int_equal(status_of(t), 255);
+	vd_disconnect(t);
+	assert_int_equal(vd_info(t).status, 0);
+}
+
+/* 0 says that the driver is gone: no ring is touched any more, memory and descriptors stay. */
+static void status_zero(void **state)
+{
+	struct vd *t = *state;
+	struct vu_info before;
+
+	vd_listen(t, 2, &ts_qemu_10);
+	vd_start(t);
+	assert_int_equal(status_of(t), UP | TS_STATUS_FEATURES_OK | TS_STATUS_DRIVER_OK);
+	vd_assert_traffic(t, 0, 2);
+	before = vd_info(t);
+	for (unsigned twice = 0; twice < 2; twice++) {
+		vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_STATUS, 0));
+		assert_int_equal(status_of(t), 0);
+		assert_ptr_equal(vd_info(t).mem, before.mem);
+		assert_int_equal(vd_info(t).features, before.features);
+		assert_false(t->link);
+		for (unsigned i = 0; i < 4; i++) {
+			assert_false(vd_ring_info(t, i).started);
+			assert_true(vd_ring_info(t, i).enabled);
+			assert_true(vd_ring_info(t, i).call_fd >= 0);
+			vd_assert_dead(t, i);
+			vd_ok(t, ts_fe_get_base(&t->fe, i));
+			assert_int_equal(t->fe.rings[i].base, 20);
+		}
+	}
+	/* As QEMU does it: after the rings were stopped; and then it starts them again. */
+	vd_ok(t, ts_fe_start(&t->fe));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+	vd_assert_traffic(t, 0, 2);
+	vd_ok(t, ts_fe_stop(&t->fe));
+	assert_int_equal(status_of(t), 0);
+	vd_ok(t, ts_fe_start(&t->fe));
+	vd_assert_traffic(t, 0, 2);
+	assert_int_equal(status_of(t), UP | TS_STATUS_FEATURES_OK | TS_STATUS_DRIVER_OK);
+}
+
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
 
 int main(int argc, char **argv)
@@ -401,6 +482,8 @@ int main(int argc, char **argv)
 		CASE(trap_5_4_drained_while_it_talks),
 		CASE(trap_5_4_toggled_under_load),
 		CASE(unpolled_ring),
+		CASE(status_judges_features),
+		CASE(status_zero),
 	};
 
 	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);

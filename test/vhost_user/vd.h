@@ -42,6 +42,7 @@ struct vd {
 	struct vu_device *dev;
 	struct ts_guest *guest;
 	struct ts_fe fe;
+	uint64_t status; /* what GET_STATUS must answer, for the table of messages */
 	struct vd_ring ring[2 * VD_PAIRS_MAX];
 	bool link;
 	unsigned link_changes;

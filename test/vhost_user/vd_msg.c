@@ -122,6 +122,9 @@ FULL(reset_device_wrong, TS_RESET_DEVICE)
 EMPTY(get_queue_num, TS_GET_QUEUE_NUM)
 FULL(get_queue_num_wrong, TS_GET_QUEUE_NUM)
 STATE(set_enable, TS_SET_VRING_ENABLE, 1)
+U64(set_status_wrong, TS_SET_STATUS, 0x100 | TS_STATUS_ACKNOWLEDGE)
+EMPTY(get_status, TS_GET_STATUS)
+FULL(get_status_wrong, TS_GET_STATUS)
 STATE(set_enable_wrong, TS_SET_VRING_ENABLE, 2)
 
 static void set_base(struct vd *t, struct ts_msg *m)
@@ -133,7 +136,14 @@ static void set_base(struct vd *t, struct ts_msg *m)
 static void reset_device(struct vd *t, struct ts_msg *m)
 {
 	t->fe.rings[RING].base = 0;
+	t->status = 0;
 	ts_msg_make(m, TS_RESET_DEVICE, NULL, 0);
+}
+
+static void set_status(struct vd *t, struct ts_msg *m)
+{
+	t->status = TS_STATUS_ACKNOWLEDGE | TS_STATUS_DRIVER;
+	put_u64(m, TS_SET_STATUS, t->status);
 }
 
 static void set_kick_wrong(struct vd *t, struct ts_msg *m)
@@ -215,6 +225,8 @@ const struct vd_msg vd_msgs[] = {
 	ROW(GET_QUEUE_NUM, 0, true, get_queue_num),
 	ROW(SET_VRING_ENABLE, 8, false, set_enable),
 	ROW_WITH(TS_PROTO_RESET_DEVICE, RESET_DEVICE, 0, false, reset_device),
+	ROW_WITH(TS_PROTO_STATUS, SET_STATUS, 8, false, set_status),
+	ROW_WITH(TS_PROTO_STATUS, GET_STATUS, 0, true, get_status),
 	{0},
 };
 
@@ -247,6 +259,8 @@ static uint64_t answer_u64(struct vd *t, enum ts_request id)
 		return vu_default_features();
 	case TS_GET_PROTOCOL_FEATURES:
 		return vu_default_protocol_features();
+	case TS_GET_STATUS:
+		return t->status;
 	default:
 		return t->conf.queue_pairs;
 	}
@@ -337,9 +351,10 @@ void vd_exchange(
 void vd_snapshot(const struct vd *t, char *buf, size_t len)
 {
 	const struct vu_info i = vd_info(t);
-	size_t at = (size_t)snprintf(buf, len, "features %llx protocol %llx mem %p link %d\n",
-		(unsigned long long)i.features, (unsigned long long)i.protocol_features,
-		(const void *)i.mem, i.link);
+	size_t at =
+		(size_t)snprintf(buf, len, "features %llx protocol %llx status %x mem %p link %d\n",
+			(unsigned long long)i.features, (unsigned long long)i.protocol_features,
+			i.status, (const void *)i.mem, i.link);
 
 	for (unsigned r = 0; r < 2u * i.queue_pairs && at < len; r++) {
 		const struct vu_ring_info q = vd_ring_info(t, r);

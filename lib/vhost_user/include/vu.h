@@ -174,6 +174,7 @@ struct vu_info {
 	uint64_t features_offered;
 	uint64_t features;           /* acknowledged; 0 before SET_FEATURES */
 	uint64_t protocol_features;  /* acknowledged */
+	uint8_t status;              /* of the device, virtio 1.2, 2.1; 0 if we are not told */
 	const struct virtq_mem *mem; /* borrowed until control returns to the loop; may be NULL */
 	uint64_t connections;        /* front-ends seen so far */
 	enum vu_trouble trouble;
@@ -233,5 +234,6 @@ const char *vu_trouble_text(enum vu_trouble trouble);
  */
 const char *vu_feature_names(uint64_t features, char *buf, size_t len);
 const char *vu_protocol_feature_names(uint64_t features, char *buf, size_t len);
+const char *vu_status_names(uint64_t status, char *buf, size_t len);
 
 #endif
