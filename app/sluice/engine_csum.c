@@ -114,7 +114,7 @@ static uint16_t csum_poll(struct worker *w, const struct plan *plan, const struc
 		count_bad(st, pkts[i]);
 		eth->dst_addr = st->dst;
 		eth->src_addr = st->src;
-		if (!(pkts[i]->ol_flags & (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)))
+		if (!(pkts[i]->ol_flags & VNET_SEG_FLAGS))
 			sum_packet(pkts[i], st->csum_hw);
 	}
 	if (n)

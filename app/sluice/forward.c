@@ -14,8 +14,6 @@
 
 /* ---- what a burst is like, and who takes it ---- */
 
-#define LARGE (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
-
 /* Of all packets of a burst together. */
 struct shape {
 	uint64_t flags;
@@ -25,7 +23,7 @@ struct shape {
 
 static inline uint32_t frame_len(const struct rte_mbuf *pkt)
 {
-	if (likely(!(pkt->ol_flags & LARGE)))
+	if (likely(!(pkt->ol_flags & VNET_SEG_FLAGS)))
 		return pkt->pkt_len;
 	return pkt->l2_len + pkt->l3_len + pkt->l4_len + pkt->tso_segsz;
 }
@@ -40,7 +38,7 @@ static inline struct shape shape_of(struct rte_mbuf *const *pkts, uint16_t n)
 		s.flags |= pkt->ol_flags;
 		s.shortest = RTE_MIN(s.shortest, pkt->pkt_len);
 		s.longest = RTE_MAX(s.longest, frame_len(pkt));
-		if (likely(!(pkt->ol_flags & LARGE)))
+		if (likely(!(pkt->ol_flags & VNET_SEG_FLAGS)))
 			s.segs = RTE_MAX(s.segs, pkt->nb_segs);
 		else
 			s.tso_segs = RTE_MAX(s.tso_segs, pkt->nb_segs);
@@ -208,7 +206,7 @@ static struct rte_mbuf *pad(struct worker *w, struct rte_mbuf *pkt, uint32_t len
 static struct rte_mbuf *limit(struct worker *w, const struct outlet *out, struct rte_mbuf *pkt)
 {
 	const struct outlet_limits *l = &out->limits;
-	uint16_t max = pkt->ol_flags & LARGE ? l->max_tso_segs : l->max_segs;
+	uint16_t max = pkt->ol_flags & VNET_SEG_FLAGS ? l->max_tso_segs : l->max_segs;
 
 	if (frame_len(pkt) > l->max_len) {
 		forward_drop(w, out->port, SWITCH_DROP_TX_MTU_EXCEEDED, &pkt, 1);

@@ -163,6 +163,12 @@ struct queue_conf {
 	uint64_t offloads;
 };
 
+/* Those that testpmd could name, too. */
+static uint64_t ethdev_offloads(const struct port *port)
+{
+	return port->tx_offloads & ~VNET_TX_OFFLOAD_OWN;
+}
+
 static void vm_queue_conf(const struct port *port, bool rx, unsigned queue, struct queue_conf *q)
 {
 	struct vu_ring_info ring;
@@ -172,7 +178,7 @@ static void vm_queue_conf(const struct port *port, bool rx, unsigned queue, stru
 	vu_ring_info(port->vm.dev, 2 * queue + rx, &ring);
 	*q = (struct queue_conf){
 		.desc = ring.num,
-		.offloads = rx ? vnet_rx_offloads(info.features) : port->tx_offloads,
+		.offloads = rx ? vnet_rx_offloads(info.features) : ethdev_offloads(port),
 	};
 }
 
@@ -265,7 +271,7 @@ static void show_port(const struct port *port, FILE *f)
 	fprintf(f, "  port %u: RX queue number: %u Tx queue number: %u\n", port->id, port->n_rxq,
 		port->n_txq);
 	fprintf(f, "    Rx offloads=0x%" PRIx64 " Tx offloads=0x%" PRIx64 "\n", first.offloads,
-		port->tx_offloads);
+		ethdev_offloads(port));
 	/* The first, and those in use: a guest may start few of many. */
 	for (unsigned i = 0; i < port->n_rxq; i++)
 		if (i == 0 || port->rxq[i].usable)

@@ -140,7 +140,9 @@ int sluice_open(struct sluice *sl, char *why, size_t why_len)
 	sl->topology = sl->opt.topology;
 	sl->show_cycles = sl->opt.show_cycles;
 	sl->forwarding = !sl->opt.stopped;
-	err = pools_create(sl, why, why_len);
+	err = vnet_init(why, why_len);
+	if (err == 0)
+		err = pools_create(sl, why, why_len);
 	if (err < 0)
 		return err;
 	snprintf(why, why_len, "not enough memory to start");

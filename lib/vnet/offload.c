@@ -35,11 +35,6 @@
  * follows extension headers that change the pseudo-header.
  */
 
-#define FEATURE(name) (1ull << VIRTIO_NET_F_##name)
-
-/* Old drivers know one bit for everything. */
-#define FEATURE_GSO (1ull << 6)
-
 /* What fits the mbuf's fields. */
 #define L2_MAX ((1u << RTE_MBUF_L2_LEN_BITS) - 1)
 #define L3_MAX ((1u << RTE_MBUF_L3_LEN_BITS) - 1)
@@ -261,11 +256,12 @@ int vnet_frame_asked(const struct rte_mbuf *m, struct vnet_frame *f)
 		RTE_MBUF_F_TX_TUNNEL_MASK | RTE_MBUF_F_TX_OUTER_IPV4 | RTE_MBUF_F_TX_OUTER_IPV6;
 	uint64_t ol = m->ol_flags, l4 = ol & RTE_MBUF_F_TX_L4_MASK;
 	uint8_t proto = ol & RTE_MBUF_F_TX_TCP_SEG      ? IPPROTO_TCP
-			: ol & RTE_MBUF_F_TX_UDP_SEG    ? IPPROTO_UDP
+			: ol & VNET_SEG_FLAGS           ? IPPROTO_UDP
 			: l4 == RTE_MBUF_F_TX_TCP_CKSUM ? IPPROTO_TCP
 			: l4 == RTE_MBUF_F_TX_UDP_CKSUM ? IPPROTO_UDP
 							: IPPROTO_SCTP;
 
+	f->ufo = ol & VNET_MBUF_F_UFO;
 	f->l3 = m->l2_len;
 	if ((ol & tunnel) || !frame_parse(m, f) || f->proto != proto || f->l4 - f->l3 != m->l3_len)
 		return -EINVAL;
@@ -281,7 +277,15 @@ int vnet_frame_asked(const struct rte_mbuf *m, struct vnet_frame *f)
 
 uint32_t vnet_frame_cuttable(const struct rte_mbuf *m, const struct vnet_frame *f)
 {
-	return m->pkt_len - (f->proto == IPPROTO_TCP ? f->data : f->l4);
+	return m->pkt_len - (f->ufo ? f->l4 : f->data);
+}
+
+bool vnet_frame_cwr(const struct rte_mbuf *m, const struct vnet_frame *f)
+{
+	return f->proto == IPPROTO_TCP &&
+	       (*rte_pktmbuf_mtod_offset(
+			m, const uint8_t *, f->l4 + offsetof(struct rte_tcp_hdr, tcp_flags)) &
+		       RTE_TCP_CWR_FLAG);
 }
 
 /* ---- guest to mbuf ---- */
@@ -326,7 +330,8 @@ static bool gso_negotiated(
 {
 	bool ecn = h->gso_type & VIRTIO_NET_HDR_GSO_ECN, tcp = f->proto == IPPROTO_TCP;
 
-	if (features & FEATURE_GSO)
+	/* Old drivers know one bit for everything there was. */
+	if (features & FEATURE(GSO))
 		features |= FEATURE(HOST_TSO4) | FEATURE(HOST_TSO6) | FEATURE(HOST_UFO) |
 			    FEATURE(HOST_ECN);
 	if (ecn && !(features & FEATURE(HOST_ECN)))
@@ -338,6 +343,8 @@ static bool gso_negotiated(
 		return tcp && !f->v4 && (features & FEATURE(HOST_TSO6));
 	case VIRTIO_NET_HDR_GSO_UDP:
 		return !tcp && !ecn && (features & FEATURE(HOST_UFO));
+	case VIRTIO_NET_HDR_GSO_UDP_L4:
+		return !tcp && !ecn && (features & FEATURE(HOST_USO));
 	default:
 		return false;
 	}
@@ -368,7 +375,7 @@ static bool gso_valid(
 	const struct virtio_net_hdr *h, uint64_t features, struct rte_mbuf *m, struct vnet_frame *f)
 {
 	/* Fragments are cut at multiples of 8. */
-	uint16_t least = f->proto == IPPROTO_UDP ? 8 : 1;
+	uint16_t least = f->ufo ? 8 : 1;
 
 	return gso_negotiated(h, features, f) && h->gso_size >= least && gso_mend_length(m, f) &&
 	       lengths_agree(m, f);
@@ -377,6 +384,9 @@ static bool gso_valid(
 static void ask_for(struct rte_mbuf *m, const struct vnet_frame *f, uint16_t segsz)
 {
 	bool tcp = f->proto == IPPROTO_TCP;
+	uint64_t seg = tcp      ? RTE_MBUF_F_TX_TCP_SEG
+		       : f->ufo ? VNET_MBUF_F_UFO
+				: RTE_MBUF_F_TX_UDP_SEG;
 
 	m->l2_len = f->l3;
 	m->l3_len = f->l4 - f->l3;
@@ -386,15 +396,16 @@ static void ask_for(struct rte_mbuf *m, const struct vnet_frame *f, uint16_t seg
 	if (segsz == 0)
 		return;
 	m->tso_segsz = segsz;
-	m->ol_flags |= tcp ? RTE_MBUF_F_TX_TCP_SEG : RTE_MBUF_F_TX_UDP_SEG;
+	m->ol_flags |= seg;
 	if (f->v4)
 		m->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
 }
 
-static void report(struct rte_mbuf *m, uint16_t segsz)
+/* A large datagram is what it is: only segments can have been coalesced. */
+static void report(struct rte_mbuf *m, const struct vnet_frame *f, uint16_t segsz)
 {
 	m->ol_flags |= RTE_MBUF_F_RX_L4_CKSUM_NONE;
-	if (segsz == 0)
+	if (segsz == 0 || f->ufo)
 		return;
 	m->tso_segsz = segsz;
 	m->ol_flags |= RTE_MBUF_F_RX_LRO;
@@ -404,7 +415,7 @@ int vnet_hdr_to_mbuf(const struct virtio_net_hdr *h, uint64_t features, enum vne
 	struct rte_mbuf *m)
 {
 	bool gso = h->gso_type != VIRTIO_NET_HDR_GSO_NONE, transport;
-	struct vnet_frame f;
+	struct vnet_frame f = {.ufo = h->gso_type == VIRTIO_NET_HDR_GSO_UDP};
 	uint16_t segsz = 0;
 
 	if (!(h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
@@ -427,7 +438,7 @@ int vnet_hdr_to_mbuf(const struct virtio_net_hdr *h, uint64_t features, enum vne
 	else if (style == VNET_STYLE_FORWARD)
 		ask_for(m, &f, segsz);
 	else
-		report(m, segsz);
+		report(m, &f, segsz);
 	return 0;
 }
 
@@ -440,26 +451,31 @@ static void patch(
 		patches->at[patches->n++] = (struct vnet_patch){off, value};
 }
 
+/* A guest without GUEST_ECN should not be given CWR in a packet to be cut ("SHOULD NOT" in the
+ * specification): its driver might repeat the flag in every segment, and the sender's window would
+ * count as reduced as often. vnet_soften() cuts those before they come here. */
 static int gso_to_hdr(const struct rte_mbuf *m, const struct vnet_frame *f, uint64_t features,
 	struct virtio_net_hdr *h)
 {
 	uint64_t needs;
 
-	if (f->proto == IPPROTO_UDP) {
+	if (f->ufo) {
 		needs = FEATURE(GUEST_UFO);
 		h->gso_type = VIRTIO_NET_HDR_GSO_UDP;
+	} else if (f->proto == IPPROTO_UDP) {
+		needs = f->v4 ? FEATURE(GUEST_USO4) : FEATURE(GUEST_USO6);
+		h->gso_type = VIRTIO_NET_HDR_GSO_UDP_L4;
 	} else {
-		uint8_t flags = *rte_pktmbuf_mtod_offset(
-			m, const uint8_t *, f->l4 + offsetof(struct rte_tcp_hdr, tcp_flags));
-
 		needs = f->v4 ? FEATURE(GUEST_TSO4) : FEATURE(GUEST_TSO6);
 		h->gso_type = f->v4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
-		if ((flags & RTE_TCP_CWR_FLAG) && (features & FEATURE(GUEST_ECN)))
+		if (vnet_frame_cwr(m, f)) {
+			needs |= FEATURE(GUEST_ECN);
 			h->gso_type |= VIRTIO_NET_HDR_GSO_ECN;
+		}
 	}
 	h->gso_size = m->tso_segsz;
 	h->hdr_len = f->data;
-	return features & needs ? 0 : -ENOTSUP;
+	return (features & needs) == needs ? 0 : -ENOTSUP;
 }
 
 static int l4_to_hdr(const struct rte_mbuf *m, uint64_t features, struct virtio_net_hdr *h,

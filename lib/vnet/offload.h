@@ -6,12 +6,26 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <linux/virtio_net.h>
-
+#include "virtq_uapi.h"
 #include "vnet.h"
 
-/* What segmentation flags there are. */
-#define VNET_SEG_FLAGS (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
+#define FEATURE(name) (1ull << VIRTIO_NET_F_##name)
+
+/* Bits of the ethdev API (RTE_ETH_TX_OFFLOAD_*, RTE_ETH_RX_OFFLOAD_*), which this layer has no
+ * business with otherwise. */
+#define TX_IPV4_CKSUM RTE_BIT64(1)
+#define TX_UDP_CKSUM  RTE_BIT64(2)
+#define TX_TCP_CKSUM  RTE_BIT64(3)
+#define TX_SCTP_CKSUM RTE_BIT64(4)
+#define TX_TCP_TSO    RTE_BIT64(5)
+#define TX_UDP_TSO    RTE_BIT64(6)
+#define TX_MULTI_SEGS RTE_BIT64(15)
+#define TX_UFO        VNET_TX_OFFLOAD_UFO
+#define NO_CWR        VNET_TX_OFFLOAD_NO_CWR
+#define RX_UDP_CKSUM  RTE_BIT64(2)
+#define RX_TCP_CKSUM  RTE_BIT64(3)
+#define RX_TCP_LRO    RTE_BIT64(4)
+#define RX_SCATTER    RTE_BIT64(13)
 
 /* A 16-bit word in which the guest's copy of a frame must differ from the mbuf. */
 struct vnet_patch {
@@ -33,6 +47,7 @@ struct vnet_frame {
 	uint16_t l4_bytes;     /* transport header and payload, as the IP header says */
 	uint8_t proto;         /* IPPROTO_TCP, _UDP or _SCTP */
 	bool v4;
+	bool ufo; /* what is to be cut becomes IP fragments: the transport header is payload */
 };
 
 /**
@@ -69,12 +84,15 @@ int vnet_mbuf_to_hdr(const struct rte_mbuf *m, uint64_t features, struct virtio_
 
 /* ---- for soft.c ---- */
 
-/** Find the headers of a packet with a TX_L4, TCP_SEG or UDP_SEG request. 0 or -EINVAL. */
+/** Find the headers of a packet with a TX_L4 or segmentation request. 0 or -EINVAL. */
 int vnet_frame_asked(const struct rte_mbuf *m, struct vnet_frame *f);
 
-/** How many bytes a segmentation request has to cut: behind TCP's, but including UDP's header,
- * since there it means IP fragments. */
+/** How many bytes a segmentation request has to cut: those behind the transport header, for IP
+ * fragments also that. */
 uint32_t vnet_frame_cuttable(const struct rte_mbuf *m, const struct vnet_frame *f);
+
+/** Does a TCP packet tell of a reduced window (CWR)? */
+bool vnet_frame_cwr(const struct rte_mbuf *m, const struct vnet_frame *f);
 
 /** The pseudo-header's sum for len bytes of transport, not complemented. */
 uint16_t vnet_pseudo_sum(const struct rte_mbuf *m, const struct vnet_frame *f, uint16_t len);

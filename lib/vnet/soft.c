@@ -32,26 +32,9 @@
  * takes the flag of an external buffer over to mbufs that have none, and makes an empty mbuf
  * where the first segment ends with the headers. Such packets are copied.
  *
- * UDP is cut as IP fragments (UFO), which is what RTE_MBUF_F_TX_UDP_SEG and virtio's GSO_UDP
- * mean; the checksum is then that of the whole datagram.
+ * UDP is cut in two ways (see VNET_MBUF_F_UFO): into datagrams, as TCP is into segments, or into
+ * IP fragments, where the checksum is that of the whole datagram. rte_gso knows the latter only.
  */
-
-/* Bits of the ethdev API (RTE_ETH_TX_OFFLOAD_*, RTE_ETH_RX_OFFLOAD_*), which this layer has no
- * business with otherwise. */
-#define TX_IPV4_CKSUM RTE_BIT64(1)
-#define TX_UDP_CKSUM  RTE_BIT64(2)
-#define TX_TCP_CKSUM  RTE_BIT64(3)
-#define TX_SCTP_CKSUM RTE_BIT64(4)
-#define TX_TCP_TSO    RTE_BIT64(5)
-#define TX_UDP_TSO    RTE_BIT64(6)
-#define TX_MULTI_SEGS RTE_BIT64(15)
-#define RX_UDP_CKSUM  RTE_BIT64(2)
-#define RX_TCP_CKSUM  RTE_BIT64(3)
-#define RX_TCP_LRO    RTE_BIT64(4)
-#define RX_SCATTER    RTE_BIT64(13)
-
-#define FEATURE(name) (1ull << VIRTIO_NET_F_##name)
-#define FEATURE_GSO   (1ull << 6)
 
 /* Pieces stay in a NIC's queue for a while: enough for one with 1024 descriptors. */
 #define DIRECT_COUNT   2047
@@ -77,38 +60,9 @@ struct cut {
 	uint16_t from;                  /* where the payload begins in pkt */
 	uint16_t hdr_len;               /* of each piece: from, and an IPv6 fragment header */
 	bool segs;                      /* the destination takes chains */
-	bool l4;                        /* the destination computes TCP checksums */
+	bool l4;                        /* the destination computes their checksums */
 	uint8_t hdr[HEADERS_MAX];
 };
-
-uint64_t vnet_tx_offloads(uint64_t features)
-{
-	const uint64_t tso = FEATURE(GUEST_TSO4) | FEATURE(GUEST_TSO6);
-	uint64_t offloads = TX_MULTI_SEGS;
-
-	if (!(features & FEATURE(GUEST_CSUM)))
-		return offloads;
-	offloads |= TX_IPV4_CKSUM | TX_TCP_CKSUM | TX_UDP_CKSUM;
-	if ((features & tso) == tso)
-		offloads |= TX_TCP_TSO;
-	if (features & FEATURE(GUEST_UFO))
-		offloads |= TX_UDP_TSO;
-	return offloads;
-}
-
-uint64_t vnet_rx_offloads(uint64_t features)
-{
-	const uint64_t gso =
-		FEATURE_GSO | FEATURE(HOST_TSO4) | FEATURE(HOST_TSO6) | FEATURE(HOST_UFO);
-	uint64_t offloads;
-
-	if (!(features & FEATURE(CSUM)))
-		return 0;
-	offloads = RX_TCP_CKSUM | RX_UDP_CKSUM;
-	if (features & gso)
-		offloads |= RX_TCP_LRO | RX_SCATTER;
-	return offloads;
-}
 
 static struct rte_mempool *pool_create(
 	const char *name, const char *what, unsigned n, unsigned cache, uint16_t room, int socket)
@@ -157,12 +111,13 @@ uint64_t vnet_soft_mask(uint64_t offloads)
 	} map[] = {
 		{TX_IPV4_CKSUM, RTE_MBUF_F_TX_IP_CKSUM},
 		{TX_TCP_CKSUM, RTE_MBUF_F_TX_TCP_CKSUM | RTE_MBUF_F_TX_TCP_SEG},
-		{TX_UDP_CKSUM, RTE_MBUF_F_TX_UDP_CKSUM | RTE_MBUF_F_TX_UDP_SEG},
+		{TX_UDP_CKSUM, RTE_MBUF_F_TX_UDP_CKSUM | RTE_MBUF_F_TX_UDP_SEG | VNET_MBUF_F_UFO},
 		{TX_SCTP_CKSUM, RTE_MBUF_F_TX_SCTP_CKSUM},
 		{TX_TCP_TSO, RTE_MBUF_F_TX_TCP_SEG},
 		{TX_UDP_TSO, RTE_MBUF_F_TX_UDP_SEG},
+		{TX_UFO, VNET_MBUF_F_UFO},
 	};
-	uint64_t mask = 0;
+	uint64_t mask = offloads & NO_CWR ? RTE_MBUF_F_TX_TCP_SEG : 0;
 
 	for (unsigned i = 0; i < RTE_DIM(map); i++)
 		if (!(offloads & map[i].offload))
@@ -190,6 +145,8 @@ static uint64_t packet_needs(const struct rte_mbuf *m)
 		needs |= TX_TCP_TSO | TX_TCP_CKSUM;
 	if (m->ol_flags & RTE_MBUF_F_TX_UDP_SEG)
 		needs |= TX_UDP_TSO | TX_UDP_CKSUM;
+	if (m->ol_flags & VNET_MBUF_F_UFO)
+		needs |= TX_UFO | TX_UDP_CKSUM;
 	if (m->ol_flags & RTE_MBUF_F_TX_IP_CKSUM)
 		needs |= TX_IPV4_CKSUM;
 	if (m->nb_segs > 1)
@@ -389,6 +346,8 @@ static bool gso_can(const struct cut *c)
 {
 	uint32_t size = c->from + c->unit;
 
+	if (c->frame->proto == IPPROTO_UDP && !c->frame->ufo)
+		return false;
 	return c->frame->v4 && c->segs && size <= UINT16_MAX && size >= RTE_GSO_SEG_SIZE_MIN &&
 	       rte_mbuf_refcnt_read(c->pkt) == 1 && RTE_MBUF_DIRECT(c->pkt) &&
 	       c->pkt->data_len > c->from;
@@ -406,7 +365,7 @@ static int cut_by_gso(const struct vnet_soft *soft, const struct cut *c, struct 
 	int n;
 
 	/* It does not look at the checksum flag, but at these. */
-	pkt->ol_flags |= RTE_MBUF_F_TX_IPV4;
+	pkt->ol_flags |= RTE_MBUF_F_TX_IPV4 | (c->frame->ufo ? RTE_MBUF_F_TX_UDP_SEG : 0);
 	n = rte_gso_segment(pkt, &ctx, out, c->n);
 	if (n == c->n)
 		return 0;
@@ -435,7 +394,7 @@ static void finish_ip(struct rte_mbuf *m, const struct cut *c, uint16_t i)
 {
 	uint8_t *ip = rte_pktmbuf_mtod_offset(m, uint8_t *, c->frame->l3);
 	uint16_t len = (uint16_t)(m->pkt_len - c->frame->l3), place = i * c->unit;
-	bool udp = c->frame->proto == IPPROTO_UDP, more = i + 1 < c->n;
+	bool ufo = c->frame->ufo, more = i + 1 < c->n;
 
 	if (c->frame->v4) {
 		struct rte_ipv4_hdr *ip4 = (struct rte_ipv4_hdr *)ip;
@@ -443,7 +402,7 @@ static void finish_ip(struct rte_mbuf *m, const struct cut *c, uint16_t i)
 		uint16_t id = rte_be_to_cpu_16(old->packet_id);
 
 		ip4->total_length = rte_cpu_to_be_16(len);
-		if (!udp)
+		if (!ufo)
 			ip4->packet_id = rte_cpu_to_be_16((uint16_t)(id + i));
 		else
 			ip4->fragment_offset =
@@ -452,7 +411,7 @@ static void finish_ip(struct rte_mbuf *m, const struct cut *c, uint16_t i)
 		struct rte_ipv6_hdr *ip6 = (struct rte_ipv6_hdr *)ip;
 
 		ip6->payload_len = rte_cpu_to_be_16((uint16_t)(len - sizeof(*ip6)));
-		if (udp)
+		if (ufo)
 			put16(m, c->from + 2u, rte_cpu_to_be_16((uint16_t)(place | more)));
 	}
 }
@@ -461,7 +420,6 @@ static void finish_tcp(struct rte_mbuf *m, const struct cut *c, uint16_t i)
 {
 	const struct rte_tcp_hdr *old = (const struct rte_tcp_hdr *)&c->hdr[c->frame->l4];
 	struct rte_tcp_hdr *tcp = rte_pktmbuf_mtod_offset(m, struct rte_tcp_hdr *, c->frame->l4);
-	struct vnet_frame f = *c->frame;
 
 	tcp->sent_seq = rte_cpu_to_be_32(rte_be_to_cpu_32(old->sent_seq) + (uint32_t)i * c->unit);
 	tcp->tcp_flags = old->tcp_flags;
@@ -469,9 +427,22 @@ static void finish_tcp(struct rte_mbuf *m, const struct cut *c, uint16_t i)
 		tcp->tcp_flags &= ~RTE_TCP_CWR_FLAG;
 	if (i + 1 < c->n)
 		tcp->tcp_flags &= ~(RTE_TCP_FIN_FLAG | RTE_TCP_PSH_FLAG);
+}
+
+/* The transport header of a piece that is a packet of its own. */
+static void finish_l4(struct rte_mbuf *m, const struct cut *c, uint16_t i)
+{
+	struct vnet_frame f = *c->frame;
+	bool tcp = f.proto == IPPROTO_TCP;
+
 	f.l4_bytes = (uint16_t)(m->pkt_len - f.l4);
+	if (tcp)
+		finish_tcp(m, c, i);
+	else
+		put16(m, f.l4 + (uint32_t)offsetof(struct rte_udp_hdr, dgram_len),
+			rte_cpu_to_be_16(f.l4_bytes));
 	if (c->l4) {
-		m->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM;
+		m->ol_flags |= tcp ? RTE_MBUF_F_TX_TCP_CKSUM : RTE_MBUF_F_TX_UDP_CKSUM;
 		m->ol_flags |= f.v4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6;
 		put16(m, f.field, vnet_pseudo_sum(m, &f, f.l4_bytes));
 	} else {
@@ -483,8 +454,8 @@ static void finish(struct rte_mbuf *m, const struct cut *c, uint16_t i)
 {
 	metadata(m, c->pkt);
 	finish_ip(m, c, i);
-	if (c->frame->proto == IPPROTO_TCP)
-		finish_tcp(m, c, i);
+	if (!c->frame->ufo)
+		finish_l4(m, c, i);
 	if (c->frame->v4)
 		ipv4_checksum(m);
 }
@@ -505,25 +476,25 @@ static void add_fragment_header(struct cut *c)
 static uint16_t cut(const struct vnet_soft *soft, struct rte_mbuf *pkt, const struct vnet_frame *f,
 	uint64_t offloads, struct rte_mbuf **out, uint16_t max)
 {
-	bool udp = f->proto == IPPROTO_UDP;
-	uint16_t unit = udp ? pkt->tso_segsz & ~7u : pkt->tso_segsz;
+	uint64_t csum = f->proto == IPPROTO_TCP ? TX_TCP_CKSUM : TX_UDP_CKSUM;
+	uint16_t unit = f->ufo ? pkt->tso_segsz & ~7u : pkt->tso_segsz;
 	uint32_t n = unit ? (vnet_frame_cuttable(pkt, f) + unit - 1) / unit : UINT32_MAX;
 	struct cut c = {
 		.pkt = pkt,
 		.frame = f,
 		.n = (uint16_t)n,
 		.unit = unit,
-		.from = udp ? f->l4 : f->data,
-		.hdr_len = udp ? f->l4 : f->data,
+		.from = f->ufo ? f->l4 : f->data,
+		.hdr_len = f->ufo ? f->l4 : f->data,
 		.segs = offloads & TX_MULTI_SEGS,
-		.l4 = offloads & TX_TCP_CKSUM,
+		.l4 = offloads & csum,
 	};
 	int err;
 
 	if (n > max || !soft)
 		return 0;
 	memcpy(c.hdr, rte_pktmbuf_mtod(pkt, const void *), c.from);
-	if (udp && !f->v4)
+	if (f->ufo && !f->v4)
 		add_fragment_header(&c);
 	err = gso_can(&c) ? cut_by_gso(soft, &c, pkt, out) : cut_by_copy(soft, &c, out);
 	if (err)
@@ -547,16 +518,15 @@ static uint16_t segment(const struct vnet_soft *soft, struct rte_mbuf *pkt, uint
 	struct rte_mbuf **out, uint16_t max)
 {
 	struct vnet_frame f;
-	bool whole, udp;
+	bool whole;
 	uint16_t n;
 
 	if (vnet_frame_asked(pkt, &f) != 0) {
 		rte_pktmbuf_free(pkt);
 		return 0;
 	}
-	udp = f.proto == IPPROTO_UDP;
 	whole = vnet_frame_cuttable(pkt, &f) <= pkt->tso_segsz;
-	if (udp || whole)
+	if (f.ufo || whole)
 		pkt = own(soft, pkt, 0);
 	if (!pkt)
 		return 0;
@@ -564,11 +534,22 @@ static uint16_t segment(const struct vnet_soft *soft, struct rte_mbuf *pkt, uint
 		forget_segmentation(pkt, &f);
 		return mend(soft, pkt, offloads, out);
 	}
-	if (udp)
+	if (f.ufo)
 		put16(pkt, f.field, vnet_l4_checksum(pkt, &f));
 	n = cut(soft, pkt, &f, offloads, out, max);
 	rte_pktmbuf_free(pkt);
 	return n;
+}
+
+/* Does the packet ask for more than these offloads? A guest may take TSO, but not with CWR set. */
+static bool can_take(const struct rte_mbuf *m, uint64_t offloads)
+{
+	struct vnet_frame f;
+
+	if (packet_needs(m) & ~offloads)
+		return false;
+	return !(offloads & NO_CWR) || !(m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) ||
+	       vnet_frame_asked(m, &f) != 0 || !vnet_frame_cwr(m, &f);
 }
 
 uint16_t vnet_soften(struct vnet_soft *soft, struct rte_mbuf *pkt, uint64_t offloads,
@@ -578,7 +559,7 @@ uint16_t vnet_soften(struct vnet_soft *soft, struct rte_mbuf *pkt, uint64_t offl
 		rte_pktmbuf_free(pkt);
 		return 0;
 	}
-	if (!(packet_needs(pkt) & ~offloads)) {
+	if (can_take(pkt, offloads)) {
 		out[0] = pkt;
 		return 1;
 	}

@@ -1,6 +1,30 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Picking a burst function, and accounting for what no burst could take. */
+/* Picking a burst function, naming a guest's offloads, accounting for what no burst could take. */
+#include <stdio.h>
+
+#include <rte_errno.h>
+#include <rte_mbuf_dyn.h>
+
 #include "burst.h"
+#include "offload.h"
+
+/* A constant, not what DPDK happens to give: bursts test it together with other flags. DPDK gives
+ * bits away from the other end. */
+#define UFO_BIT 40
+_Static_assert(VNET_MBUF_F_UFO == 1ull << UFO_BIT, "the last free mbuf flag has moved");
+
+int vnet_init(char *why, size_t why_len)
+{
+	const struct rte_mbuf_dynflag flag = {.name = "sluice_ufo"};
+
+	if (rte_mbuf_dynflag_register_bitnum(&flag, UFO_BIT) == UFO_BIT)
+		return 0;
+	snprintf(why, why_len,
+		"mbuf flag %d cannot be reserved (%s): another library of this program has taken "
+		"it, use one of the two only",
+		UFO_BIT, rte_strerror(rte_errno));
+	return -rte_errno;
+}
 
 void vnet_prepare(struct virtq_view *view, const struct vnet_rx_conf *conf)
 {
@@ -18,4 +42,38 @@ void vnet_give_up(struct virtq *vq, uint16_t n)
 	if (vq->fault)
 		why = VIRTQ_DROP_TX_BROKEN;
 	virtq_drop(vq, why, n);
+}
+
+uint64_t vnet_tx_offloads(uint64_t features)
+{
+	const uint64_t tso = FEATURE(GUEST_TSO4) | FEATURE(GUEST_TSO6);
+	const uint64_t uso = FEATURE(GUEST_USO4) | FEATURE(GUEST_USO6);
+	uint64_t offloads = TX_MULTI_SEGS;
+
+	if (!(features & FEATURE(GUEST_CSUM)))
+		return offloads;
+	offloads |= TX_IPV4_CKSUM | TX_TCP_CKSUM | TX_UDP_CKSUM;
+	if ((features & tso) == tso)
+		offloads |= TX_TCP_TSO | (features & FEATURE(GUEST_ECN) ? 0 : NO_CWR);
+	if ((features & uso) == uso)
+		offloads |= TX_UDP_TSO;
+	if (features & FEATURE(GUEST_UFO))
+		offloads |= TX_UFO;
+	return offloads;
+}
+
+uint64_t vnet_rx_offloads(uint64_t features)
+{
+	const uint64_t gso =
+		FEATURE(GSO) | FEATURE(HOST_TSO4) | FEATURE(HOST_TSO6) | FEATURE(HOST_USO);
+	uint64_t offloads;
+
+	if (!(features & FEATURE(CSUM)))
+		return 0;
+	offloads = RX_TCP_CKSUM | RX_UDP_CKSUM;
+	if (features & gso)
+		offloads |= RX_TCP_LRO | RX_SCATTER;
+	if (features & FEATURE(HOST_UFO))
+		offloads |= RX_SCATTER;
+	return offloads;
 }

@@ -72,7 +72,7 @@ def test_accepted(testpmd, sockets):
     ("", {"SCATTER", "UDP_CKSUM", "TCP_CKSUM", "VLAN_STRIP"},
      {"MULTI_SEGS", "VLAN_INSERT", "IPV4_CKSUM", "UDP_CKSUM", "TCP_CKSUM"}),
     (",tso=1", {"SCATTER", "UDP_CKSUM", "TCP_CKSUM", "VLAN_STRIP", "TCP_LRO"},
-     {"MULTI_SEGS", "VLAN_INSERT", "IPV4_CKSUM", "UDP_CKSUM", "TCP_CKSUM", "TCP_TSO"}),
+     {"MULTI_SEGS", "VLAN_INSERT", "IPV4_CKSUM", "UDP_CKSUM", "TCP_CKSUM", "TCP_TSO", "UDP_TSO"}),
     (",linear-buffer=1,legacy-ol-flags=1", {"VLAN_STRIP"}, {"MULTI_SEGS", "VLAN_INSERT"}),
 ])
 def test_offloads_offered(testpmd, sockets, devargs, rx, tx):

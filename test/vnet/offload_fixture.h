@@ -12,16 +12,19 @@
 /* After the DPDK headers: cmocka defines names they use. */
 #include "ts_tap.h"
 
-#define F(name)   (1ull << VIRTIO_NET_F_##name)
-#define HOST_ALL  (F(CSUM) | F(HOST_TSO4) | F(HOST_TSO6) | F(HOST_UFO) | F(HOST_ECN))
-#define GUEST_ALL (F(GUEST_CSUM) | F(GUEST_TSO4) | F(GUEST_TSO6) | F(GUEST_UFO) | F(GUEST_ECN))
-#define LEGACY    (1ull << 6) /* VIRTIO_NET_F_GSO */
+#define F(name)  (1ull << VIRTIO_NET_F_##name)
+#define HOST_ALL (F(CSUM) | F(HOST_TSO4) | F(HOST_TSO6) | F(HOST_UFO) | F(HOST_ECN) | F(HOST_USO))
+#define GUEST_ALL                                                                      \
+	(F(GUEST_CSUM) | F(GUEST_TSO4) | F(GUEST_TSO6) | F(GUEST_UFO) | F(GUEST_ECN) | \
+		F(GUEST_USO4) | F(GUEST_USO6))
+#define LEGACY (1ull << 6) /* VIRTIO_NET_F_GSO */
 
-#define NEEDS     VIRTIO_NET_HDR_F_NEEDS_CSUM
-#define TCPV4     VIRTIO_NET_HDR_GSO_TCPV4
-#define TCPV6     VIRTIO_NET_HDR_GSO_TCPV6
-#define UFO       VIRTIO_NET_HDR_GSO_UDP
-#define ECN       VIRTIO_NET_HDR_GSO_ECN
+#define NEEDS  VIRTIO_NET_HDR_F_NEEDS_CSUM
+#define TCPV4  VIRTIO_NET_HDR_GSO_TCPV4
+#define TCPV6  VIRTIO_NET_HDR_GSO_TCPV6
+#define UFO    VIRTIO_NET_HDR_GSO_UDP
+#define USO    VIRTIO_NET_HDR_GSO_UDP_L4
+#define ECN    VIRTIO_NET_HDR_GSO_ECN
 
 static struct guard guard;
 static struct frame frame;
@@ -69,8 +72,12 @@ static const struct {
 	{{"tcp6 ext cwr", .v6 = true, .proto = IPPROTO_TCP, .tag = {0x88a8, 0x8100}, .options = 8,
 		 .tcp_flags = 0x90, .payload = 2000},
 		TCPV6 | ECN, RTE_MBUF_F_TX_TCP_SEG},
-	{{"udp4", .proto = IPPROTO_UDP, .payload = 60000}, UFO, RTE_MBUF_F_TX_UDP_SEG},
-	{{"udp6", .v6 = true, .proto = IPPROTO_UDP, .payload = 60000}, UFO, RTE_MBUF_F_TX_UDP_SEG},
+	{{"udp4", .proto = IPPROTO_UDP, .payload = 60000}, UFO, VNET_MBUF_F_UFO},
+	{{"udp6", .v6 = true, .proto = IPPROTO_UDP, .payload = 60000}, UFO, VNET_MBUF_F_UFO},
+	{{"udp4 datagrams", .proto = IPPROTO_UDP, .tag = {0x8100}, .payload = 60001}, USO,
+		RTE_MBUF_F_TX_UDP_SEG},
+	{{"udp6 datagrams", .v6 = true, .proto = IPPROTO_UDP, .options = 8, .payload = 2801}, USO,
+		RTE_MBUF_F_TX_UDP_SEG},
 };
 
 static inline struct virtio_net_hdr large_hdr(size_t i)

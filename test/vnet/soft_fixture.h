@@ -12,14 +12,15 @@
 #include "ts_tap.h"
 
 #define F(name)  (1ull << VIRTIO_NET_F_##name)
-#define HOST_ALL (F(CSUM) | F(HOST_TSO4) | F(HOST_TSO6) | F(HOST_UFO) | F(HOST_ECN))
+#define HOST_ALL (F(CSUM) | F(HOST_TSO4) | F(HOST_TSO6) | F(HOST_UFO) | F(HOST_ECN) | F(HOST_USO))
 
 #define SEGS     RTE_ETH_TX_OFFLOAD_MULTI_SEGS
 #define CSUMS                                                           \
 	(RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM | \
 		RTE_ETH_TX_OFFLOAD_UDP_CKSUM)
 #define TSO     RTE_ETH_TX_OFFLOAD_TCP_TSO
-#define UFO     RTE_ETH_TX_OFFLOAD_UDP_TSO
+#define USO     RTE_ETH_TX_OFFLOAD_UDP_TSO
+#define UFO     VNET_TX_OFFLOAD_UFO
 
 #define OUT_MAX 2048
 
@@ -58,7 +59,7 @@ static inline bool soft_is_alone(enum shape shape)
 /** Put a guest's request into the packet. @return its flags */
 uint64_t soft_request(struct rte_mbuf *m, const struct virtio_net_hdr *h);
 
-/** A guest's request to cut the frame, which it prepares for that. */
+/** A guest's request to cut the frame, which it prepares for that: UDP into fragments. */
 struct virtio_net_hdr soft_large(uint16_t mss);
 
 /** A segment: nothing left to be asked for, and metadata of the packet it came from. */

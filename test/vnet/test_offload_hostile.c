@@ -39,6 +39,9 @@ static void check_to_guest(const struct rte_mbuf *m, uint64_t features)
 	case UFO:
 		assert_true(features & F(GUEST_UFO));
 		break;
+	case USO:
+		assert_true(features & F(GUEST_USO4));
+		break;
 	default:
 		fail_msg("gso_type %u", h.gso_type);
 	}
@@ -72,6 +75,9 @@ static void check_consistent(const struct rte_mbuf *m)
 		assert_true(l4 == RTE_MBUF_F_TX_TCP_CKSUM && m->tso_segsz > 0 &&
 			    m->tso_segsz < m->pkt_len - m->l2_len - m->l3_len - m->l4_len);
 	else if (ol & RTE_MBUF_F_TX_UDP_SEG)
+		assert_true(l4 == RTE_MBUF_F_TX_UDP_CKSUM && m->tso_segsz > 0 &&
+			    m->tso_segsz < m->pkt_len - m->l2_len - m->l3_len - m->l4_len);
+	else if (ol & VNET_MBUF_F_UFO)
 		assert_true(l4 == RTE_MBUF_F_TX_UDP_CKSUM && m->tso_segsz >= 8);
 	else
 		assert_int_equal(m->tso_segsz, 0);
@@ -118,7 +124,7 @@ static void test_boundaries(void **state)
 			frame.l4 + 1, frame.field, frame.data, (uint16_t)(frame.len - 2),
 			(uint16_t)(frame.len - 1), (uint16_t)frame.len, (uint16_t)(frame.len + 1),
 			0x7fff, 0x8000, 0xfffe, 0xffff};
-		const uint8_t type[] = {0, TCPV4, TCPV6, UFO, TCPV4 | ECN, 5};
+		const uint8_t type[] = {0, TCPV4, TCPV6, UFO, TCPV4 | ECN, USO};
 
 		for (size_t i = 0; i < RTE_DIM(edge) * RTE_DIM(edge) * RTE_DIM(edge); i++) {
 			size_t n = RTE_DIM(edge);
@@ -150,8 +156,8 @@ static void test_truncated(void **state)
 		full = frame.len;
 		for (uint32_t len = 1; len <= full; len++) {
 			frame.len = len;
-			for (int gso = 0; gso < 4; gso++) {
-				h.gso_type = (uint8_t[]){0, TCPV4, TCPV6, UFO}[gso];
+			for (int gso = 0; gso < 5; gso++) {
+				h.gso_type = (uint8_t[]){0, TCPV4, TCPV6, UFO, USO}[gso];
 				h.gso_size = 10;
 				try_header(&h, HOST_ALL, 0);
 				try_header(&h, HOST_ALL, len / 2);
@@ -167,7 +173,8 @@ static void test_truncated(void **state)
 static void test_any_lengths(void **state)
 {
 	static const uint64_t flags[] = {RTE_MBUF_F_TX_TCP_SEG, RTE_MBUF_F_TX_UDP_SEG,
-		RTE_MBUF_F_TX_TCP_CKSUM, RTE_MBUF_F_TX_UDP_CKSUM, RTE_MBUF_F_TX_SCTP_CKSUM, 0};
+		VNET_MBUF_F_UFO, RTE_MBUF_F_TX_TCP_CKSUM, RTE_MBUF_F_TX_UDP_CKSUM,
+		RTE_MBUF_F_TX_SCTP_CKSUM, 0};
 
 	for (size_t s = 0; s < frame_nspecs; s++) {
 		struct rte_mbuf *m;

@@ -74,10 +74,20 @@ static void test_segmentation(void **state)
 
 		m = packet();
 		assert_int_equal(vnet_hdr_to_mbuf(&h, HOST_ALL, VNET_STYLE_RECEIVE, m), 0);
-		check_reported(m, RTE_MBUF_F_RX_LRO, 1400);
+		if (large[i].type == UFO)
+			check_reported(m, 0, 0); /* one datagram: nothing was coalesced */
+		else
+			check_reported(m, RTE_MBUF_F_RX_LRO, 1400);
 		m = packet();
-		assert_int_equal(vnet_hdr_to_mbuf(&h, F(CSUM) | LEGACY, VNET_STYLE_FORWARD, m), 0);
-		check_asked(m, large[i].seg);
+		if (large[i].type == USO) { /* younger than the bit for everything */
+			assert_int_equal(
+				vnet_hdr_to_mbuf(&h, F(CSUM) | LEGACY, VNET_STYLE_FORWARD, m),
+				-EINVAL);
+		} else {
+			assert_int_equal(
+				vnet_hdr_to_mbuf(&h, F(CSUM) | LEGACY, VNET_STYLE_FORWARD, m), 0);
+			check_asked(m, large[i].seg);
+		}
 		/* One segment's worth is not segmented. */
 		h.gso_size = UINT16_MAX;
 		m = packet();
@@ -435,7 +445,8 @@ static void test_refused(void **state)
 		{0, HOST_ALL, NEEDS, UFO, 1400, 0, 16},
 		{0, HOST_ALL, NEEDS, ECN, 1400, 0, 16},
 		{0, HOST_ALL, NEEDS, 2, 1400, 0, 16},
-		{0, HOST_ALL, NEEDS, 5, 1400, 0, 16}, /* USO */
+		{0, HOST_ALL, NEEDS, USO, 1400, 0, 16},
+		{0, HOST_ALL, NEEDS, 6, 1400, 0, 16},
 		{0, HOST_ALL, NEEDS, 0x60 | TCPV4, 1400, 0, 16},
 		{0, HOST_ALL, NEEDS, TCPV4, 1400, 1, 16},
 		{0, HOST_ALL, NEEDS, TCPV4, 1400, 0, 6},
@@ -446,6 +457,11 @@ static void test_refused(void **state)
 		{5, HOST_ALL, NEEDS, UFO, 7, 0, 6},
 		{5, HOST_ALL, NEEDS, TCPV4, 1400, 0, 6},
 		{6, HOST_ALL, NEEDS, TCPV6, 1400, 0, 6},
+		{7, HOST_ALL & ~F(HOST_USO), NEEDS, USO, 1400, 0, 6},
+		{7, HOST_ALL, NEEDS, USO | ECN, 1400, 0, 6},
+		{7, HOST_ALL, NEEDS, USO, 0, 0, 6},
+		{7, HOST_ALL, NEEDS, USO, 1400, 0, 4},
+		{8, HOST_ALL & ~F(HOST_USO), NEEDS, USO, 1400, 0, 6},
 	};
 
 	for (size_t i = 0; i < RTE_DIM(rows); i++) {

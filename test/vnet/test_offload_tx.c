@@ -48,9 +48,8 @@ static void test_patches(void **state)
 		assert_int_equal(patches.n, frame.v6 ? 1 : 2);
 		apply(&patches);
 		assert_memory_equal(frame.byte, right, frame.len);
-		/* Without ECN negotiated the rest still holds. */
-		assert_int_equal(vnet_mbuf_to_hdr(m, GUEST_ALL & ~F(GUEST_ECN), &h, &patches), 0);
-		assert_int_equal(h.gso_type, expected.gso_type & ~ECN);
+		assert_int_equal(vnet_mbuf_to_hdr(m, GUEST_ALL & ~F(GUEST_ECN), &h, &patches),
+			expected.gso_type & ECN ? -ENOTSUP : 0);
 	}
 }
 
@@ -131,6 +130,9 @@ static void test_not_negotiated(void **state)
 		{5, F(GUEST_CSUM)},
 		{5, F(GUEST_UFO)},
 		{6, F(GUEST_UFO)},
+		{7, F(GUEST_CSUM)},
+		{7, F(GUEST_USO4)},
+		{8, F(GUEST_USO6)},
 	};
 	struct vnet_patches patches;
 	struct virtio_net_hdr h;
@@ -213,7 +215,7 @@ static void test_bad_ip_lengths(void **state)
 static void test_truncated_requests(void **state)
 {
 	static const uint64_t flags[] = {0, RTE_MBUF_F_TX_TCP_CKSUM, RTE_MBUF_F_TX_UDP_CKSUM,
-		RTE_MBUF_F_TX_TCP_SEG, RTE_MBUF_F_TX_UDP_SEG};
+		RTE_MBUF_F_TX_TCP_SEG, RTE_MBUF_F_TX_UDP_SEG, VNET_MBUF_F_UFO};
 	struct vnet_patches patches;
 	struct virtio_net_hdr h;
 

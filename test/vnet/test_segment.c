@@ -300,6 +300,138 @@ static void test_ufo(void **state)
 	}
 }
 
+/* ---- datagrams ---- */
+
+/* Datagram i of n, whose payload begins at place in the frame's. @return payload bytes */
+static uint32_t check_datagram(
+	const struct rte_mbuf *m, uint16_t i, uint16_t n, uint32_t place, uint16_t size)
+{
+	uint32_t len = mbuf_bytes(m, bytes), payload = len - frame.data;
+
+	assert_true(payload == size || (i + 1 == n && payload > 0 && payload < size));
+	frame_check(&frame, bytes, len);
+	assert_int_equal(frame_get16(bytes + frame.l4 + 4), payload + 8);
+	assert_memory_equal(bytes + frame.data, frame.byte + frame.data + place, payload);
+	if (!frame.v6) {
+		assert_int_equal(frame_get16(bytes + frame.l3 + 4), (uint16_t)(FRAME_ID + i));
+		assert_int_equal(frame_get16(bytes + frame.l3 + 6), 0x4000);
+	}
+	/* Addresses and ports are those of the frame. */
+	assert_memory_equal(bytes, frame.byte, frame.l3);
+	assert_memory_equal(bytes + frame.l4, frame.byte + frame.l4, 4);
+	return payload;
+}
+
+static const struct frame_spec large_udp[] = {
+	{"udp4", .proto = IPPROTO_UDP, .payload = 65000},
+	{"udp4 vlan options", .proto = IPPROTO_UDP, .tag = {0x8100}, .options = 8, .payload = 9001},
+	{"udp6", .v6 = true, .proto = IPPROTO_UDP, .payload = 65000},
+	{"udp6 vlan ext", .v6 = true, .proto = IPPROTO_UDP, .tag = {0x88a8}, .options = 16,
+		.payload = 9001},
+};
+
+static void run_uso(
+	const struct frame_spec *spec, uint16_t size, enum shape shape, uint64_t offloads)
+{
+	struct virtio_net_hdr h;
+	struct rte_mbuf *m;
+	uint32_t place = 0;
+	uint64_t flags;
+	uint16_t n;
+
+	frame_build(&frame, spec);
+	h = soft_large(size);
+	h.gso_type = VIRTIO_NET_HDR_GSO_UDP_L4;
+	m = soft_packet(shape);
+	flags = soft_request(m, &h);
+	assert_true(flags & RTE_MBUF_F_TX_UDP_SEG);
+	n = vnet_soften(soft, m, offloads, out, OUT_MAX);
+	assert_int_equal(n, (spec->payload + size - 1) / size);
+	for (uint16_t i = 0; i < n; i++) {
+		soft_check(out[i], offloads);
+		place += check_datagram(out[i], i, n, place, size);
+	}
+	assert_int_equal(place, spec->payload);
+	soft_free(n);
+	soft_release(flags);
+	soft_no_leak();
+}
+
+static void test_uso(void **state)
+{
+	static const uint16_t sizes[] = {1472, 1471, 536, 100, 2049, 8999};
+
+	for (size_t i = 0; i < RTE_DIM(large_udp); i++)
+		for (size_t k = 0; k < RTE_DIM(sizes); k++)
+			for (int shape = 0; shape < SHAPES; shape++)
+				for (int segs = 0; segs < 2; segs++)
+					run_uso(&large_udp[i], sizes[k], shape, segs ? SEGS : 0);
+}
+
+/* USO is for NICs to cut. UFO never is, though it is UDP too: only a guest can take it. */
+static void test_uso_is_not_ufo(void **state)
+{
+	static const struct {
+		uint8_t type;
+		uint64_t offloads;
+		bool passed;
+	} rows[] = {
+		{VIRTIO_NET_HDR_GSO_UDP_L4, SEGS | CSUMS | USO, true},
+		{VIRTIO_NET_HDR_GSO_UDP_L4, SEGS | CSUMS | UFO, false},
+		{VIRTIO_NET_HDR_GSO_UDP_L4, SEGS | USO, false},
+		{VIRTIO_NET_HDR_GSO_UDP, SEGS | CSUMS | USO, false},
+		{VIRTIO_NET_HDR_GSO_UDP, SEGS | CSUMS | TSO | USO, false},
+		{VIRTIO_NET_HDR_GSO_UDP, SEGS | CSUMS | UFO, true},
+	};
+
+	for (size_t i = 0; i < RTE_DIM(rows); i++) {
+		struct virtio_net_hdr h;
+		struct rte_mbuf *m;
+		uint16_t n;
+
+		frame_build(&frame, &large_udp[i & 2]);
+		h = soft_large(1400);
+		h.gso_type = rows[i].type;
+		m = soft_packet(CHAIN);
+		soft_request(m, &h);
+		assert_true(rows[i].passed || (m->ol_flags & vnet_soft_mask(rows[i].offloads)));
+		n = vnet_soften(soft, m, rows[i].offloads, out, OUT_MAX);
+		assert_int_equal(n == 1 && out[0] == m, rows[i].passed);
+		for (uint16_t k = 0; k < n && !rows[i].passed; k++)
+			assert_false(out[k]->ol_flags & VNET_SEG_FLAGS);
+		soft_free(n);
+		soft_no_leak();
+	}
+}
+
+/* Datagrams whose checksums the destination completes have the pseudo-header's sum. */
+static void test_uso_hw_checksum(void **state)
+{
+	for (size_t i = 0; i < RTE_DIM(large_udp); i++) {
+		struct virtio_net_hdr h;
+		struct rte_mbuf *m;
+		uint16_t n;
+
+		frame_build(&frame, &large_udp[i]);
+		h = soft_large(1400);
+		h.gso_type = VIRTIO_NET_HDR_GSO_UDP_L4;
+		m = soft_packet(CHAIN);
+		soft_request(m, &h);
+		n = vnet_soften(soft, m, SEGS | CSUMS, out, OUT_MAX);
+		assert_true(n > 1);
+		for (uint16_t k = 0; k < n; k++) {
+			uint32_t len = mbuf_bytes(out[k], bytes);
+
+			assert_true(
+				(out[k]->ol_flags & VNET_OFFLOAD_FLAGS) == RTE_MBUF_F_TX_UDP_CKSUM);
+			assert_int_equal(frame_get16(bytes + frame.field),
+				frame_pseudo(&frame, bytes, (uint16_t)(len - frame.l4)));
+		}
+		soft_free(n);
+		soft_no_leak();
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
@@ -310,6 +442,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_tso_passed),
 		cmocka_unit_test(test_tso_small),
 		cmocka_unit_test(test_ufo),
+		cmocka_unit_test(test_uso),
+		cmocka_unit_test(test_uso_is_not_ufo),
+		cmocka_unit_test(test_uso_hw_checksum),
 	};
 
 	return soft_run(tests, RTE_DIM(tests), argc, argv);

@@ -3,6 +3,8 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include <rte_mbuf_dyn.h>
+
 #include "soft_fixture.h"
 
 /* ---- checksums ---- */
@@ -327,14 +329,19 @@ static void test_mask(void **state)
 		{RTE_ETH_TX_OFFLOAD_TCP_CKSUM, RTE_MBUF_F_TX_TCP_SEG},
 		{RTE_ETH_TX_OFFLOAD_UDP_CKSUM, RTE_MBUF_F_TX_UDP_CKSUM},
 		{RTE_ETH_TX_OFFLOAD_UDP_CKSUM, RTE_MBUF_F_TX_UDP_SEG},
+		{RTE_ETH_TX_OFFLOAD_UDP_CKSUM, VNET_MBUF_F_UFO},
 		{RTE_ETH_TX_OFFLOAD_SCTP_CKSUM, RTE_MBUF_F_TX_SCTP_CKSUM},
 		{RTE_ETH_TX_OFFLOAD_TCP_TSO, RTE_MBUF_F_TX_TCP_SEG},
 		{RTE_ETH_TX_OFFLOAD_UDP_TSO, RTE_MBUF_F_TX_UDP_SEG},
+		{VNET_TX_OFFLOAD_UFO, VNET_MBUF_F_UFO},
 	};
-	const uint64_t all = CSUMS | RTE_ETH_TX_OFFLOAD_SCTP_CKSUM | TSO | UFO;
+	const uint64_t all = CSUMS | RTE_ETH_TX_OFFLOAD_SCTP_CKSUM | TSO | USO | UFO;
 
 	assert_true(vnet_soft_mask(all) == 0);
-	assert_true(vnet_soft_mask(UINT64_MAX) == 0);
+	assert_true(vnet_soft_mask(UINT64_MAX & ~VNET_TX_OFFLOAD_NO_CWR) == 0);
+	assert_true(vnet_soft_mask(all | VNET_TX_OFFLOAD_NO_CWR) == RTE_MBUF_F_TX_TCP_SEG);
+	/* Whatever a device can do. */
+	assert_true(vnet_soft_mask(UINT64_MAX & ~VNET_TX_OFFLOAD_OWN) == VNET_MBUF_F_UFO);
 	assert_true(vnet_soft_mask(0) == VNET_OFFLOAD_FLAGS);
 	for (size_t i = 0; i < RTE_DIM(rows); i++) {
 		uint64_t mask = vnet_soft_mask(all & ~rows[i].offload);
@@ -354,12 +361,20 @@ static void test_offloads(void **state)
 		{F(GUEST_TSO4) | F(GUEST_TSO6) | F(HOST_TSO4), SEGS, 0},
 		{F(GUEST_CSUM), SEGS | CSUMS, 0},
 		{F(GUEST_CSUM) | F(GUEST_TSO4), SEGS | CSUMS, 0},
-		{F(GUEST_CSUM) | F(GUEST_TSO4) | F(GUEST_TSO6), SEGS | CSUMS | TSO, 0},
+		{F(GUEST_CSUM) | F(GUEST_TSO4) | F(GUEST_TSO6),
+			SEGS | CSUMS | TSO | VNET_TX_OFFLOAD_NO_CWR, 0},
+		{F(GUEST_CSUM) | F(GUEST_TSO4) | F(GUEST_TSO6) | F(GUEST_ECN), SEGS | CSUMS | TSO,
+			0},
 		{F(GUEST_CSUM) | F(GUEST_UFO), SEGS | CSUMS | UFO, 0},
+		{F(GUEST_CSUM) | F(GUEST_USO4), SEGS | CSUMS, 0},
+		{F(GUEST_CSUM) | F(GUEST_USO4) | F(GUEST_USO6), SEGS | CSUMS | USO, 0},
 		{F(CSUM), SEGS, RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM},
 		{F(CSUM) | F(HOST_TSO6), SEGS,
 			RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM |
 				RTE_ETH_RX_OFFLOAD_TCP_LRO | RTE_ETH_RX_OFFLOAD_SCATTER},
+		{F(CSUM) | F(HOST_UFO), SEGS,
+			RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM |
+				RTE_ETH_RX_OFFLOAD_SCATTER},
 	};
 
 	for (size_t i = 0; i < RTE_DIM(rows); i++) {
@@ -368,37 +383,96 @@ static void test_offloads(void **state)
 	}
 }
 
-/* A guest never refuses what it was said to take. */
+/* With CWR and without. */
+static const struct {
+	struct frame_spec spec;
+	uint8_t type;
+} requests[] = {
+	{{"tcp4 cwr", .proto = IPPROTO_TCP, .tcp_flags = 0x90, .payload = 30000},
+		VIRTIO_NET_HDR_GSO_TCPV4 | VIRTIO_NET_HDR_GSO_ECN},
+	{{"tcp4", .proto = IPPROTO_TCP, .tcp_flags = 0x10, .payload = 3000},
+		VIRTIO_NET_HDR_GSO_TCPV4},
+	{{"tcp6 cwr", .v6 = true, .proto = IPPROTO_TCP, .tcp_flags = 0x90, .payload = 3000},
+		VIRTIO_NET_HDR_GSO_TCPV6 | VIRTIO_NET_HDR_GSO_ECN},
+	{{"tcp6", .v6 = true, .proto = IPPROTO_TCP, .tcp_flags = 0x10, .payload = 30000},
+		VIRTIO_NET_HDR_GSO_TCPV6},
+	{{"udp4", .proto = IPPROTO_UDP, .payload = 30000}, VIRTIO_NET_HDR_GSO_UDP},
+	{{"udp6", .v6 = true, .proto = IPPROTO_UDP, .payload = 3000}, VIRTIO_NET_HDR_GSO_UDP},
+	{{"udp4", .proto = IPPROTO_UDP, .payload = 3000}, VIRTIO_NET_HDR_GSO_UDP_L4},
+	{{"udp6", .v6 = true, .proto = IPPROTO_UDP, .payload = 30000}, VIRTIO_NET_HDR_GSO_UDP_L4},
+};
+
+/* One packet for a guest with these features. @return did it pass whole? */
+static bool check_taken(size_t row, uint64_t features)
+{
+	uint64_t offloads = vnet_tx_offloads(features);
+	struct virtio_net_hdr h;
+	struct rte_mbuf *m;
+	bool whole;
+	uint16_t n;
+
+	frame_build(&frame, &requests[row].spec);
+	h = soft_large(1448);
+	h.gso_type = requests[row].type;
+	m = soft_packet(CHAIN);
+	soft_request(m, &h);
+	/* Whoever has no flag in the mask is given the packet without asking. */
+	if (!(m->ol_flags & vnet_soft_mask(offloads))) {
+		struct vnet_patches patches;
+
+		assert_int_equal(vnet_mbuf_to_hdr(m, features, &h, &patches), 0);
+	}
+	n = vnet_soften(soft, m, offloads, out, OUT_MAX);
+	assert_true(n > 0);
+	whole = out[0] == m;
+	for (uint16_t k = 0; k < n; k++) {
+		struct vnet_patches patches;
+
+		assert_int_equal(vnet_mbuf_to_hdr(out[k], features, &h, &patches), 0);
+		assert_int_equal(patches.n, 0);
+		assert_int_equal(h.gso_type, whole ? requests[row].type : 0);
+	}
+	soft_free(n);
+	return whole;
+}
+
+/* A guest never refuses what it was said to take, and gets whole what it can take whole. */
 static void test_offloads_taken(void **state)
 {
-	for (uint64_t bits = 0; bits < 32; bits++) {
-		uint64_t features = (bits & 1 ? F(GUEST_CSUM) : 0) |
-				    (bits & 2 ? F(GUEST_TSO4) : 0) |
-				    (bits & 4 ? F(GUEST_TSO6) : 0) | (bits & 8 ? F(GUEST_UFO) : 0) |
-				    (bits & 16 ? F(GUEST_ECN) : 0);
+	const uint64_t tso = F(GUEST_TSO4) | F(GUEST_TSO6), uso = F(GUEST_USO4) | F(GUEST_USO6);
+	const uint64_t bit[] = {F(GUEST_CSUM), F(GUEST_TSO4), F(GUEST_TSO6), F(GUEST_UFO),
+		F(GUEST_ECN), F(GUEST_USO4), F(GUEST_USO6)};
 
-		for (size_t i = 0; i < nlarge_tcp; i++) {
-			struct virtio_net_hdr h;
-			struct rte_mbuf *m;
-			uint16_t n;
+	for (unsigned bits = 0; bits < 1u << RTE_DIM(bit); bits++) {
+		uint64_t f = 0;
 
-			frame_build(&frame, &large_tcp[i]);
-			h = soft_large(1448);
-			m = soft_packet(CHAIN);
-			soft_request(m, &h);
-			n = vnet_soften(soft, m, vnet_tx_offloads(features), out, OUT_MAX);
-			assert_true(n > 0);
-			for (uint16_t k = 0; k < n; k++) {
-				struct vnet_patches patches;
+		for (size_t i = 0; i < RTE_DIM(bit); i++)
+			f |= bits & 1u << i ? bit[i] : 0;
+		for (size_t i = 0; i < RTE_DIM(requests); i++) {
+			uint8_t type = requests[i].type;
+			uint64_t needs = F(GUEST_CSUM);
 
-				assert_int_equal(
-					vnet_mbuf_to_hdr(out[k], features, &h, &patches), 0);
-				assert_int_equal(patches.n, 0);
-			}
-			soft_free(n);
+			if (type == VIRTIO_NET_HDR_GSO_UDP)
+				needs |= F(GUEST_UFO);
+			else
+				needs |= type == VIRTIO_NET_HDR_GSO_UDP_L4 ? uso : tso;
+			if (type & VIRTIO_NET_HDR_GSO_ECN)
+				needs |= F(GUEST_ECN);
+			assert_int_equal(check_taken(i, f), (f & needs) == needs);
 		}
 	}
 	soft_no_leak();
+}
+
+/* The bit is reserved once, however often that is asked for, and for nobody else. */
+static void test_flag(void **state)
+{
+	const struct rte_mbuf_dynflag other = {.name = "other"};
+	char why[128];
+
+	assert_int_equal(vnet_init(why, sizeof(why)), 0);
+	assert_int_equal(vnet_init(why, sizeof(why)), 0);
+	assert_true(rte_mbuf_dynflag_register_bitnum(&other, 40) < 0);
 }
 
 static void test_create(void **state)
@@ -424,6 +498,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_mask),
 		cmocka_unit_test(test_offloads),
 		cmocka_unit_test(test_offloads_taken),
+		cmocka_unit_test(test_flag),
 		cmocka_unit_test(test_create),
 	};
 

@@ -5,11 +5,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include <linux/virtio_net.h>
-
 #include <rte_alarm.h>
 
 #include "sluice_pmd.h"
+#include "virtq_uapi.h"
 
 /*
  * Theory of operation
@@ -27,9 +26,13 @@
  */
 
 /* What a guest may send us larger than a frame on the wire. */
-#define SEGMENTATION                                                       \
-	(1ull << VIRTIO_NET_F_HOST_TSO4 | 1ull << VIRTIO_NET_F_HOST_TSO6 | \
-		1ull << VIRTIO_NET_F_HOST_ECN | 1ull << VIRTIO_NET_F_HOST_UFO)
+#define SEGMENTATION                                                            \
+	(1ull << VIRTIO_NET_F_HOST_TSO4 | 1ull << VIRTIO_NET_F_HOST_TSO6 |      \
+		1ull << VIRTIO_NET_F_HOST_ECN | 1ull << VIRTIO_NET_F_HOST_UFO | \
+		1ull << VIRTIO_NET_F_HOST_USO | 1ull << VIRTIO_NET_F_GSO)
+
+/* What mbufs have no flag for that an application could know: see VNET_MBUF_F_UFO. */
+#define FRAGMENTATION (1ull << VIRTIO_NET_F_HOST_UFO | 1ull << VIRTIO_NET_F_GSO)
 
 /* ---- telling the application ---- */
 
@@ -197,6 +200,13 @@ struct open_call {
 	size_t why_len;
 };
 
+/* Legacy flags are requests that the application may hand to any other device. */
+static uint64_t offered(const struct sl_devargs *args)
+{
+	return vu_default_features() & ~(args->tso ? 0 : SEGMENTATION) &
+	       ~(args->legacy_ol_flags ? FRAGMENTATION : 0);
+}
+
 static int device_open(void *arg)
 {
 	struct open_call *c = arg;
@@ -205,7 +215,7 @@ static int device_open(void *arg)
 		.path = port->args.iface,
 		.listen = !port->args.client,
 		.queue_pairs = port->args.queues,
-		.features = vu_default_features() & ~(port->args.tso ? 0 : SEGMENTATION),
+		.features = offered(&port->args),
 		.initial_enable = VU_ENABLE_AUTO,
 		.ops = &device_ops,
 		.arg = port,

@@ -38,6 +38,7 @@ RTE_LOG_REGISTER(sl_logtype, pmd.net.sluice, NOTICE);
 #define TX_CHECKSUM                                                    \
 	(RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM | \
 		RTE_ETH_TX_OFFLOAD_IPV4_CKSUM)
+#define TX_SEGMENT (RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_UDP_TSO)
 
 /* ---- what the port is ---- */
 
@@ -63,7 +64,7 @@ static int infos_get(struct rte_eth_dev *dev, struct rte_eth_dev_info *info)
 	info->tx_offload_capa |= TX_CHECKSUM;
 	if (args->tso) {
 		info->rx_offload_capa |= RTE_ETH_RX_OFFLOAD_TCP_LRO;
-		info->tx_offload_capa |= RTE_ETH_TX_OFFLOAD_TCP_TSO;
+		info->tx_offload_capa |= TX_SEGMENT;
 	}
 	return 0;
 }
@@ -161,7 +162,7 @@ static void tx_queue_release(struct rte_eth_dev *dev, uint16_t i)
  */
 static int dev_configure(struct rte_eth_dev *dev)
 {
-	const uint64_t wanted = RTE_ETH_TX_OFFLOAD_VLAN_INSERT | RTE_ETH_TX_OFFLOAD_TCP_TSO;
+	const uint64_t wanted = RTE_ETH_TX_OFFLOAD_VLAN_INSERT | TX_SEGMENT;
 	uint64_t rx = dev->data->dev_conf.rxmode.offloads;
 	uint64_t tx = dev->data->dev_conf.txmode.offloads;
 	struct sl_port *port = dev->data->dev_private;
@@ -365,6 +366,8 @@ static int probe(struct rte_vdev_device *vdev)
 	if (vdev->device.numa_node == SOCKET_ID_ANY)
 		vdev->device.numa_node = (int)rte_socket_id();
 	err = sl_devargs_parse(rte_vdev_device_args(vdev), &args, why, sizeof(why));
+	if (!err)
+		err = vnet_init(why, sizeof(why));
 	if (!err)
 		err = port_create(vdev, &args, why, sizeof(why));
 	if (err)

@@ -61,8 +61,6 @@ uint16_t sl_tx_burst(void *txq, struct rte_mbuf **pkts, uint16_t n)
 	return done;
 }
 
-#define LARGE (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
-
 /* ---- receiving in software ---- */
 
 /*
@@ -72,7 +70,7 @@ uint16_t sl_tx_burst(void *txq, struct rte_mbuf **pkts, uint16_t n)
  */
 static struct rte_mbuf *complete_checksum(struct rte_mbuf *m)
 {
-	uint64_t large = m->ol_flags & LARGE;
+	uint64_t large = m->ol_flags & VNET_SEG_FLAGS;
 
 	if (large)
 		m->ol_flags = (m->ol_flags & ~(large | RTE_MBUF_F_TX_L4_MASK)) |
@@ -82,7 +80,11 @@ static struct rte_mbuf *complete_checksum(struct rte_mbuf *m)
 	if (vnet_soften(NULL, m, RTE_ETH_TX_OFFLOAD_MULTI_SEGS, &m, 1) != 1)
 		return NULL;
 	m->ol_flags &= ~RTE_MBUF_F_TX_OFFLOAD_MASK;
-	m->ol_flags |= RTE_MBUF_F_RX_L4_CKSUM_GOOD | (large ? RTE_MBUF_F_RX_LRO : 0);
+	m->ol_flags |= RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+	if (large & VNET_MBUF_F_UFO)
+		m->tso_segsz = 0; /* one datagram, however large: nothing was coalesced */
+	else if (large)
+		m->ol_flags |= RTE_MBUF_F_RX_LRO;
 	return m;
 }
 
@@ -184,7 +186,7 @@ uint16_t sl_tx_burst_soft(void *txq, struct rte_mbuf **pkts, uint16_t n)
 
 		if (likely(!flags))
 			continue;
-		if (flags & LARGE) {
+		if (flags & VNET_SEG_FLAGS) {
 			done = (uint16_t)(done + enqueue(q, pkts + done, (uint16_t)(i - done)));
 			if (done < i)
 				break;

@@ -74,7 +74,33 @@ static inline uint16_t vnet_enqueue(struct virtq *vq, struct rte_mbuf **pkts, ui
  * thread as vnet_enqueue(). */
 void vnet_give_up(struct virtq *vq, uint16_t n);
 
-/** RTE_ETH_TX_OFFLOAD_* that a guest with these negotiated features takes as they are. */
+/*
+ * UDP segmentation has two meanings, and mbufs a flag for one. RTE_MBUF_F_TX_UDP_SEG is what NICs
+ * make of it, and virtio's USO: each segment is a datagram of its own. UFO, one datagram to be sent
+ * as IP fragments of tso_segsz bytes, has a flag that vnet_init() reserves. Only guests take such
+ * a packet as it is; for everybody else it must be cut by vnet_soften(), else it is just too long.
+ */
+#define VNET_MBUF_F_UFO RTE_MBUF_F_LAST_FREE
+
+/* mbuf flags of packets that are to be cut into tso_segsz bytes. */
+#define VNET_SEG_FLAGS (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG | VNET_MBUF_F_UFO)
+
+/* Where a guest differs from NICs; among RTE_ETH_TX_OFFLOAD_*, which have no bits for it. */
+#define VNET_TX_OFFLOAD_UFO    RTE_BIT64(62) /* takes VNET_MBUF_F_UFO */
+#define VNET_TX_OFFLOAD_NO_CWR RTE_BIT64(63) /* takes TSO, but not with CWR set */
+#define VNET_TX_OFFLOAD_OWN    (VNET_TX_OFFLOAD_UFO | VNET_TX_OFFLOAD_NO_CWR)
+
+/**
+ * Reserve VNET_MBUF_F_UFO, so that no other library of the program puts something else there.
+ * Call after rte_eal_init(), before the first packet; more than once does no harm.
+ *
+ * @param why	on failure: what is wrong, for people
+ * @return 0 or a negative errno. Control thread.
+ */
+int vnet_init(char *why, size_t why_len);
+
+/** RTE_ETH_TX_OFFLOAD_* and VNET_TX_OFFLOAD_* that a guest with these negotiated features takes as
+ * they are. */
 uint64_t vnet_tx_offloads(uint64_t features);
 
 /** RTE_ETH_RX_OFFLOAD_* that packets from such a guest may need. */
@@ -83,9 +109,7 @@ uint64_t vnet_rx_offloads(uint64_t features);
 /* ---- software instead of offloads ---- */
 
 /* mbuf flags that ask for an offload a destination may lack. */
-#define VNET_OFFLOAD_FLAGS                                                        \
-	(RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_TCP_SEG | \
-		RTE_MBUF_F_TX_UDP_SEG)
+#define VNET_OFFLOAD_FLAGS (RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_IP_CKSUM | VNET_SEG_FLAGS)
 
 struct vnet_soft; /* pools; any number of lcores may share them */
 
@@ -94,18 +118,18 @@ struct vnet_soft *vnet_soft_create(const char *name, int socket);
 /** After the last packet made with it was freed. */
 void vnet_soft_destroy(struct vnet_soft *soft);
 
-/** The mbuf flags a destination with these RTE_ETH_TX_OFFLOAD_* cannot take. Whether it takes
- * chains (MULTI_SEGS) is no flag: look at nb_segs. */
+/** The mbuf flags a destination with these offloads (as above) cannot take, or not always. Whether
+ * it takes chains (MULTI_SEGS) is no flag: look at nb_segs. */
 uint64_t vnet_soft_mask(uint64_t offloads);
 
 /**
- * Make one packet fit for a destination that lacks offloads: compute checksums, cut TSO
- * and UFO frames into segments (rte_gso).
+ * Make one packet fit for a destination that lacks offloads: compute checksums, cut TSO, USO
+ * and UFO frames into segments.
  *
  * @param soft	NULL will do where nothing has to be copied: the packet is nobody else's, the
  *		destination takes chains, and nothing is cut
  * @param pkt	consumed: on return it is in out, or freed
- * @param offloads RTE_ETH_TX_OFFLOAD_* the destination has
+ * @param offloads RTE_ETH_TX_OFFLOAD_* and VNET_TX_OFFLOAD_* the destination has
  * @param out	room for max packets, which the caller owns
  * @return how many packets came out; 0: it could not be done, pkt was freed
  *
