@@ -130,7 +130,7 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 	dev->protocol_offered = vu_default_protocol_features();
 	dev->initial_enable = conf->initial_enable;
 	dev->peer_timeout_ms = conf->peer_timeout_ms ? conf->peer_timeout_ms : PEER_TIMEOUT_MS;
-	dev->listen_fd = dev->conn.fd = -1;
+	dev->listen_fd = dev->conn.fd = dev->log_fd = -1;
 	dev->tick = evtimer_new(base, vu_on_tick, dev);
 	if (!dev->tick || !make_rings(dev)) {
 		snprintf(why, why_len, "out of memory");

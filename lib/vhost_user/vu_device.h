@@ -89,6 +89,8 @@ struct vu_device {
 	bool odd_enable_seen; /* an odd ring had its own SET_VRING_ENABLE */
 	unsigned hasty;       /* front-ends in a row that left before SET_FEATURES */
 	struct virtq_mem *mem;
+	struct virtq_log *log; /* NULL: none */
+	int log_fd;            /* eventfd to signal while it is used; -1: none */
 	bool link;
 	enum vu_trouble refused; /* why the last refused message was, if it tells */
 	char last_error[200];

@@ -54,6 +54,7 @@ struct request {
 #define STATE sizeof(struct vu_ring_state)
 #define ADDR  sizeof(struct vu_ring_addr)
 #define TABLE sizeof(struct vu_mem_table)
+#define LOG   sizeof(struct vu_log_area)
 
 /* clang-format off */
 static const struct request requests[VU_REQUEST_MAX] = {
@@ -74,6 +75,12 @@ static const struct request requests[VU_REQUEST_MAX] = {
 [VU_SET_MEM_TABLE]          = {"SET_MEM_TABLE", vu_on_set_mem_table,
 				8, TABLE, 0, VU_FDS_MAX, RING_NONE, false, ACK, RECONCILE_ALL, ANY,
 				"replaces the guest's memory table"},
+[VU_SET_LOG_BASE]           = {"SET_LOG_BASE", vu_on_set_log_base,
+				LOG, LOG, 1, 1, RING_NONE, false, LOG, RECONCILE_ALL, VU_PROTOCOL_F_LOG_SHMFD,
+				"takes the dirty log of a migration, at any time also a larger one; answers the same"},
+[VU_SET_LOG_FD]             = {"SET_LOG_FD", vu_on_set_log_fd,
+				0, 0, 1, 1, RING_NONE, false, ACK, RECONCILE_NOTHING, ANY,
+				"takes an eventfd, signalled every 100 ms while the dirty log is used"},
 [VU_SET_VRING_NUM]          = {"SET_VRING_NUM", vu_on_set_vring_num,
 				STATE, STATE, 0, 0, RING_IN_STATE, true, ACK, RECONCILE_RING, ANY,
 				"sets a ring's size"},
@@ -107,6 +114,9 @@ static const struct request requests[VU_REQUEST_MAX] = {
 [VU_SET_VRING_ENABLE]       = {"SET_VRING_ENABLE", vu_on_set_vring_enable,
 				STATE, STATE, 0, 0, RING_IN_STATE, false, ACK, RECONCILE_ALL, ANY,
 				"switches a ring on or off"},
+[VU_SEND_RARP]              = {"SEND_RARP", vu_on_send_rarp,
+				U64, U64, 0, 0, RING_NONE, false, ACK, RECONCILE_NOTHING, VU_PROTOCOL_F_RARP,
+				"announces the guest's address to the network, as if the guest had sent a RARP"},
 [VU_RESET_DEVICE]           = {"RESET_DEVICE", vu_on_reset_device,
 				0, 0, 0, 0, RING_NONE, false, ACK, RECONCILE_NOTHING, VU_PROTOCOL_F_RESET_DEVICE,
 				"stops and disables all rings, forgets their addresses and the virtio features"},

@@ -40,6 +40,11 @@ int vu_on_get_status(struct vu_context *c);
 /* vu_on_memory.c */
 int vu_on_set_mem_table(struct vu_context *c);
 
+/* vu_on_migration.c */
+int vu_on_set_log_base(struct vu_context *c);
+int vu_on_set_log_fd(struct vu_context *c);
+int vu_on_send_rarp(struct vu_context *c);
+
 /* vu_on_ring.c */
 int vu_on_set_vring_num(struct vu_context *c);
 int vu_on_set_vring_addr(struct vu_context *c);
@@ -52,5 +57,8 @@ int vu_on_set_vring_enable(struct vu_context *c);
 
 /* The descriptor that came with the request, now the caller's to close; -1: none. */
 int vu_take_fd(struct vu_context *c);
+
+/* An eventfd, or another anonymous inode; it does not block from here on. */
+bool vu_is_eventfd(int fd);
 
 #endif

@@ -28,7 +28,9 @@ static int judge_features(struct vu_device *dev, uint64_t features)
 		return vu_refuse(dev, VU_TROUBLE_FEATURES,
 			"the front-end wants features 0x%llx that are not offered",
 			(unsigned long long)(features & ~dev->offered));
-	if (dev->features_set && features != dev->features && any_started(dev))
+	/* But for the log of a migration, which begins and ends while the guest goes on. */
+	if (dev->features_set && ((features ^ dev->features) & ~(1ull << VU_F_LOG_ALL)) &&
+		any_started(dev))
 		return vu_refuse(dev, VU_TROUBLE_FEATURES,
 			"the front-end changes features while a ring is running");
 	return 0;

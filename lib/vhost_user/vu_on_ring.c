@@ -74,12 +74,17 @@ int vu_take_fd(struct vu_context *c)
 
 /* An lcore will write to it or sleep by it: it must be an eventfd (an anonymous inode), not a
  * file on a slow disk, and must not block. */
-static int take_eventfd(struct vu_context *c, int *fd)
+bool vu_is_eventfd(int fd)
 {
 	struct stat st;
 
-	if (c->nfds && (fstat(c->fds[0], &st) < 0 || (st.st_mode & S_IFMT) != 0 ||
-			       fcntl(c->fds[0], F_SETFL, O_RDWR | O_NONBLOCK) < 0))
+	return fstat(fd, &st) == 0 && (st.st_mode & S_IFMT) == 0 &&
+	       fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) == 0;
+}
+
+static int take_eventfd(struct vu_context *c, int *fd)
+{
+	if (c->nfds && !vu_is_eventfd(c->fds[0]))
 		return vu_refuse(c->dev, VU_TROUBLE_NONE,
 			"ring %u: its descriptor is not an eventfd", c->ring);
 	*fd = vu_take_fd(c);
@@ -90,7 +95,7 @@ static int take_eventfd(struct vu_context *c, int *fd)
  * which a Linux guest kicks once and which nobody kicks after a reconnection. */
 int vu_on_set_vring_kick(struct vu_context *c)
 {
-	int fd, err = take_eventfd(c, &fd);
+	int fd = -1, err = take_eventfd(c, &fd);
 
 	if (err)
 		return err;

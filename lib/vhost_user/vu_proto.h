@@ -13,6 +13,8 @@ enum vu_request_id {
 	VU_SET_OWNER = 3,
 	VU_RESET_OWNER = 4,
 	VU_SET_MEM_TABLE = 5,
+	VU_SET_LOG_BASE = 6,
+	VU_SET_LOG_FD = 7,
 	VU_SET_VRING_NUM = 8,
 	VU_SET_VRING_ADDR = 9,
 	VU_SET_VRING_BASE = 10,
@@ -24,6 +26,7 @@ enum vu_request_id {
 	VU_SET_PROTOCOL_FEATURES = 16,
 	VU_GET_QUEUE_NUM = 17,
 	VU_SET_VRING_ENABLE = 18,
+	VU_SEND_RARP = 19,
 	VU_RESET_DEVICE = 34,
 	VU_SET_STATUS = 39,
 	VU_GET_STATUS = 40,
@@ -31,9 +34,15 @@ enum vu_request_id {
 };
 
 #define VU_PROTOCOL_F_MQ           0
+#define VU_PROTOCOL_F_LOG_SHMFD    1
+#define VU_PROTOCOL_F_RARP         2
 #define VU_PROTOCOL_F_REPLY_ACK    3
 #define VU_PROTOCOL_F_RESET_DEVICE 13
 #define VU_PROTOCOL_F_STATUS       16
+
+/* Virtio bits of front-ends alone, and a flag of SET_VRING_ADDR. */
+#define VU_F_LOG_ALL  26
+#define VU_RING_F_LOG (1u << 0)
 
 /* Shares its number with a virtio bit that is reserved for the transport. */
 #define VU_F_PROTOCOL_FEATURES 30
@@ -81,8 +90,14 @@ struct vu_mem_table {
 	struct vu_mem_region region[VU_MEM_REGIONS_MAX];
 };
 
+struct vu_log_area {
+	uint64_t size;
+	uint64_t offset; /* in its file */
+};
+
 union vu_payload {
 	uint64_t u64;
+	struct vu_log_area log;
 	struct vu_ring_state state;
 	struct vu_ring_addr addr;
 	struct vu_mem_table mem;
@@ -102,6 +117,7 @@ _Static_assert(offsetof(struct vu_message, payload) ==
 	"wire format");
 _Static_assert(sizeof(struct vu_ring_state) == 8, "wire format");
 _Static_assert(sizeof(struct vu_ring_addr) == 40, "wire format");
+_Static_assert(sizeof(struct vu_log_area) == 16, "wire format");
 _Static_assert(sizeof(struct vu_mem_region) == 32, "wire format");
 _Static_assert(sizeof(struct vu_mem_table) == 8 + 8 * 32, "wire format");
 

@@ -9,6 +9,7 @@
 
 #include <linux/virtio_net.h>
 
+#include "virtq_log.h"
 #include "vu_device.h"
 
 /*
@@ -124,6 +125,9 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 	v->call_fd = q->call_fd;
 	v->kicks = q->kick_fd >= 0;
 	v->mem = dev->mem;
+	v->log = vu_has_feature(dev, VU_F_LOG_ALL) ? dev->log : NULL;
+	v->log_ring = q->addr.flags & VU_RING_F_LOG;
+	v->log_used = q->addr.log;
 	dev->ops->prepare(dev->arg, ring, v);
 	return true;
 }
@@ -410,6 +414,9 @@ static void forget_connection(struct vu_device *dev)
 	}
 	virtq_mem_put(dev->mem);
 	dev->mem = NULL;
+	virtq_log_put(dev->log);
+	dev->log = NULL;
+	vu_close_fd(&dev->log_fd);
 	dev->protocol_features = 0;
 }
 
@@ -479,6 +486,15 @@ static void drain(struct vu_device *dev)
 	}
 }
 
+static void signal_log(struct vu_device *dev)
+{
+	static const uint64_t one = 1;
+
+	if (dev->log && vu_has_feature(dev, VU_F_LOG_ALL) && has_room(dev->log_fd) &&
+		write(dev->log_fd, &one, sizeof(one)) < 0)
+		vu_log(dev, VU_LOG_DEBUG, "the dirty log's eventfd is full");
+}
+
 /* An lcore that has not moved for a whole watch period may sleep in a call. */
 static bool lcore_was_trapped(struct vu_queue *q)
 {
@@ -525,6 +541,7 @@ void vu_on_tick(evutil_socket_t fd, short what, void *arg)
 			break;
 		}
 	}
+	signal_log(dev);
 	vu_reap_stuck(dev);
 	if (dev->try_again) {
 		dev->try_again = false;

@@ -216,12 +216,40 @@ int ts_fe_set_addr(struct ts_fe *fe, unsigned index)
 {
 	const struct ts_ring *r = fe->rings[index].ring;
 	const struct ts_vring_addr a = {.index = index,
+		.flags = fe->log_rings ? TS_VRING_F_LOG : 0,
 		.desc = ts_uva(fe->guest, r->desc_gpa),
 		.avail = ts_uva(fe->guest, r->driver_gpa),
 		.used = ts_uva(fe->guest, r->device_gpa),
 		.log = r->device_gpa};
 
 	return ts_tell(fe, TS_SET_VRING_ADDR, &a, sizeof(a), NULL, 0);
+}
+
+int ts_fe_set_log(struct ts_fe *fe, int fd, uint64_t size, uint64_t offset)
+{
+	const struct ts_log_area area = {size, offset};
+	struct ts_log_area back;
+	int rc = send_polite(fe, TS_SET_LOG_BASE, &area, sizeof(area), &fd, 1);
+
+	if (!rc)
+		rc = ts_recv_answer(fe, TS_SET_LOG_BASE, &back, sizeof(back));
+	if (!rc && memcmp(&area, &back, sizeof(area)) != 0)
+		rc = ts_fail(fe, -EPROTO, TS_SET_LOG_BASE, "it is not our message that came back");
+	return rc;
+}
+
+int ts_fe_log(struct ts_fe *fe, bool on)
+{
+	const uint64_t bit = TS_BIT(TS_F_LOG_ALL);
+	int rc;
+
+	fe->features = on ? fe->features | bit : fe->features & ~bit;
+	fe->log_rings = on;
+	rc = ts_fe_set_u64(fe, TS_SET_FEATURES, fe->features);
+	for (unsigned i = 0; !rc && i < 2 * fe->pairs; i++)
+		if (fe->rings[i].ring)
+			rc = ts_fe_set_addr(fe, i);
+	return rc ? rc : ts_fe_barrier(fe);
 }
 
 int ts_fe_set_fd(struct ts_fe *fe, enum ts_request request, unsigned index, int fd)

@@ -77,6 +77,7 @@ struct ts_fe {
 	uint64_t protocol; /* SET_PROTOCOL_FEATURES */
 	uint64_t queue_num;
 	uint64_t mem_slots;
+	bool log_rings;  /* SET_VRING_ADDR asks to log the ring itself, too */
 	int backend_req; /* our end of the back-end channel; -1 none */
 	struct ts_fe_ring rings[TS_MAX_RINGS];
 	char why[160];
@@ -232,6 +233,15 @@ int ts_fe_add_mem_reg(struct ts_fe *fe, unsigned region);
 int ts_fe_set_addr(struct ts_fe *fe, unsigned index);
 int ts_fe_enable(struct ts_fe *fe, unsigned index, bool on);
 int ts_fe_get_base(struct ts_fe *fe, unsigned index);
+
+/** SET_LOG_BASE; the answer must be the message's own 16 bytes, as rust-vmm wants it. */
+int ts_fe_set_log(struct ts_fe *fe, int fd, uint64_t size, uint64_t offset);
+
+/**
+ * Migration begins or ends, as QEMU says it while the rings run: SET_FEATURES with or without
+ * VHOST_F_LOG_ALL, then the addresses of every ring the guest uses. All of it has been handled then.
+ */
+int ts_fe_log(struct ts_fe *fe, bool on);
 
 /** KICK, CALL or ERR with this fd, or with fd -1 and the no-fd bit. */
 int ts_fe_set_fd(struct ts_fe *fe, enum ts_request request, unsigned index, int fd);

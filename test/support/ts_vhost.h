@@ -102,6 +102,14 @@ struct ts_vring_addr {
 	uint64_t log;
 };
 
+/* SET_VRING_ADDR, flags: what the device writes to the ring is logged. */
+#define TS_VRING_F_LOG 1u
+
+struct ts_log_area {
+	uint64_t size;
+	uint64_t offset;
+};
+
 struct ts_mem_region {
 	uint64_t gpa;
 	uint64_t size;
@@ -123,6 +131,7 @@ struct ts_mem_slot {
 static_assert(sizeof(struct ts_hdr) == 12, "header");
 static_assert(sizeof(struct ts_vring_state) == 8, "vring state");
 static_assert(sizeof(struct ts_vring_addr) == 40, "vring address");
+static_assert(sizeof(struct ts_log_area) == 16, "log");
 static_assert(sizeof(struct ts_mem_region) == 32, "region");
 static_assert(sizeof(struct ts_mem_table) == 8 + 8 * 32, "memory table");
 static_assert(sizeof(struct ts_mem_slot) == 40, "single region");

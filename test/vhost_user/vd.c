@@ -11,6 +11,7 @@
 
 #include <event2/event.h>
 
+#include "virtq_log.h"
 #include "virtq_split.h"
 
 /* ---- a data path: what comes is counted, what is asked for is sent ---- */
@@ -25,12 +26,31 @@ static void linger(struct vd_ring *r)
 		ts_nap();
 }
 
+static void log_used(const struct virtq *vq, const struct virtq_view *v, uint16_t from)
+{
+	if (!v->log)
+		return;
+	virtq_log_begin();
+	virtq_log_used(vq, v, from);
+}
+
+static void log_frame(const struct virtq_view *v, const struct virtq_chain *chain)
+{
+	uint32_t hint = 0;
+
+	if (!v->log)
+		return;
+	virtq_log_begin();
+	virtq_log_chain(v, &hint, chain, FRAME_LEN);
+}
+
 static uint16_t sink(struct virtq *vq, const struct virtq_view *v, void **pkts, uint16_t max)
 {
 	struct vd_ring *r = (struct vd_ring *)(uintptr_t)v->arg;
 	struct virtq_chain chain[VIRTQ_BURST];
 	struct virtq_segs segs;
 	uint16_t n, taken = 0;
+	const uint16_t from = vq->used;
 	uint64_t bytes = 0;
 
 	(void)pkts;
@@ -50,6 +70,7 @@ static uint16_t sink(struct virtq *vq, const struct virtq_view *v, void **pkts, 
 	if (taken == 0)
 		return 0;
 	split_publish(vq, v);
+	log_used(vq, v, from);
 	virtq_count(&r->bytes, bytes);
 	virtq_count(&r->consumed, taken);
 	return taken;
@@ -59,6 +80,7 @@ static uint16_t source(struct virtq *vq, const struct virtq_view *v, void **pkts
 {
 	struct vd_ring *r = (struct vd_ring *)(uintptr_t)v->arg;
 	uint64_t want = virtq_load(&r->to_send) - r->sent;
+	const uint16_t from = vq->used;
 	uint16_t n, done = 0;
 
 	(void)pkts;
@@ -73,12 +95,14 @@ static uint16_t source(struct virtq *vq, const struct virtq_view *v, void **pkts
 		virtq_segs_begin(&segs);
 		if (!split_take(vq, v, VIRTQ_TO_GUEST, &segs, &chain))
 			break;
-		memset(chain.seg[0].va, 0x5a, FRAME_LEN);
+		memset(chain.seg[0].va, 0x5a + (uint8_t)r->sent, FRAME_LEN);
+		log_frame(v, &chain);
 		split_give(vq, v, &chain, FRAME_LEN);
 	}
 	if (done == 0)
 		return 0;
 	split_publish(vq, v);
+	log_used(vq, v, from);
 	virtq_count(&r->sent, done);
 	return done;
 }
@@ -111,6 +135,14 @@ static void on_link_changed(void *arg, bool up)
 	t->link = up;
 }
 
+static void on_announce(void *arg, const uint8_t mac[6])
+{
+	struct vd *t = arg;
+
+	memcpy(t->announced, mac, sizeof(t->announced));
+	t->announcements++;
+}
+
 static void on_log(void *arg, enum vu_log_level level, const char *line)
 {
 	struct vd *t = arg;
@@ -124,6 +156,7 @@ static const struct vu_device_ops ops = {
 	.prepare = on_prepare,
 	.ring_changed = on_ring_changed,
 	.link_changed = on_link_changed,
+	.announce = on_announce,
 	.log = on_log,
 };
 

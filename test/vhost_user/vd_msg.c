@@ -16,11 +16,13 @@
 
 /* ---- descriptors ---- */
 
-static int event_fd = -1, odd[9];
+static int event_fd = -1, log_fd = -1, odd[9];
 
 void vd_msg_begin(void)
 {
 	event_fd = eventfd(0, EFD_CLOEXEC);
+	log_fd = memfd_create("log", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(log_fd, 8192), 0);
 	odd[0] = open("/dev/null", O_RDWR | O_CLOEXEC);
 	odd[1] = memfd_create("odd", MFD_CLOEXEC);
 	odd[2] = eventfd(0, EFD_CLOEXEC);
@@ -33,6 +35,7 @@ void vd_msg_begin(void)
 void vd_msg_done(void)
 {
 	close(event_fd);
+	close(log_fd);
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(odd); i++)
 		close(odd[i]);
 }
@@ -126,6 +129,41 @@ U64(set_status_wrong, TS_SET_STATUS, 0x100 | TS_STATUS_ACKNOWLEDGE)
 EMPTY(get_status, TS_GET_STATUS)
 FULL(get_status_wrong, TS_GET_STATUS)
 STATE(set_enable_wrong, TS_SET_VRING_ENABLE, 2)
+
+U64(send_rarp, TS_SEND_RARP, 0x010000005452)
+U64(send_rarp_wrong, TS_SEND_RARP, 0x010000005453) /* a group's address */
+
+static const struct ts_log_area log_area = {4096, 4096};
+
+static void set_log(struct vd *t, struct ts_msg *m)
+{
+	(void)t;
+	ts_msg_make(m, TS_SET_LOG_BASE, &log_area, sizeof(log_area));
+	attach(m, log_fd);
+}
+
+static void set_log_wrong(struct vd *t, struct ts_msg *m)
+{
+	const struct ts_log_area longer = {4096, 4097};
+
+	(void)t;
+	ts_msg_make(m, TS_SET_LOG_BASE, &longer, sizeof(longer));
+	attach(m, log_fd);
+}
+
+static void set_log_fd(struct vd *t, struct ts_msg *m)
+{
+	(void)t;
+	ts_msg_make(m, TS_SET_LOG_FD, NULL, 0);
+	attach(m, event_fd);
+}
+
+static void set_log_fd_wrong(struct vd *t, struct ts_msg *m)
+{
+	(void)t;
+	ts_msg_make(m, TS_SET_LOG_FD, NULL, 0);
+	attach(m, odd[0]);
+}
 
 static void set_base(struct vd *t, struct ts_msg *m)
 {
@@ -227,6 +265,9 @@ const struct vd_msg vd_msgs[] = {
 	ROW_WITH(TS_PROTO_RESET_DEVICE, RESET_DEVICE, 0, false, reset_device),
 	ROW_WITH(TS_PROTO_STATUS, SET_STATUS, 8, false, set_status),
 	ROW_WITH(TS_PROTO_STATUS, GET_STATUS, 0, true, get_status),
+	ROW_WITH(TS_PROTO_LOG_SHMFD, SET_LOG_BASE, 16, true, set_log),
+	ROW(SET_LOG_FD, 0, false, set_log_fd),
+	ROW_WITH(TS_PROTO_RARP, SEND_RARP, 8, false, send_rarp),
 	{0},
 };
 
@@ -280,7 +321,9 @@ struct vd_answer vd_msg_answer(struct vd *t, const struct vd_msg *row, bool righ
 	}
 	a.closes = !right;
 	value = answer_u64(t, row->id);
-	if (right && row->id == TS_GET_VRING_BASE)
+	if (right && row->id == TS_SET_LOG_BASE)
+		put_answer(&a, row->id, &log_area, sizeof(log_area));
+	else if (right && row->id == TS_GET_VRING_BASE)
 		put_answer(&a, row->id, &base, sizeof(base));
 	else if (right)
 		put_answer(&a, row->id, &value, sizeof(value));
