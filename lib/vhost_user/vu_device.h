@@ -63,6 +63,12 @@ struct vu_conn {
 	int out_fd; /* goes with the first byte; -1: none */
 };
 
+/* A region that was added more than once, and how often more. */
+struct vu_mem_again {
+	uint64_t gpa, size, uva;
+	unsigned times;
+};
+
 struct vu_device {
 	struct event_base *base;
 	const struct vu_device_ops *ops;
@@ -89,8 +95,10 @@ struct vu_device {
 	bool odd_enable_seen; /* an odd ring had its own SET_VRING_ENABLE */
 	unsigned hasty;       /* front-ends in a row that left before SET_FEATURES */
 	struct virtq_mem *mem;
-	struct virtq_log *log; /* NULL: none */
-	int log_fd;            /* eventfd to signal while it is used; -1: none */
+	struct virtq_log *log;          /* NULL: none */
+	int log_fd;                     /* eventfd to signal while it is used; -1: none */
+	struct vu_mem_again *mem_again; /* see vu_on_memory.c */
+	unsigned n_mem_again;
 	bool link;
 	enum vu_trouble refused; /* why the last refused message was, if it tells */
 	char last_error[200];
@@ -116,6 +124,9 @@ void vu_close_fds(int *fds, unsigned n);
 /* vu_message.c: the table and the gate. False: the connection must end. */
 bool vu_message_handle(struct vu_device *dev, struct vu_message *msg, int *fds, unsigned nfds);
 const char *vu_message_name(uint32_t request);
+
+/* vu_on_memory.c */
+void vu_memory_forget(struct vu_device *dev);
 
 /* vu_reconcile.c: from configuration to views */
 int vu_reconcile_ring(struct vu_device *dev, unsigned ring);

@@ -39,6 +39,9 @@ int vu_on_get_status(struct vu_context *c);
 
 /* vu_on_memory.c */
 int vu_on_set_mem_table(struct vu_context *c);
+int vu_on_get_max_mem_slots(struct vu_context *c);
+int vu_on_add_mem_reg(struct vu_context *c);
+int vu_on_rem_mem_reg(struct vu_context *c);
 
 /* vu_on_migration.c */
 int vu_on_set_log_base(struct vu_context *c);

@@ -1,13 +1,55 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Requests about the guest's memory. */
+#include <errno.h>
+#include <stdlib.h>
+
 #include "vu_message.h"
+
+/*
+ * Theory of operation
+ *
+ * A front-end says its memory as a whole (SET_MEM_TABLE) or, with CONFIGURE_MEM_SLOTS, region by
+ * region. Each request makes a new table; reconcile then gives every ring a view with it, and what
+ * only the old one had is unmapped when no lcore is in with it any more, before the answer.
+ *
+ * QEMU from 5.1 to 7.2 says each region once for every queue pair, because each is a vhost device
+ * of its own there, and a pair that is stopped may follow much later. So a region may be added as
+ * often as there are pairs, which changes nothing; the first REM_MEM_REG takes it out, because
+ * what follows may lie in its place, and as many more are let pass as there were ADD_MEM_REGs.
+ */
+
+static void replace_table(struct vu_device *dev, struct virtq_mem *mem)
+{
+	struct virtq_mem *old = dev->mem;
+
+	dev->mem = mem;
+	virtq_mem_put(old);
+}
+
+static void forget_again(struct vu_device *dev)
+{
+	free(dev->mem_again);
+	dev->mem_again = NULL;
+	dev->n_mem_again = 0;
+}
+
+void vu_memory_forget(struct vu_device *dev)
+{
+	replace_table(dev, NULL);
+	forget_again(dev);
+}
+
+static struct virtq_mem_req request_of(const struct vu_mem_region *r, int fd)
+{
+	return (struct virtq_mem_req){r->gpa, r->size, r->uva, r->mmap_offset, fd};
+}
 
 int vu_on_set_mem_table(struct vu_context *c)
 {
 	const struct vu_mem_table *t = &c->msg->payload.mem;
 	struct virtq_mem_req reqs[VU_MEM_REGIONS_MAX];
 	struct vu_device *dev = c->dev;
-	struct virtq_mem *mem, *old = dev->mem;
+	struct virtq_mem *mem;
 	char why[160];
 
 	if (t->n == 0 || t->n > VU_MEM_REGIONS_MAX || t->n != c->nfds ||
@@ -16,12 +58,88 @@ int vu_on_set_mem_table(struct vu_context *c)
 			"a memory table of %u regions came with %u descriptors in %u bytes", t->n,
 			c->nfds, c->msg->header.size);
 	for (uint32_t i = 0; i < t->n; i++)
-		reqs[i] = (struct virtq_mem_req){t->region[i].gpa, t->region[i].size,
-			t->region[i].uva, t->region[i].mmap_offset, c->fds[i]};
-	if (virtq_mem_create(reqs, t->n, old, &mem, why, sizeof(why)) != 0)
+		reqs[i] = request_of(&t->region[i], c->fds[i]);
+	if (virtq_mem_create(reqs, t->n, dev->mem, &mem, why, sizeof(why)) != 0)
 		return vu_refuse(dev, VU_TROUBLE_MEMORY_REJECTED, "%s", why);
-	/* Views hold their own references; the old mappings go when the last view does. */
-	dev->mem = mem;
-	virtq_mem_put(old);
+	replace_table(dev, mem);
+	forget_again(dev);
+	return 0;
+}
+
+/* QEMU refuses a back-end whose answer has become smaller since it saw the first. */
+int vu_on_get_max_mem_slots(struct vu_context *c)
+{
+	c->reply->u64 = VIRTQ_MEM_SLOTS;
+	return 0;
+}
+
+static struct vu_mem_again *find_again(struct vu_device *dev, const struct virtq_mem_req *r)
+{
+	struct vu_mem_again *a = dev->mem_again;
+
+	for (unsigned i = 0; i < dev->n_mem_again; i++, a++)
+		if (a->gpa == r->gpa && a->size == r->size && a->uva == r->uva)
+			return a;
+	return NULL;
+}
+
+/* False: more often than there are pairs. */
+static bool added_again(struct vu_device *dev, const struct virtq_mem_req *r)
+{
+	unsigned most = dev->nrings / 2 - 1u, n = dev->n_mem_again;
+	struct vu_mem_again *a = find_again(dev, r);
+
+	if (!a && most > 0 && n < VIRTQ_MEM_SLOTS) {
+		a = realloc(dev->mem_again, (n + 1) * sizeof(*a));
+		if (!a)
+			return false;
+		dev->mem_again = a;
+		dev->n_mem_again++;
+		a += n;
+		*a = (struct vu_mem_again){r->gpa, r->size, r->uva, 0};
+	}
+	if (!a || a->times >= most)
+		return false;
+	a->times++;
+	return true;
+}
+
+static bool removed_again(struct vu_device *dev, const struct virtq_mem_req *r)
+{
+	struct vu_mem_again *a = find_again(dev, r);
+
+	if (!a)
+		return false;
+	if (--a->times == 0)
+		*a = dev->mem_again[--dev->n_mem_again];
+	return true;
+}
+
+int vu_on_add_mem_reg(struct vu_context *c)
+{
+	struct virtq_mem_req req = request_of(&c->msg->payload.slot.region, c->fds[0]);
+	struct virtq_mem *mem;
+	char why[160];
+	int err = virtq_mem_add(c->dev->mem, &req, &mem, why, sizeof(why));
+
+	if (!err)
+		replace_table(c->dev, mem);
+	else if (err != -EEXIST || !added_again(c->dev, &req))
+		return vu_refuse(c->dev, VU_TROUBLE_MEMORY_REJECTED, "%s", why);
+	return 0;
+}
+
+/* A descriptor may come along (older QEMUs send one): it says nothing and is closed. */
+int vu_on_rem_mem_reg(struct vu_context *c)
+{
+	struct virtq_mem_req req = request_of(&c->msg->payload.slot.region, -1);
+	struct virtq_mem *mem;
+	char why[160];
+	int err = virtq_mem_remove(c->dev->mem, &req, &mem, why, sizeof(why));
+
+	if (!err)
+		replace_table(c->dev, mem);
+	else if (err != -ENOENT || !removed_again(c->dev, &req))
+		return vu_refuse(c->dev, VU_TROUBLE_MEMORY_REJECTED, "%s", why);
 	return 0;
 }

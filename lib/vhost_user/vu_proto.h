@@ -28,17 +28,21 @@ enum vu_request_id {
 	VU_SET_VRING_ENABLE = 18,
 	VU_SEND_RARP = 19,
 	VU_RESET_DEVICE = 34,
+	VU_GET_MAX_MEM_SLOTS = 36,
+	VU_ADD_MEM_REG = 37,
+	VU_REM_MEM_REG = 38,
 	VU_SET_STATUS = 39,
 	VU_GET_STATUS = 40,
 	VU_REQUEST_MAX
 };
 
-#define VU_PROTOCOL_F_MQ           0
-#define VU_PROTOCOL_F_LOG_SHMFD    1
-#define VU_PROTOCOL_F_RARP         2
-#define VU_PROTOCOL_F_REPLY_ACK    3
-#define VU_PROTOCOL_F_RESET_DEVICE 13
-#define VU_PROTOCOL_F_STATUS       16
+#define VU_PROTOCOL_F_MQ                  0
+#define VU_PROTOCOL_F_LOG_SHMFD           1
+#define VU_PROTOCOL_F_RARP                2
+#define VU_PROTOCOL_F_REPLY_ACK           3
+#define VU_PROTOCOL_F_RESET_DEVICE        13
+#define VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS 15
+#define VU_PROTOCOL_F_STATUS              16
 
 /* Virtio bits of front-ends alone, and a flag of SET_VRING_ADDR. */
 #define VU_F_LOG_ALL  26
@@ -95,12 +99,18 @@ struct vu_log_area {
 	uint64_t offset; /* in its file */
 };
 
+struct vu_mem_slot {
+	uint64_t padding;
+	struct vu_mem_region region;
+};
+
 union vu_payload {
 	uint64_t u64;
 	struct vu_log_area log;
 	struct vu_ring_state state;
 	struct vu_ring_addr addr;
 	struct vu_mem_table mem;
+	struct vu_mem_slot slot;
 };
 
 /* As on the wire from header on; the padding puts the payload where it is both aligned and
@@ -119,6 +129,7 @@ _Static_assert(sizeof(struct vu_ring_state) == 8, "wire format");
 _Static_assert(sizeof(struct vu_ring_addr) == 40, "wire format");
 _Static_assert(sizeof(struct vu_log_area) == 16, "wire format");
 _Static_assert(sizeof(struct vu_mem_region) == 32, "wire format");
+_Static_assert(sizeof(struct vu_mem_slot) == 40, "wire format");
 _Static_assert(sizeof(struct vu_mem_table) == 8 + 8 * 32, "wire format");
 
 #endif

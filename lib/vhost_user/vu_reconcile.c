@@ -412,8 +412,7 @@ static void forget_connection(struct vu_device *dev)
 		vu_close_call_fd(q, &q->call_fd);
 		vu_close_fd(&q->err_fd);
 	}
-	virtq_mem_put(dev->mem);
-	dev->mem = NULL;
+	vu_memory_forget(dev);
 	virtq_log_put(dev->log);
 	dev->log = NULL;
 	vu_close_fd(&dev->log_fd);

@@ -34,18 +34,23 @@ static bool ranges_overlap(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_le
 	return a < b ? b - a < a_len : a - b < b_len;
 }
 
-/* May it stand beside the regions the table has so far? */
-static int check_request(
-	const struct virtq_mem *mem, const struct virtq_mem_req *r, char *why, size_t why_len)
+static int check_range(const struct virtq_mem_req *r, uint32_t i, char *why, size_t why_len)
 {
 	if (r->size == 0)
-		return refuse(why, why_len, EINVAL, "memory region %u is empty", mem->n);
+		return refuse(why, why_len, EINVAL, "memory region %u is empty", i);
 	if (r->gpa > UINT64_MAX - r->size || r->uva > UINT64_MAX - r->size ||
 		r->mmap_offset > INT64_MAX - (r->size & INT64_MAX) || r->size > INT64_MAX)
 		return refuse(why, why_len, EINVAL,
 			"memory region %u wraps around: guest 0x%" PRIx64 " size 0x%" PRIx64
 			" offset 0x%" PRIx64,
-			mem->n, r->gpa, r->size, r->mmap_offset);
+			i, r->gpa, r->size, r->mmap_offset);
+	return 0;
+}
+
+/* May it stand beside the regions the table has so far? */
+static int check_overlap(
+	const struct virtq_mem *mem, const struct virtq_mem_req *r, char *why, size_t why_len)
+{
 	for (uint32_t j = 0; j < mem->n; j++) {
 		const struct virtq_region *o = mem->regions[j];
 
@@ -81,22 +86,12 @@ static void region_put(struct virtq_region *region)
 	free(region);
 }
 
-static int region_get(const struct virtq_mem_req *r, uint32_t i, const struct virtq_mem *old,
+static int region_new(const struct virtq_mem_req *r, uint32_t i, struct virtq_file file,
 	struct virtq_region **out, char *why, size_t why_len)
 {
 	struct virtq_region *region;
-	struct virtq_file file;
-	char wrong[120];
 	int err;
 
-	if (virtq_map_check(r->fd, r->mmap_offset, r->size, &file, wrong, sizeof(wrong)) != 0)
-		return refuse(why, why_len, EINVAL, "memory region %u: %s", i, wrong);
-	region = find_shared(old, r, file);
-	if (region) {
-		__atomic_add_fetch(&region->refs, 1, __ATOMIC_RELAXED);
-		*out = region;
-		return 0;
-	}
 	region = calloc(1, sizeof(*region));
 	if (!region)
 		return refuse(why, why_len, ENOMEM, "out of memory for memory region %u", i);
@@ -147,16 +142,32 @@ static int table_new(uint32_t n, struct virtq_mem **out, char *why, size_t why_l
 	return 0;
 }
 
-/* One region more, checked against those that are there. */
+/* One region more, checked against those that are there; of @old's, if that has it. */
 static int table_take(struct virtq_mem *mem, const struct virtq_mem_req *r,
 	const struct virtq_mem *old, char *why, size_t why_len)
 {
-	int err = check_request(mem, r, why, why_len);
+	struct virtq_region *region;
+	struct virtq_file file;
+	char wrong[120];
+	int err = check_range(r, mem->n, why, why_len);
 
+	if (err)
+		return err;
+	if (virtq_map_check(r->fd, r->mmap_offset, r->size, &file, wrong, sizeof(wrong)) != 0)
+		return refuse(why, why_len, EINVAL, "memory region %u: %s", mem->n, wrong);
+	if (find_shared(mem, r, file))
+		return refuse(why, why_len, EEXIST, "memory region %u is the same as one before it",
+			mem->n);
+	err = check_overlap(mem, r, why, why_len);
+	if (err)
+		return err;
+	region = find_shared(old, r, file);
+	if (region)
+		__atomic_add_fetch(&region->refs, 1, __ATOMIC_RELAXED);
+	else
+		err = region_new(r, mem->n, file, &region, why, why_len);
 	if (!err)
-		err = region_get(r, mem->n, old, &mem->regions[mem->n], why, why_len);
-	if (!err)
-		mem->n++;
+		mem->regions[mem->n++] = region;
 	return err;
 }
 
@@ -256,7 +267,7 @@ int virtq_mem_remove(struct virtq_mem *old, const struct virtq_mem_req *req, str
 			old->regions[but]->uva != req->uva))
 		but++;
 	if (but == n)
-		return refuse(why, why_len, EINVAL,
+		return refuse(why, why_len, ENOENT,
 			"there is no memory region at guest 0x%" PRIx64 " size 0x%" PRIx64
 			" front-end 0x%" PRIx64,
 			req->gpa, req->size, req->uva);

@@ -78,6 +78,7 @@ struct ts_fe {
 	uint64_t queue_num;
 	uint64_t mem_slots;
 	bool log_rings;  /* SET_VRING_ADDR asks to log the ring itself, too */
+	unsigned added;  /* regions of the guest that ADD_MEM_REG has told on this connection */
 	int backend_req; /* our end of the back-end channel; -1 none */
 	struct ts_fe_ring rings[TS_MAX_RINGS];
 	char why[160];

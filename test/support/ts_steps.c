@@ -75,8 +75,11 @@ static int step_memory(struct ts_fe *fe, bool may_add)
 
 	if (!may_add || !(fe->protocol & TS_BIT(TS_PROTO_CONFIGURE_MEM_SLOTS)))
 		return ts_fe_set_mem_table(fe);
-	for (unsigned i = 0; i < fe->guest->n && !rc; i++)
-		rc = ts_fe_add_mem_reg(fe, i);
+	/* Each once, as QEMU does, which remembers what the back-end has. */
+	while (fe->added < fe->guest->n && !rc) {
+		rc = ts_fe_add_mem_reg(fe, fe->added);
+		fe->added += !rc;
+	}
 	return rc;
 }
 

@@ -182,6 +182,7 @@ void ts_fe_disconnect(struct ts_fe *fe)
 		close(fe->backend_req);
 	fe->sock = fe->backend_req = -1;
 	fe->protocol = 0;
+	fe->added = 0;
 }
 
 /* ---- writing ---- */

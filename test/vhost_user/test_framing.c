@@ -136,6 +136,9 @@ static void trap_5_7_two_in_one_write(void **state)
 			make(t, second, &b);
 			if (b.n_fds > 0)
 				continue;
+			/* The table does not have what was to be removed. */
+			if (first->id == TS_SET_MEM_TABLE && second->id == TS_REM_MEM_REG)
+				continue;
 			next = vd_msg_answer(t, second, true, true);
 			vd_answer_add(&expect, &next);
 			vd_ok(t, ts_send_two(&t->fe, &a, &b));

@@ -239,11 +239,58 @@ static void set_mem_wrong(struct vd *t, struct ts_msg *m)
 	put_table(t, m, 4096); /* more than its file has */
 }
 
-#define ROW(id, size, has_answer, fn) ROW_WITH(-1, id, size, has_answer, fn)
-#define ROW_WITH(needs, id, size, has_answer, fn)                     \
-	{                                                             \
-		TS_##id, #id, size, has_answer, needs, fn, fn##_wrong \
+/* ---- memory slots ---- */
+
+EMPTY(get_slots, TS_GET_MAX_MEM_SLOTS)
+FULL(get_slots_wrong, TS_GET_MAX_MEM_SLOTS)
+
+/* A region beside all others, and each time another one. */
+static void put_slot(struct ts_msg *m, uint32_t id, uint64_t size)
+{
+	static uint64_t n;
+	const struct ts_mem_slot s = {.region = {.gpa = TS_BIT(40) + n, .size = size, .uva = n}};
+
+	ts_msg_make(m, id, &s, sizeof(s));
+	n += 64u << 20;
+}
+
+static void add_mem(struct vd *t, struct ts_msg *m)
+{
+	put_slot(m, TS_ADD_MEM_REG, 65536);
+	attach(m, t->guest->r[0].fd);
+}
+
+static void add_mem_wrong(struct vd *t, struct ts_msg *m)
+{
+	put_slot(m, TS_ADD_MEM_REG, t->guest->r[0].size + 4096); /* more than its file has */
+	attach(m, t->guest->r[0].fd);
+}
+
+/* One that is there, if it may be said at all. */
+static void rem_mem(struct vd *t, struct ts_msg *m)
+{
+	add_mem(t, m);
+	if (vd_info(t).protocol_features & TS_BIT(TS_PROTO_CONFIGURE_MEM_SLOTS)) {
+		vd_ok(t, ts_send_msg(&t->fe, m));
+		vd_run(t);
 	}
+	m->hdr.request = TS_REM_MEM_REG;
+	m->n_fds = 0;
+}
+
+static void rem_mem_wrong(struct vd *t, struct ts_msg *m)
+{
+	rem_mem(t, m);
+	((struct ts_mem_slot *)m->payload)->region.size -= 4096;
+}
+
+#define ROW(id, size, has_answer, fn) ROW_WITH(-1, id, size, has_answer, fn)
+#define ROW_WITH(needs, id, size, has_answer, fn)                        \
+	{                                                                \
+		TS_##id, #id, size, 0, has_answer, needs, fn, fn##_wrong \
+	}
+
+#define SLOTS TS_PROTO_CONFIGURE_MEM_SLOTS
 
 const struct vd_msg vd_msgs[] = {
 	ROW(GET_FEATURES, 0, true, get_features),
@@ -263,6 +310,9 @@ const struct vd_msg vd_msgs[] = {
 	ROW(GET_QUEUE_NUM, 0, true, get_queue_num),
 	ROW(SET_VRING_ENABLE, 8, false, set_enable),
 	ROW_WITH(TS_PROTO_RESET_DEVICE, RESET_DEVICE, 0, false, reset_device),
+	ROW_WITH(SLOTS, GET_MAX_MEM_SLOTS, 0, true, get_slots),
+	{TS_ADD_MEM_REG, "ADD_MEM_REG", 40, 8, false, SLOTS, add_mem, add_mem_wrong},
+	{TS_REM_MEM_REG, "REM_MEM_REG", 40, 8, false, SLOTS, rem_mem, rem_mem_wrong},
 	ROW_WITH(TS_PROTO_STATUS, SET_STATUS, 8, false, set_status),
 	ROW_WITH(TS_PROTO_STATUS, GET_STATUS, 0, true, get_status),
 	ROW_WITH(TS_PROTO_LOG_SHMFD, SET_LOG_BASE, 16, true, set_log),
@@ -302,6 +352,8 @@ static uint64_t answer_u64(struct vd *t, enum ts_request id)
 		return vu_default_protocol_features();
 	case TS_GET_STATUS:
 		return t->status;
+	case TS_GET_MAX_MEM_SLOTS:
+		return 509;
 	default:
 		return t->conf.queue_pairs;
 	}

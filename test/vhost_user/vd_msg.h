@@ -9,10 +9,12 @@ struct vd_msg {
 	enum ts_request id;
 	const char *name;
 	uint32_t size;   /* of a right payload; SET_MEM_TABLE: of two regions */
+	uint32_t less;   /* so many bytes may be missing at its end */
 	bool has_answer; /* besides an acknowledgement */
 	int needs;       /* enum ts_protocol_bit without which it is refused; -1: none */
 	/* Fill in a right one, and a wrong one that differs in what it says only. Both may
-	 * attach descriptors of t's, see vd_msg_fds(). */
+	 * attach descriptors of t's, see vd_msg_fds(); and send what must come before, which
+	 * has no answer. */
 	void (*right)(struct vd *t, struct ts_msg *m);
 	void (*wrong)(struct vd *t, struct ts_msg *m);
 };

@@ -52,14 +52,14 @@ typedef int (*change_fn)(struct virtq_mem *old, const struct virtq_mem_req *req,
 	struct virtq_mem **out, char *why, size_t why_len);
 
 /* Nothing happens but this line. */
-static void refused(
-	change_fn change, struct virtq_mem *old, const struct virtq_mem_req *req, const char *line)
+static void refused(change_fn change, struct virtq_mem *old, const struct virtq_mem_req *req,
+	int err, const char *line)
 {
 	const int fds = ts_count_fds(NULL), maps = MAPPED();
 	struct virtq_mem *out = (struct virtq_mem *)(uintptr_t)1;
 	char why[200] = "";
 
-	assert_int_equal(change(old, req, &out, why, sizeof(why)), -EINVAL);
+	assert_int_equal(change(old, req, &out, why, sizeof(why)), err);
 	assert_string_equal(why, line);
 	assert_ptr_equal(out, (void *)(uintptr_t)1);
 	assert_int_equal(MAPPED(), maps);
@@ -85,7 +85,7 @@ static struct virtq_mem *two_regions(int fd)
 
 static void refused_overlaps(void **state)
 {
-	const int fd = file_of(FILE_LEN);
+	const int fd = file_of(2 * FILE_LEN);
 	const struct {
 		uint64_t gpa, uva, size;
 		const char *line;
@@ -103,9 +103,10 @@ static void refused_overlaps(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(cases); i++) {
-		const struct virtq_mem_req req = {cases[i].gpa, cases[i].size, cases[i].uva, 0, fd};
+		const struct virtq_mem_req req = {
+			cases[i].gpa, cases[i].size, cases[i].uva, 4 * K, fd};
 
-		refused(virtq_mem_add, mem, &req, cases[i].line);
+		refused(virtq_mem_add, mem, &req, -EINVAL, cases[i].line);
 	}
 	for (uint64_t at = 0; at <= 128 * K; at += 128 * K) { /* neighbours are no overlap */
 		const struct virtq_mem_req req = {at, 64 * K, at, 128 * K + at, fd};
@@ -115,6 +116,27 @@ static void refused_overlaps(void **state)
 	assert_int_equal(mem->n, 4);
 	virtq_mem_put(mem);
 	assert_int_equal(MAPPED(), 0);
+	close(fd);
+}
+
+/* The very same one, and all that differ from it in one thing. */
+static void refused_twice(void **state)
+{
+	const int fd = file_of(FILE_LEN), duplicate = dup(fd), other = file_of(FILE_LEN);
+	const struct virtq_mem_req same = {M, 64 * K, M, 512 * K, duplicate};
+	const struct virtq_mem_req offset = {M, 64 * K, M, 256 * K, fd};
+	const struct virtq_mem_req file = {M, 64 * K, M, 512 * K, other};
+	struct virtq_mem *mem = two_regions(fd);
+
+	(void)state;
+	refused(virtq_mem_add, mem, &same, -EEXIST, "memory region 2 is the same as one before it");
+	refused(virtq_mem_add, mem, &offset, -EINVAL,
+		"memory regions 1 and 2 overlap in guest addresses");
+	refused(virtq_mem_add, mem, &file, -EINVAL,
+		"memory regions 1 and 2 overlap in guest addresses");
+	virtq_mem_put(mem);
+	close(other);
+	close(duplicate);
 	close(fd);
 }
 
@@ -146,8 +168,8 @@ static void refused_requests(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(cases); i++)
-		refused(virtq_mem_add, mem, &cases[i].r, cases[i].line);
-	refused(virtq_mem_add, NULL, &(struct virtq_mem_req){0, 0, 0, 0, fd},
+		refused(virtq_mem_add, mem, &cases[i].r, -EINVAL, cases[i].line);
+	refused(virtq_mem_add, NULL, &(struct virtq_mem_req){0, 0, 0, 0, fd}, -EINVAL,
 		"memory region 0 is empty");
 	virtq_mem_put(mem);
 	close(event);
@@ -175,8 +197,8 @@ static void refused_removals(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(cases); i++) {
-		refused(virtq_mem_remove, mem, &cases[i].r, cases[i].line);
-		refused(virtq_mem_remove, NULL, &cases[i].r, cases[i].line);
+		refused(virtq_mem_remove, mem, &cases[i].r, -ENOENT, cases[i].line);
+		refused(virtq_mem_remove, NULL, &cases[i].r, -ENOENT, cases[i].line);
 	}
 	virtq_mem_put(mem);
 	close(fd);
@@ -197,12 +219,12 @@ static void as_many_as_there_are_slots(void **state)
 	for (uint32_t i = 0; i < VIRTQ_MEM_SLOTS; i++)
 		assert_int_equal(mem->spans[i].gpa, i * M);
 	req.gpa = req.uva = 1000 * M;
-	refused(virtq_mem_add, mem, &req, "510 memory regions: 1 to 509 are possible");
+	refused(virtq_mem_add, mem, &req, -EINVAL, "510 memory regions: 1 to 509 are possible");
 	req.gpa = req.uva = 77 * M;
 	del(&mem, &req);
 	req.gpa = req.uva = 1000 * M;
 	add(&mem, &req);
-	refused(virtq_mem_add, mem, &req, "510 memory regions: 1 to 509 are possible");
+	refused(virtq_mem_add, mem, &req, -EINVAL, "510 memory regions: 1 to 509 are possible");
 	virtq_mem_put(mem);
 	assert_int_equal(MAPPED(), 0);
 	close(req.fd);
@@ -270,6 +292,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(refused_overlaps),
+		cmocka_unit_test(refused_twice),
 		cmocka_unit_test(refused_requests),
 		cmocka_unit_test(refused_removals),
 		cmocka_unit_test(as_many_as_there_are_slots),

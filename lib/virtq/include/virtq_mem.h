@@ -72,7 +72,8 @@ struct virtq_mem_req {
  * @param old	table to share unchanged mappings with, or NULL
  * @param out	on success the new table with one reference, which the caller owns
  * @param why	on failure one line saying which region is wrong and how
- * @return 0, or -EINVAL (bad request), -ENOMEM, or mmap's error
+ * @return 0, or -EINVAL (bad request), -EEXIST (a region is there twice), -ENOMEM, or mmap's
+ *	   error
  *
  * Any thread. vhost-user specification, "Memory regions description".
  */
@@ -85,7 +86,8 @@ int virtq_mem_create(const struct virtq_mem_req *reqs, uint32_t n, const struct 
  * @param old	table to share all regions with; NULL: there are none yet
  * @param out	on success the new table with one reference, which the caller owns
  * @param why	on failure one line; the new region has the number after the old ones'
- * @return 0, or -EINVAL (bad request, no slot left), -ENOMEM, or mmap's error
+ * @return 0, or -EINVAL (bad request, no slot left), -EEXIST (this very region is there),
+ *	   -ENOMEM, or mmap's error
  *
  * Any thread. vhost-user specification, "VHOST_USER_ADD_MEM_REG".
  */
@@ -98,7 +100,7 @@ int virtq_mem_add(struct virtq_mem *old, const struct virtq_mem_req *req, struct
  * @param old	table to share the other regions with, or NULL
  * @param out	on success the new table with one reference, which the caller owns; NULL after
  *		the last region
- * @return 0, -EINVAL (there is no such region) or -ENOMEM
+ * @return 0, -ENOENT (there is no such region) or -ENOMEM
  *
  * Any thread. vhost-user specification, "VHOST_USER_REM_MEM_REG".
  */
