@@ -12,12 +12,18 @@
 #include <event2/event.h>
 
 #include "virtq_log.h"
+#include "virtq_packed.h"
 #include "virtq_split.h"
 
 /* ---- a data path: what comes is counted, what is asked for is sent ---- */
 
 #define FRAME_LEN  76u /* with the virtio-net header */
 #define BUFFER_LEN 1526u
+
+static const struct virtq_ops *ops_of(const struct virtq_view *v)
+{
+	return v->packed ? &virtq_packed_ops : &virtq_split_ops;
+}
 
 static void linger(struct vd_ring *r)
 {
@@ -47,6 +53,7 @@ static void log_frame(const struct virtq_view *v, const struct virtq_chain *chai
 static uint16_t sink(struct virtq *vq, const struct virtq_view *v, void **pkts, uint16_t max)
 {
 	struct vd_ring *r = (struct vd_ring *)(uintptr_t)v->arg;
+	const struct virtq_ops *ops = ops_of(v);
 	struct virtq_chain chain[VIRTQ_BURST];
 	struct virtq_segs segs;
 	uint16_t n, taken = 0;
@@ -57,19 +64,19 @@ static uint16_t sink(struct virtq *vq, const struct virtq_view *v, void **pkts, 
 	linger(r);
 	if (vq->fault)
 		return 0;
-	n = split_ready(vq, v, max < VIRTQ_BURST ? max : VIRTQ_BURST);
+	n = ops->ready(vq, v, max < VIRTQ_BURST ? max : VIRTQ_BURST);
 	virtq_segs_begin(&segs);
-	while (taken < n && split_take(vq, v, VIRTQ_FROM_GUEST, &segs, &chain[taken]))
+	while (taken < n && ops->take(vq, v, VIRTQ_FROM_GUEST, &segs, &chain[taken]))
 		taken++;
 	for (uint16_t i = 0; i < taken; i++) {
 		for (uint16_t k = 0; k < chain[i].nseg; k++)
 			virtq_load(&chain[i].seg[k].va[chain[i].seg[k].len - 1]);
 		bytes += chain[i].len;
-		split_give(vq, v, &chain[i], 0);
+		ops->give(vq, v, &chain[i], 0);
 	}
 	if (taken == 0)
 		return 0;
-	split_publish(vq, v);
+	ops->publish(vq, v);
 	log_used(vq, v, from);
 	virtq_count(&r->bytes, bytes);
 	virtq_count(&r->consumed, taken);
@@ -79,6 +86,7 @@ static uint16_t sink(struct virtq *vq, const struct virtq_view *v, void **pkts, 
 static uint16_t source(struct virtq *vq, const struct virtq_view *v, void **pkts, uint16_t max)
 {
 	struct vd_ring *r = (struct vd_ring *)(uintptr_t)v->arg;
+	const struct virtq_ops *ops = ops_of(v);
 	uint64_t want = virtq_load(&r->to_send) - r->sent;
 	const uint16_t from = vq->used;
 	uint16_t n, done = 0;
@@ -87,21 +95,21 @@ static uint16_t source(struct virtq *vq, const struct virtq_view *v, void **pkts
 	linger(r);
 	if (vq->fault || want == 0)
 		return 0;
-	n = split_ready(vq, v, want < max ? (uint16_t)want : max);
+	n = ops->ready(vq, v, want < max ? (uint16_t)want : max);
 	for (; done < n; done++) {
 		struct virtq_segs segs;
 		struct virtq_chain chain;
 
 		virtq_segs_begin(&segs);
-		if (!split_take(vq, v, VIRTQ_TO_GUEST, &segs, &chain))
+		if (!ops->take(vq, v, VIRTQ_TO_GUEST, &segs, &chain))
 			break;
 		memset(chain.seg[0].va, 0x5a + (uint8_t)r->sent, FRAME_LEN);
 		log_frame(v, &chain);
-		split_give(vq, v, &chain, FRAME_LEN);
+		ops->give(vq, v, &chain, FRAME_LEN);
 	}
 	if (done == 0)
 		return 0;
-	split_publish(vq, v);
+	ops->publish(vq, v);
 	log_used(vq, v, from);
 	virtq_count(&r->sent, done);
 	return done;
