@@ -275,8 +275,19 @@ static int serve(struct program *p)
 	return console_status(p);
 }
 
+/* No way back into what a stopped worker may be using: no destructor, no atexit(). */
+static void end_without(const char *why)
+{
+	fail(why);
+	fflush(stdout);
+	remove_runtime_dir();
+	_exit(EXIT_FAILURE);
+}
+
 static void end(struct program *p)
 {
+	char why[256];
+
 	console_free(p->console);
 	ctlsock_free(p->control);
 	if (p->sl.commands)
@@ -287,7 +298,8 @@ static void end(struct program *p)
 		event_free(p->sigint);
 	if (p->sigterm)
 		event_free(p->sigterm);
-	sluice_close(&p->sl);
+	if (sluice_close(&p->sl, why, sizeof(why)) < 0)
+		end_without(why);
 }
 
 int main(int argc, char **argv)

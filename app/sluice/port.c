@@ -229,6 +229,22 @@ void ports_left(struct sluice *sl)
 	}
 }
 
+static void abandon(const struct port *port)
+{
+	if (port->kind == PORT_VM)
+		vu_device_abandon(port->vm.dev);
+}
+
+void ports_abandon(const struct sluice *sl)
+{
+	const struct port *port;
+
+	PORT_FOREACH(sl, port)
+	abandon(port);
+	for (port = sl->leaving; port; port = port->next_leaving)
+		abandon(port);
+}
+
 int port_del(struct port *port)
 {
 	struct sluice *sl = port->sl;

@@ -172,6 +172,9 @@ int port_del(struct port *port);
 /** No worker uses ports any more that were deleted: close and free them. */
 void ports_left(struct sluice *sl);
 
+/** The process ends though a worker may be using any of them: remove their socket files. */
+void ports_abandon(const struct sluice *sl);
+
 struct port *port_by_id(const struct sluice *sl, unsigned id);
 
 /** By name, or by number where no port has that name. NULL: none. */

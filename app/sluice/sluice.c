@@ -158,11 +158,14 @@ int sluice_open(struct sluice *sl, char *why, size_t why_len)
 	return 0;
 }
 
-void sluice_close(struct sluice *sl)
+int sluice_close(struct sluice *sl, char *why, size_t why_len)
 {
 	struct port *port;
 
-	workers_stop(sl);
+	if (workers_stop(sl, why, why_len) < 0) {
+		ports_abandon(sl);
+		return -ETIMEDOUT;
+	}
 	while ((port = port_next(sl, NULL)) != NULL)
 		if (port_del(port) == -ENOMEM)
 			break; /* not even to leave tidily */
@@ -176,6 +179,7 @@ void sluice_close(struct sluice *sl)
 		rte_mempool_free(sl->pools[i]);
 	if (sl->base)
 		event_base_free(sl->base);
+	return 0;
 }
 
 void sluice_quit(struct sluice *sl)

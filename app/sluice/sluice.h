@@ -73,8 +73,13 @@ extern int sluice_logtype;
  * @param why	on failure one line; sluice_close() is due all the same */
 int sluice_open(struct sluice *sl, char *why, size_t why_len);
 
-/** End the workers, delete all ports, free everything. */
-void sluice_close(struct sluice *sl);
+/**
+ * End the workers, delete all ports, free everything.
+ * @param why	on failure one line
+ * @return 0, or -ETIMEDOUT: a worker does not end and may use anything, so nothing was freed,
+ *	only the ports' socket files are gone; what is left to do is _exit()
+ */
+int sluice_close(struct sluice *sl, char *why, size_t why_len);
 
 /** The mbuf pool of a NUMA node; of any node if it has none. Never NULL. */
 struct rte_mempool *sluice_pool(const struct sluice *sl, int node);

@@ -2,8 +2,10 @@
 /* Workers: the polling loop, their life, and how busy they are. */
 #include "worker.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <rte_cycles.h>
 #include <rte_errno.h>
@@ -15,6 +17,9 @@
 #include "sleep.h"
 #include "sluice.h"
 #include "vnet.h"
+
+/* How long the end waits for them. */
+#define STOP_SECONDS 5
 
 /* ---- the loop ---- */
 
@@ -190,11 +195,33 @@ void workers_launch(struct sluice *sl)
 		rte_eal_remote_launch(worker_main, sl->workers[i], sl->workers[i]->lcore);
 }
 
-void workers_stop(struct sluice *sl)
+static const struct worker *first_running(const struct sluice *sl)
 {
+	for (unsigned i = 0; i < sl->n_workers; i++)
+		if (rte_eal_get_lcore_state(sl->workers[i]->lcore) == RUNNING)
+			return sl->workers[i];
+	return NULL;
+}
+
+int workers_stop(struct sluice *sl, char *why, size_t why_len)
+{
+	uint64_t deadline = rte_get_timer_cycles() + STOP_SECONDS * rte_get_timer_hz();
+	const struct worker *w;
+
 	virtq_store(&sl->quit, true);
 	workers_ring(sl);
+	while ((w = first_running(sl)) != NULL) {
+		if (rte_get_timer_cycles() > deadline) {
+			snprintf(why, why_len,
+				"ended without the worker on lcore %u, which has not come round "
+				"for %u seconds: is its core taken, or its thread stopped?",
+				w->lcore, STOP_SECONDS);
+			return -ETIMEDOUT;
+		}
+		usleep(1000);
+	}
 	rte_eal_mp_wait_lcore();
+	return 0;
 }
 
 void workers_destroy(struct sluice *sl)

@@ -84,8 +84,12 @@ int workers_create(struct sluice *sl, char *why, size_t why_len);
 /** Start them; a plan must be in force. Control thread. */
 void workers_launch(struct sluice *sl);
 
-/** Have them finish and wait for it. Control thread. */
-void workers_stop(struct sluice *sl);
+/**
+ * Have them finish and wait for it, some seconds at most. Control thread.
+ * @param why	on failure one line
+ * @return 0, or -ETIMEDOUT: one is still at work, or stopped in the midst of it
+ */
+int workers_stop(struct sluice *sl, char *why, size_t why_len);
 void workers_destroy(struct sluice *sl);
 
 /** The worker of an lcore, or NULL. */

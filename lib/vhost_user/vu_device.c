@@ -147,6 +147,11 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 
 static const struct vu_device_ops silent; /* during destruction; prepare is never reached */
 
+void vu_device_abandon(struct vu_device *dev)
+{
+	vu_socket_close(dev);
+}
+
 void vu_device_destroy(struct vu_device *dev)
 {
 	if (!dev)

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import os
 import re
+import signal
 import socket
 import time
 from pathlib import Path
@@ -34,9 +35,10 @@ def stopped(switch, lcore):
     ptrace(PTRACE_INTERRUPT, tid)
     os.waitpid(tid, WALL)
     try:
-        yield
+        yield tid
     finally:
-        ptrace(PTRACE_DETACH, tid)
+        if Path(f"/proc/{switch.pid}/task/{tid}").exists():
+            ptrace(PTRACE_DETACH, tid)
 
 
 @contextlib.contextmanager
@@ -112,3 +114,39 @@ def test_a_queue_moves_when_its_worker_is_back(switch):
     switch.wait_until(lambda: queue(switch, "n")["packets"] > before + 1000, "packets on the new worker")
     assert queue(switch, "n")["lcore"] == 2
     assert switch.stop() == 0
+
+
+def ended(tid, timeout):
+    """Wait for the end of a thread that is traced: its process waits for us to take note of it."""
+    deadline = time.monotonic() + timeout
+    while os.waitpid(tid, os.WNOHANG | WALL) == (0, 0):
+        assert time.monotonic() < deadline, f"the switch has not ended within {timeout} s"
+        time.sleep(0.05)
+
+
+def test_the_switch_ends_without_its_worker(folder, switch):
+    """In bounded time, with one line and a failure, and without its sockets, those of deleted ports included."""
+    for port in "ab":
+        switch.run(f"port add {port} listen {folder}/{port}.sock")
+    with stopped(switch, 1) as tid:
+        with pytest.raises(SluiceError, match="as soon as no worker uses it"):
+            switch.run("port del a")
+        assert (folder / "a.sock").exists() and (folder / "b.sock").exists()
+        os.kill(switch.pid, signal.SIGTERM)
+        time.sleep(1)
+        assert switch.process.poll() is None, "it gives the worker no time"
+        ended(tid, 15)
+    assert switch.process.wait(5) == 1
+    assert not list(folder.glob("*.sock"))
+    assert re.fullmatch(r"sluice: ended without the worker on lcore 1, which has not come round for 5 seconds: .*",
+                        switch.log.splitlines()[-1])
+
+
+def test_a_worker_that_is_back_in_time_is_waited_for(folder, switch):
+    """It ends as ever."""
+    switch.run(f"port add a listen {folder}/a.sock")
+    with stopped(switch, 1):
+        os.kill(switch.pid, signal.SIGTERM)
+        time.sleep(1)
+    assert switch.process.wait(5) == 0
+    assert not (folder / "a.sock").exists() and "ended without" not in switch.log

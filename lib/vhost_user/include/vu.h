@@ -112,6 +112,13 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
  */
 void vu_device_destroy(struct vu_device *dev);
 
+/**
+ * Where an lcore may still be inside and the process ends all the same: stop listening or
+ * connecting and remove the socket file where we made it. Everything else stays as it is until
+ * the process has ended, which must be at once.
+ */
+void vu_device_abandon(struct vu_device *dev);
+
 /** Ring i of 2 * queue_pairs; lives as long as the device. */
 struct virtq *vu_device_ring(struct vu_device *dev, unsigned ring);
 
