@@ -229,7 +229,7 @@ static bool untouched(const struct vu_queue *q)
  */
 static bool writes_elsewhere(const struct vu_queue *q)
 {
-	return untouched(q) && kicks(q->kick_fd) > 1;
+	return untouched(q) && kicks(q->kick_fd) > 1 + q->own_kicks;
 }
 
 static enum vu_trouble ring_trouble(const struct vu_device *dev)

@@ -31,7 +31,8 @@ struct vu_queue {
 	struct vu_ring_addr addr;
 	int kick_fd, call_fd, err_fd;
 
-	int bell; /* epoll instance that holds kick_fd; -1 until vu_device_bell() */
+	uint32_t own_kicks; /* of what kick_fd has counted */
+	int bell;           /* epoll instance that holds kick_fd; -1 until vu_device_bell() */
 
 	/* consequences: edited by reconcile() only */
 	struct virtq *vq;
@@ -142,12 +143,14 @@ int vu_device_reset(struct vu_device *dev, enum vu_reset what);
 bool vu_queue_enabled(const struct vu_device *dev, unsigned ring);
 void vu_reap_stuck(struct vu_device *dev);
 void vu_close_call_fd(struct vu_queue *q, int *fd);
+bool vu_has_room(int fd);
 bool vu_any_stuck(const struct vu_device *dev);
 void vu_tick_start(struct vu_device *dev);
 void vu_on_tick(evutil_socket_t fd, short what, void *arg);
 
 /* vu_bell.c */
 void vu_bell_init(struct vu_queue *q);
+void vu_bell_ring(struct vu_queue *q);
 int vu_kick_set(struct vu_queue *q, int fd); /* takes fd, closes the old one */
 
 /* vu_device.c */

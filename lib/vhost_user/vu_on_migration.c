@@ -44,6 +44,8 @@ int vu_on_set_log_fd(struct vu_context *c)
 	return 0;
 }
 
+/* The first pair's lcore receives it from the ring, between two bursts of the guest's: whatever it
+ * does with packets it does with this one. */
 int vu_on_send_rarp(struct vu_context *c)
 {
 	static const uint8_t none[6];
@@ -55,7 +57,7 @@ int vu_on_send_rarp(struct vu_context *c)
 			"SEND_RARP for %02x:%02x:%02x:%02x:%02x:%02x, which is no station's "
 			"address",
 			mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
-	if (c->dev->ops->announce)
-		c->dev->ops->announce(c->dev->arg, mac);
+	virtq_announce(c->dev->queue[1].vq, mac);
+	vu_bell_ring(&c->dev->queue[1]);
 	return 0;
 }

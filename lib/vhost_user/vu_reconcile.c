@@ -411,6 +411,7 @@ static void forget_connection(struct vu_device *dev)
 		vu_kick_set(q, -1);
 		vu_close_call_fd(q, &q->call_fd);
 		vu_close_fd(&q->err_fd);
+		virtq_announce(q->vq, NULL);
 	}
 	vu_memory_forget(dev);
 	virtq_log_put(dev->log);
@@ -443,7 +444,7 @@ int vu_device_reset(struct vu_device *dev, enum vu_reset what)
 
 /* May we write to an eventfd of the front-end's without waiting for it? It may have been
  * made blocking again, so it is only written to when it has room. */
-static bool has_room(int fd)
+bool vu_has_room(int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLOUT};
 
@@ -463,7 +464,7 @@ static void notice_fault(struct vu_device *dev, unsigned ring)
 	snprintf(dev->last_error, sizeof(dev->last_error), "ring %u is parked: %s", ring,
 		virtq_fault_text(fault));
 	vu_log(dev, VU_LOG_WARNING, "%s", dev->last_error);
-	if (has_room(q->err_fd) && write(q->err_fd, &one, sizeof(one)) < 0)
+	if (vu_has_room(q->err_fd) && write(q->err_fd, &one, sizeof(one)) < 0)
 		vu_log(dev, VU_LOG_DEBUG, "ring %u: the error eventfd is full", ring);
 	vu_reconcile_ring(dev, ring);
 }
@@ -480,7 +481,7 @@ static void drain(struct vu_device *dev)
 	for (unsigned i = 0; i < dev->nrings && budget > 0; i++) {
 		struct vu_queue *q = &dev->queue[(dev->drain_first + i) % dev->nrings];
 
-		if (q->drain && (q->drain->call_fd < 0 || has_room(q->drain->call_fd)))
+		if (q->drain && (q->drain->call_fd < 0 || vu_has_room(q->drain->call_fd)))
 			budget -= virtq_discard(q->vq, q->drain, budget);
 	}
 }
@@ -489,7 +490,7 @@ static void signal_log(struct vu_device *dev)
 {
 	static const uint64_t one = 1;
 
-	if (dev->log && vu_has_feature(dev, VU_F_LOG_ALL) && has_room(dev->log_fd) &&
+	if (dev->log && vu_has_feature(dev, VU_F_LOG_ALL) && vu_has_room(dev->log_fd) &&
 		write(dev->log_fd, &one, sizeof(one)) < 0)
 		vu_log(dev, VU_LOG_DEBUG, "the dirty log's eventfd is full");
 }

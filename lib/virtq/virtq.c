@@ -197,7 +197,7 @@ bool virtq_arm(struct virtq *vq)
 		want_kicks(vq, v, true);
 		/* The driver makes available, full fence, looks whether we want a kick. */
 		virtq_fence_full();
-		idle = !has_work(vq, v);
+		idle = !has_work(vq, v) && !virtq_load(&vq->announce);
 		if (!idle)
 			want_kicks(vq, v, false);
 	}
@@ -215,6 +215,25 @@ void virtq_disarm(struct virtq *vq)
 	if (v)
 		want_kicks(vq, v, false);
 	virtq_gate_leave(&vq->gate);
+}
+
+#define ANNOUNCE (1ull << 63)
+
+void virtq_announce(struct virtq *vq, const uint8_t mac[6])
+{
+	uint64_t word = 0;
+
+	if (mac)
+		memcpy(&word, mac, 6);
+	__atomic_store_n(&vq->announce, mac ? word | ANNOUNCE : 0, __ATOMIC_RELAXED);
+}
+
+bool virtq_announced(struct virtq *vq, uint8_t mac[6])
+{
+	uint64_t word = __atomic_exchange_n(&vq->announce, 0, __ATOMIC_RELAXED);
+
+	memcpy(mac, &word, 6);
+	return word != 0;
 }
 
 static void start_split(struct virtq *vq, const struct virtq_view *v)

@@ -143,14 +143,6 @@ static void on_link_changed(void *arg, bool up)
 	t->link = up;
 }
 
-static void on_announce(void *arg, const uint8_t mac[6])
-{
-	struct vd *t = arg;
-
-	memcpy(t->announced, mac, sizeof(t->announced));
-	t->announcements++;
-}
-
 static void on_log(void *arg, enum vu_log_level level, const char *line)
 {
 	struct vd *t = arg;
@@ -164,7 +156,6 @@ static const struct vu_device_ops ops = {
 	.prepare = on_prepare,
 	.ring_changed = on_ring_changed,
 	.link_changed = on_link_changed,
-	.announce = on_announce,
 	.log = on_log,
 };
 

@@ -46,8 +46,6 @@ struct vd {
 	struct vd_ring ring[2 * VD_PAIRS_MAX];
 	bool link;
 	unsigned link_changes;
-	uint8_t announced[6]; /* the last address */
-	unsigned announcements;
 	char log[VD_LOG_LINES][320];
 	unsigned n_log;
 	int fds_before;

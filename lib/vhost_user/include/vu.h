@@ -63,13 +63,6 @@ struct vu_device_ops {
 	/** A front-end is there and its first queue works (up), or not any more. */
 	void (*link_changed)(void *arg, bool up);
 
-	/**
-	 * The guest has moved here and cannot say so itself: make the network learn where it is,
-	 * for instance by a RARP that comes from its port (virtio 1.2, 5.1.6.5.4). NULL: the
-	 * network finds out by itself.
-	 */
-	void (*announce)(void *arg, const uint8_t mac[6]);
-
 	/** One line for people. NULL: nobody listens. */
 	void (*log)(void *arg, enum vu_log_level level, const char *line);
 };

@@ -161,6 +161,7 @@ struct virtq {
 	bool pending;        /* packed: head_rest is still to be written, which publishes */
 	uint16_t head_at;    /* packed: the first descriptor given since the last publication */
 	uint64_t head_rest;  /* packed: its second half: length, id, flags */
+	uint64_t announce;   /* virtq_announce(); set by control, taken by the lcore */
 	_Alignas(64) struct virtq_stats stats;
 };
 
@@ -193,6 +194,17 @@ bool virtq_arm(struct virtq *vq);
 
 /** Ask for kicks no more: we poll again. Lcore that polls the ring. */
 void virtq_disarm(struct virtq *vq);
+
+/**
+ * Have a ring that we receive from deliver one RARP with this source address, as if the guest had
+ * sent it: the guest has moved here and cannot say so itself. NULL: not any more.
+ *
+ * Control thread, at any time. The next burst does it; of several requests until then, the last.
+ */
+void virtq_announce(struct virtq *vq, const uint8_t mac[6]);
+
+/** Take such a request. False: there was none. Lcore, inside the gate. */
+bool virtq_announced(struct virtq *vq, uint8_t mac[6]);
 
 static inline void virtq_drop(struct virtq *vq, enum virtq_drop why, uint16_t n)
 {
