@@ -1,173 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Packets through the burst functions, against a strict guest, over every layout and variant. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <rte_eal.h>
-#include <rte_string_fns.h>
-
-#include "ts_net.h"
+#include "pair.h"
 #include "ts_pkt.h"
-#include "vnet.h"
-#include "vq.h"
 
-/* After the DPDK headers: cmocka defines names they use. */
-#include "ts_tap.h"
-
-#define GUEST_SIZE  (48u << 20)
-#define RING_SIZE   256
 #define PACKET_ROOM 70000
-#define F(name)     (1ull << VIRTIO_NET_F_##name)
 
-static struct rte_mempool *pool;
 static uint8_t frame[PACKET_ROOM], got[PACKET_ROOM];
-
-/* One column of the table: what the driver negotiated and how it lays chains out. */
-struct column {
-	const struct vq_format *format;
-	bool indirect, mergeable, event_idx, v1;
-};
-
-/* A guest with a queue pair, and our two ends of it. */
-struct pair {
-	struct column c;
-	struct ts_guest *guest;
-	struct virtq_mem *mem;
-	struct ts_ring *rx_ring, *tx_ring;
-	struct ts_net net;
-	struct virtq *rx, *tx; /* ours: we receive from the guest's tx */
-	struct virtq_view rx_view, tx_view;
-	struct vnet_rx_conf conf;
-	uint64_t offered; /* packets the guest sent */
-};
-
-static uint64_t column_features(const struct column *c)
-{
-	uint64_t f = c->format->features & ~(1ull << VIRTIO_F_VERSION_1);
-
-	f |= c->v1 ? 1ull << VIRTIO_F_VERSION_1 : 0;
-	f |= c->indirect ? 1ull << VIRTIO_RING_F_INDIRECT_DESC : 0;
-	f |= c->event_idx ? 1ull << VIRTIO_RING_F_EVENT_IDX : 0;
-	f |= c->mergeable ? F(MRG_RXBUF) : 0;
-	return f | 1ull << VIRTIO_F_ANY_LAYOUT;
-}
-
-static struct ts_ring *new_ring(struct pair *p, uint64_t features, uint16_t base)
-{
-	struct ts_ring_conf conf = {
-		.guest = p->guest, .size = RING_SIZE, .features = features, .base = base};
-	struct ts_ring *r;
-
-	assert_int_equal(ts_ring_new(&conf, &r), 0);
-	return r;
-}
-
-static struct virtq *start(struct pair *p, const struct ts_ring *r, struct virtq_view *v,
-	const struct vnet_rx_conf *conf, uint64_t features, uint16_t base)
-{
-	struct virtq *vq = virtq_new();
-	uint32_t ticket;
-
-	*v = (struct virtq_view){.desc = r->desc,
-		.avail = r->avail,
-		.used = r->used,
-		.num = RING_SIZE,
-		.hdr_len = (uint8_t)ts_net_hdr_len(features),
-		.event_idx = p->c.event_idx,
-		.indirect = p->c.indirect,
-		.call_fd = -1,
-		.mem = p->mem,
-		.features = features};
-	vnet_prepare(v, conf);
-	virtq_start(vq, v, base);
-	assert_null(virtq_gate_swap(&vq->gate, v, &ticket));
-	return vq;
-}
-
-/* extra: features beyond those of the column. */
-static void pair_open(struct pair *p, const struct column *c, uint64_t extra, uint16_t base)
-{
-	uint64_t features = column_features(c) | extra;
-
-	*p = (struct pair){.c = *c, .conf = {.pool = pool, .port = 7}};
-	p->guest = ts_guest_one(GUEST_SIZE);
-	assert_non_null(p->guest);
-	p->mem = vq_guarded_mem(p->guest);
-	p->rx_ring = new_ring(p, features, base);
-	p->tx_ring = new_ring(p, features, base);
-	ts_net_init(&p->net, p->guest, 0, p->rx_ring, p->tx_ring);
-	p->rx = start(p, p->tx_ring, &p->rx_view, &p->conf, features, base);
-	p->tx = start(p, p->rx_ring, &p->tx_view, NULL, features, base);
-}
-
-/* Nothing the driver may object to; every packet the guest sent is accounted for; no mbuf lost. */
-static void pair_close(struct pair *p)
-{
-	uint64_t accounted = p->rx->stats.packets;
-
-	for (unsigned i = 0; i < VIRTQ_DROP_COUNT; i++)
-		accounted += p->rx->stats.drops[i];
-	assert_int_equal(accounted, p->offered);
-	if (ts_net_faults(&p->net))
-		fail_msg("%s", ts_net_why(&p->net));
-	ts_net_fini(&p->net);
-	ts_ring_free(p->rx_ring);
-	ts_ring_free(p->tx_ring);
-	virtq_free(p->rx);
-	virtq_free(p->tx);
-	free(p->mem);
-	ts_guest_free(p->guest);
-	assert_int_equal(rte_mempool_in_use_count(pool), 0);
-}
-
-static void over_columns(void (*run)(const struct column *))
-{
-	for (unsigned f = 0; f < vq_n_formats; f++)
-		for (unsigned bits = 0; bits < 16; bits++) {
-			struct column c = {&vq_formats[f], bits & 1, bits & 2, bits & 4, bits & 8};
-
-			run(&c);
-		}
-}
-
-static enum ts_mode mode_of(const struct column *c, uint32_t i)
-{
-	if (!c->indirect)
-		return TS_DIRECT;
-	return i % 3 == 0 ? TS_DIRECT : i % 3 == 1 ? TS_INDIRECT : TS_MIXED;
-}
-
-static uint32_t mbuf_bytes(const struct rte_mbuf *m, uint8_t *out)
-{
-	uint32_t at = 0;
-
-	for (const struct rte_mbuf *s = m; s; s = s->next) {
-		memcpy(out + at, rte_pktmbuf_mtod(s, void *), s->data_len);
-		at += s->data_len;
-	}
-	assert_int_equal(at, m->pkt_len);
-	return at;
-}
-
-static struct rte_mbuf *mbuf_of(const uint8_t *bytes, uint32_t len)
-{
-	struct rte_mbuf *head = rte_pktmbuf_alloc(pool), *m = head;
-
-	for (uint32_t at = 0; at < len;) {
-		uint32_t part = RTE_MIN(len - at, rte_pktmbuf_tailroom(m));
-
-		memcpy(rte_pktmbuf_append(m, (uint16_t)part), bytes + at, part);
-		at += part;
-		if (at == len)
-			break;
-		m->next = rte_pktmbuf_alloc(pool);
-		m = m->next;
-		head->nb_segs++;
-	}
-	head->pkt_len = len;
-	return head;
-}
 
 /* ---- guest to mbufs ---- */
 
@@ -197,7 +38,7 @@ static void guest_sends(struct pair *p, uint32_t len, unsigned cut, uint32_t seq
 {
 	ts_pkt_fill(frame, len, seq);
 	assert_int_equal(ts_net_send(&p->net, NULL, frame, len, cuts[cut], count_cuts(cuts[cut]),
-				 mode_of(&p->c, seq)),
+				 pair_mode(&p->c, seq)),
 		0);
 	p->offered++;
 }
@@ -215,7 +56,7 @@ static void receive_column(const struct column *c)
 		ts_ring_kick(p.tx_ring);
 		assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), RTE_DIM(lengths));
 		for (unsigned i = 0; i < RTE_DIM(lengths); i++, seq++) {
-			uint32_t number, len = mbuf_bytes(m[i], got);
+			uint32_t number, len = pair_bytes(m[i], got);
 
 			assert_int_equal(len, lengths[i]);
 			assert_int_equal(ts_pkt_check(got, len, &number), 0);
@@ -232,7 +73,7 @@ static void receive_column(const struct column *c)
 static void receive_every_layout(void **state)
 {
 	(void)state;
-	over_columns(receive_column);
+	pair_over_columns(receive_column);
 }
 
 static void receive_counts_what_it_cannot_use(void **state)
@@ -258,11 +99,11 @@ static void receive_counts_what_it_cannot_use(void **state)
 	pair_close(&p);
 }
 
-/* An empty pool loses nothing: what does not fit stays in the ring. */
+/* An empty pair_pool loses nothing: what does not fit stays in the ring. */
 static void receive_waits_for_mbufs(void **state)
 {
 	const struct column c = {&vq_formats[0], false, true, true, true};
-	unsigned all = rte_mempool_avail_count(pool);
+	unsigned all = rte_mempool_avail_count(pair_pool);
 	struct rte_mbuf **hoard = calloc(all, sizeof(*hoard)), *m[VIRTQ_BURST];
 	struct pair p;
 
@@ -271,7 +112,7 @@ static void receive_waits_for_mbufs(void **state)
 	for (unsigned i = 0; i < 10; i++)
 		guest_sends(&p, 64, 0, i);
 	ts_ring_kick(p.tx_ring);
-	assert_int_equal(rte_pktmbuf_alloc_bulk(pool, hoard, all), 0);
+	assert_int_equal(rte_pktmbuf_alloc_bulk(pair_pool, hoard, all), 0);
 	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 0);
 	assert_int_equal(p.rx->stats.no_mbuf, 1);
 	assert_int_equal(ts_net_reap(&p.net), 0);
@@ -283,7 +124,7 @@ static void receive_waits_for_mbufs(void **state)
 	for (unsigned i = 0; i < 6; i++) {
 		uint32_t number;
 
-		assert_int_equal(ts_pkt_check(got, mbuf_bytes(m[i], got), &number), 0);
+		assert_int_equal(ts_pkt_check(got, pair_bytes(m[i], got), &number), 0);
 		assert_int_equal(number, i + 4);
 		rte_pktmbuf_free(m[i]);
 	}
@@ -310,7 +151,7 @@ static void receive_linear(void **state)
 		assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 1 + ext);
 		for (unsigned i = 0; i < 1 + ext; i++) {
 			assert_int_equal(m[i]->nb_segs, 1);
-			assert_int_equal(ts_pkt_check(got, mbuf_bytes(m[i], got), NULL), 0);
+			assert_int_equal(ts_pkt_check(got, pair_bytes(m[i], got), NULL), 0);
 			rte_pktmbuf_free(m[i]);
 		}
 		assert_int_equal(p.rx->stats.drops[VIRTQ_DROP_RX_TOO_BIG], 1 - ext);
@@ -328,7 +169,7 @@ static unsigned we_send(struct pair *p, const uint32_t *len, unsigned n, uint32_
 
 	for (unsigned i = 0; i < n; i++) {
 		ts_pkt_fill(frame, len[i], seq + i);
-		m[i] = mbuf_of(frame, len[i]);
+		m[i] = pair_mbuf(frame, len[i]);
 	}
 	sent = vnet_enqueue(p->tx, m, (uint16_t)n);
 	for (unsigned i = 0; i < n; i++)
@@ -370,7 +211,7 @@ static void send_column(const struct column *c)
 		while (n < 24 && buffers[b][n])
 			n++;
 		for (unsigned i = 0; i < RTE_DIM(lengths); i++)
-			assert_int_equal(ts_net_post_rx(&p.net, buffers[b], n, mode_of(c, i)), 0);
+			assert_int_equal(ts_net_post_rx(&p.net, buffers[b], n, pair_mode(c, i)), 0);
 		ts_ring_kick(p.rx_ring);
 		assert_int_equal(we_send(&p, lengths, RTE_DIM(lengths), seq), RTE_DIM(lengths));
 		for (unsigned i = 0; i < RTE_DIM(lengths); i++)
@@ -383,7 +224,7 @@ static void send_column(const struct column *c)
 static void send_every_layout(void **state)
 {
 	(void)state;
-	over_columns(send_column);
+	pair_over_columns(send_column);
 }
 
 /* Small buffers of mixed sizes; a packet that finds too few takes none. */
@@ -410,7 +251,7 @@ static void merge_column(const struct column *c)
 static void send_merges_buffers(void **state)
 {
 	(void)state;
-	over_columns(merge_column);
+	pair_over_columns(merge_column);
 }
 
 /* Without merging, a packet larger than the buffer is dropped and the buffer kept. */
@@ -613,10 +454,6 @@ static void bad_header_is_dropped(void **state)
 
 int main(int argc, char **argv)
 {
-	static char line[] = "burst --no-huge -m 256 --no-pci --no-shconf --no-telemetry -l 0 "
-			     "--log-level error";
-	char *eal[16];
-	int neal = rte_strsplit(line, sizeof(line), eal, RTE_DIM(eal), ' ');
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(receive_every_layout),
 		cmocka_unit_test(receive_counts_what_it_cannot_use),
@@ -633,16 +470,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(offload_not_negotiated),
 		cmocka_unit_test(bad_header_is_dropped),
 	};
-	int err;
 
-	if (rte_eal_init(neal, eal) < 0)
-		return 99;
-	pool = rte_pktmbuf_pool_create(
-		"burst", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
-	if (!pool)
-		return 99;
-	err = ts_run_tests(tests, RTE_DIM(tests), argc, argv);
-	rte_mempool_free(pool);
-	rte_eal_cleanup();
-	return err;
+	return pair_run(tests, RTE_DIM(tests), argc, argv);
 }

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A strict guest with a queue pair, our two ends of it, and the columns of the burst tests. */
+#ifndef PAIR_H
+#define PAIR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_mbuf.h>
+
+#include "ts_net.h"
+#include "vnet.h"
+#include "vq.h"
+
+/* After the DPDK headers: cmocka defines names they use. */
+#include "ts_tap.h"
+
+#define RING_SIZE 256
+#define F(name)   (1ull << VIRTIO_NET_F_##name)
+
+/* All mbufs come from here; while no packet is under way none is out. */
+extern struct rte_mempool *pair_pool;
+
+/* One column of the table: what the driver negotiated and how it lays chains out. */
+struct column {
+	const struct vq_format *format;
+	bool indirect, mergeable, event_idx, v1;
+};
+
+/* A guest with a queue pair, and our two ends of it. */
+struct pair {
+	struct column c;
+	struct ts_guest *guest;
+	struct virtq_mem *mem;
+	struct ts_ring *rx_ring, *tx_ring;
+	struct ts_net net;
+	struct virtq *rx, *tx; /* ours: we receive from the guest's tx */
+	struct virtq_view rx_view, tx_view;
+	struct vnet_rx_conf conf;
+	uint64_t offered; /* packets the guest sent */
+};
+
+/** @param extra features beyond those of the column */
+void pair_open(struct pair *p, const struct column *c, uint64_t extra, uint16_t base);
+
+/** Nothing the driver may object to; every packet the guest sent is accounted for; no mbuf lost. */
+void pair_close(struct pair *p);
+
+/** Call run for every column. */
+void pair_over_columns(void (*run)(const struct column *));
+
+/** How the driver of a column lays its i-th chain out. */
+enum ts_mode pair_mode(const struct column *c, uint32_t i);
+
+/** The bytes of a packet; @return how many. */
+uint32_t pair_bytes(const struct rte_mbuf *m, uint8_t *out);
+
+/** A packet with these bytes. */
+struct rte_mbuf *pair_mbuf(const uint8_t *bytes, uint32_t len);
+
+/** Start the EAL, run the tests, stop it. @return main()'s value */
+int pair_run(const struct CMUnitTest *tests, size_t n, int argc, char **argv);
+
+#endif
