@@ -89,6 +89,7 @@ struct vu_device {
 	uint64_t connections;
 
 	struct vu_conn conn;
+	struct vu_backend *backend; /* channel for our requests; NULL: none */
 	bool features_set;
 	bool features_refused; /* the last that were asked for: there is no FEATURES_OK */
 	uint64_t features, protocol_features;
@@ -158,6 +159,14 @@ void vu_log(struct vu_device *dev, enum vu_log_level level, const char *fmt, ...
 	__attribute__((format(printf, 3, 4)));
 int vu_refuse(struct vu_device *dev, enum vu_trouble trouble, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+
+static inline bool vu_any_started(const struct vu_device *dev)
+{
+	for (unsigned i = 0; i < dev->nrings; i++)
+		if (dev->queue[i].started)
+			return true;
+	return false;
+}
 
 static inline bool vu_has_feature(const struct vu_device *dev, unsigned bit)
 {

@@ -1,23 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Requests about the device as a whole. */
 #include <errno.h>
+#include <string.h>
 
 #include <linux/virtio_config.h>
 
+#include "vu_backend.h"
 #include "vu_message.h"
 
 int vu_on_get_features(struct vu_context *c)
 {
 	c->reply->u64 = c->dev->offered;
 	return 0;
-}
-
-static bool any_started(const struct vu_device *dev)
-{
-	for (unsigned i = 0; i < dev->nrings; i++)
-		if (dev->queue[i].started)
-			return true;
-	return false;
 }
 
 /* "Ring states": without the protocol features there is no SET_VRING_ENABLE, all rings are
@@ -30,7 +24,7 @@ static int judge_features(struct vu_device *dev, uint64_t features)
 			(unsigned long long)(features & ~dev->offered));
 	/* But for the log of a migration, which begins and ends while the guest goes on. */
 	if (dev->features_set && ((features ^ dev->features) & ~(1ull << VU_F_LOG_ALL)) &&
-		any_started(dev))
+		vu_any_started(dev))
 		return vu_refuse(dev, VU_TROUBLE_FEATURES,
 			"the front-end changes features while a ring is running");
 	return 0;
@@ -90,6 +84,16 @@ int vu_on_set_protocol_features(struct vu_context *c)
 	return 0;
 }
 
+int vu_on_set_backend_req_fd(struct vu_context *c)
+{
+	int err = vu_backend_open(c->dev, vu_take_fd(c));
+
+	if (err)
+		return vu_refuse(c->dev, VU_TROUBLE_NONE, "the back-end channel cannot be used: %s",
+			strerror(-err));
+	return 0;
+}
+
 /* QEMU compares this with its queue pairs. */
 int vu_on_get_queue_num(struct vu_context *c)
 {
@@ -110,7 +114,7 @@ int vu_on_set_status(struct vu_context *c)
 	if (!dev->features_set || dev->features_refused)
 		status &= ~(uint64_t)VIRTIO_CONFIG_S_FEATURES_OK;
 	dev->status = (uint8_t)status;
-	return status == 0 && any_started(dev) ? vu_device_reset(dev, VU_RESET_STARTED) : 0;
+	return status == 0 && vu_any_started(dev) ? vu_device_reset(dev, VU_RESET_STARTED) : 0;
 }
 
 int vu_on_get_status(struct vu_context *c)

@@ -10,6 +10,7 @@
 #include <linux/virtio_net.h>
 
 #include "virtq_log.h"
+#include "vu_backend.h"
 #include "vu_device.h"
 
 /*
@@ -366,11 +367,19 @@ static int reconcile(struct vu_device *dev, unsigned ring)
 	return err;
 }
 
+/* What follows for the device as a whole. */
+static void settle(struct vu_device *dev)
+{
+	update_link(dev);
+	if (!vu_any_started(dev))
+		vu_backend_suspend(dev);
+}
+
 int vu_reconcile_ring(struct vu_device *dev, unsigned ring)
 {
 	int err = reconcile(dev, ring);
 
-	update_link(dev);
+	settle(dev);
 	return err;
 }
 
@@ -383,7 +392,7 @@ int vu_reconcile(struct vu_device *dev)
 
 		first = first ? first : err;
 	}
-	update_link(dev);
+	settle(dev);
 	return first;
 }
 
@@ -413,6 +422,7 @@ static void forget_connection(struct vu_device *dev)
 		vu_close_fd(&q->err_fd);
 		virtq_announce(q->vq, NULL);
 	}
+	vu_backend_close(dev);
 	vu_memory_forget(dev);
 	virtq_log_put(dev->log);
 	dev->log = NULL;

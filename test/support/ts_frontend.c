@@ -272,6 +272,11 @@ int ts_fe_new_call(struct ts_fe *fe, unsigned index, int *old)
 	return rc ? rc : ts_fe_set_fd(fe, TS_SET_VRING_CALL, index, r->call);
 }
 
+int ts_fe_set_backend(struct ts_fe *fe, int fd)
+{
+	return ts_tell(fe, TS_SET_BACKEND_REQ_FD, NULL, 0, &fd, 1);
+}
+
 /* ---- memory ---- */
 
 static struct ts_mem_region wire_region(const struct ts_region *r)

@@ -247,6 +247,9 @@ int ts_fe_log(struct ts_fe *fe, bool on);
 /** KICK, CALL or ERR with this fd, or with fd -1 and the no-fd bit. */
 int ts_fe_set_fd(struct ts_fe *fe, enum ts_request request, unsigned index, int fd);
 
+/** Hand over one end of a socket for the back-end's requests; the caller keeps both. */
+int ts_fe_set_backend(struct ts_fe *fe, int fd);
+
 /** Replace a ring's call eventfd by a fresh one and send it; *old gets the caller's old one. */
 int ts_fe_new_call(struct ts_fe *fe, unsigned index, int *old);
 

@@ -54,7 +54,7 @@ static int step_backend_req(struct ts_fe *fe)
 	if (fe->backend_req >= 0)
 		close(fe->backend_req);
 	fe->backend_req = sv[0];
-	rc = ts_tell(fe, TS_SET_BACKEND_REQ_FD, NULL, 0, &sv[1], 1);
+	rc = ts_fe_set_backend(fe, sv[1]);
 	close(sv[1]);
 	return rc;
 }

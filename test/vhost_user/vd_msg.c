@@ -165,6 +165,20 @@ static void set_log_fd_wrong(struct vd *t, struct ts_msg *m)
 	attach(m, odd[0]);
 }
 
+static void set_backend(struct vd *t, struct ts_msg *m)
+{
+	(void)t;
+	ts_msg_make(m, TS_SET_BACKEND_REQ_FD, NULL, 0);
+	attach(m, odd[5]);
+}
+
+static void set_backend_wrong(struct vd *t, struct ts_msg *m)
+{
+	(void)t;
+	ts_msg_make(m, TS_SET_BACKEND_REQ_FD, NULL, 0);
+	attach(m, odd[1]); /* not a socket */
+}
+
 static void set_base(struct vd *t, struct ts_msg *m)
 {
 	t->fe.rings[RING].base = 0xfff0;
@@ -309,6 +323,7 @@ const struct vd_msg vd_msgs[] = {
 	ROW(SET_PROTOCOL_FEATURES, 8, false, set_protocol),
 	ROW(GET_QUEUE_NUM, 0, true, get_queue_num),
 	ROW(SET_VRING_ENABLE, 8, false, set_enable),
+	ROW_WITH(TS_PROTO_BACKEND_REQ, SET_BACKEND_REQ_FD, 0, false, set_backend),
 	ROW_WITH(TS_PROTO_RESET_DEVICE, RESET_DEVICE, 0, false, reset_device),
 	ROW_WITH(SLOTS, GET_MAX_MEM_SLOTS, 0, true, get_slots),
 	{TS_ADD_MEM_REG, "ADD_MEM_REG", 40, 8, false, SLOTS, add_mem, add_mem_wrong},
