@@ -69,6 +69,41 @@ void virtq_count_frame_slow(struct virtq_stats *st, const uint8_t *frame)
 		virtq_count(&st->multicast, 1);
 }
 
+enum virtq_fault virtq_segs_unmapped(
+	const struct virtq_mem *mem, struct virtq_segs *segs, uint64_t gpa)
+{
+	if (!mem->guest)
+		return VIRTQ_FAULT_BAD_ADDRESS;
+	segs->miss = gpa;
+	segs->miss_perm = mem->perm;
+	return VIRTQ_MISS;
+}
+
+/* One at a time: the ring cannot go on before it is answered anyway. */
+static void tell_miss(struct virtq *vq, const struct virtq_view *v, const struct virtq_segs *segs)
+{
+	static const uint64_t one = 1;
+
+	if (virtq_load(&vq->miss_perm))
+		return;
+	virtq_store(&vq->miss, segs->miss);
+	virtq_store_release(&vq->miss_perm, segs->miss_perm); /* G */
+	virtq_count(&vq->stats.iotlb_misses, 1);
+	if (write(v->miss_fd, &one, sizeof(one)) < 0)
+		return; /* full: it will be looked at anyway */
+}
+
+void virtq_walk_failed(struct virtq *vq, const struct virtq_view *v, struct virtq_segs *segs,
+	enum virtq_fault fault)
+{
+	if (fault == VIRTQ_MISS)
+		tell_miss(vq, v, segs);
+	else if (fault == VIRTQ_FAULT_TOO_LONG)
+		segs->full = true;
+	else
+		virtq_park(vq, fault);
+}
+
 enum virtq_fault virtq_segs_add_slow(
 	const struct virtq_mem *mem, struct virtq_segs *segs, uint64_t gpa, uint32_t len)
 {
@@ -77,7 +112,7 @@ enum virtq_fault virtq_segs_add_slow(
 		uint8_t *va = virtq_mem_gpa(mem, &segs->hint, gpa, &part);
 
 		if (!va)
-			return VIRTQ_FAULT_BAD_ADDRESS;
+			return virtq_segs_unmapped(mem, segs, gpa);
 		if (segs->n == VIRTQ_SEGS)
 			return VIRTQ_FAULT_TOO_LONG;
 		segs->seg[segs->n++] = (struct virtq_seg){va, (uint32_t)part};
@@ -88,19 +123,19 @@ enum virtq_fault virtq_segs_add_slow(
 }
 
 /* A table that lies across regions, or unaligned, is copied descriptor by descriptor. */
-static enum virtq_fault indirect_fetch(const struct virtq_view *v, const struct vring_desc *table,
-	uint64_t gpa, uint32_t i, struct virtq_desc *d)
+static enum virtq_fault indirect_copy(const struct virtq_view *v, const struct virtq_mem *mem,
+	struct virtq_segs *segs, uint64_t gpa, struct virtq_desc *d)
 {
+	const struct virtq_span *s;
 	struct vring_desc copy;
 
-	if (virtq_likely(table != NULL)) {
-		*d = virtq_desc_fetch(&table[i], v->packed);
+	if (virtq_mem_read(mem, gpa, &copy, sizeof(copy)) == 0) {
+		*d = virtq_desc_fetch(&copy, v->packed);
 		return VIRTQ_FAULT_NONE;
 	}
-	if (virtq_mem_read(v->mem, gpa + i * sizeof(copy), &copy, sizeof(copy)) != 0)
-		return VIRTQ_FAULT_BAD_ADDRESS;
-	*d = virtq_desc_fetch(&copy, v->packed);
-	return VIRTQ_FAULT_NONE;
+	while ((s = virtq_mem_find(mem, gpa))) /* to the hole, 15 bytes away at most */
+		gpa = s->gpa + s->size;
+	return virtq_segs_unmapped(mem, segs, gpa);
 }
 
 /* Where the table goes on: a packed one is a plain list ("Indirect Flag: Scatter-Gather
@@ -117,6 +152,7 @@ enum virtq_fault virtq_walk_indirect(const struct virtq_view *v, struct virtq_de
 	enum virtq_dir dir, struct virtq_segs *segs, uint64_t *bytes)
 {
 	uint32_t n = head.len / sizeof(struct vring_desc);
+	const struct virtq_mem *mem = v->tables ? v->tables : v->mem;
 	uint64_t contiguous = head.len;
 	const struct vring_desc *table;
 	uint32_t i = 0, budget = n;
@@ -124,15 +160,19 @@ enum virtq_fault virtq_walk_indirect(const struct virtq_view *v, struct virtq_de
 	if (!v->indirect || (head.flags & VRING_DESC_F_NEXT) || n == 0 ||
 		head.len % sizeof(struct vring_desc) != 0 || n > VIRTQ_INDIRECT_MAX)
 		return VIRTQ_FAULT_BAD_INDIRECT;
-	table = (const void *)virtq_mem_gpa(v->mem, &segs->hint, head.addr, &contiguous);
+	table = (const void *)virtq_mem_gpa(mem, &segs->hint, head.addr, &contiguous);
 	if (!table)
-		return VIRTQ_FAULT_BAD_ADDRESS;
+		return virtq_segs_unmapped(mem, segs, head.addr);
 	if (contiguous != head.len || (uintptr_t)table % sizeof(uint64_t) != 0)
 		table = NULL;
 	for (;;) {
+		enum virtq_fault fault = VIRTQ_FAULT_NONE;
 		struct virtq_desc d;
-		enum virtq_fault fault = indirect_fetch(v, table, head.addr, i, &d);
 
+		if (virtq_likely(table != NULL))
+			d = virtq_desc_fetch(&table[i], v->packed);
+		else
+			fault = indirect_copy(v, mem, segs, head.addr + i * sizeof(*table), &d);
 		if (fault)
 			return fault;
 		if (d.flags & VRING_DESC_F_INDIRECT)
@@ -318,6 +358,8 @@ struct virtq_view *virtq_view_new(const struct virtq_view *from)
 	if (view) {
 		*view = *from;
 		virtq_mem_get(view->mem);
+		if (view->tables)
+			virtq_mem_get(view->tables);
 		virtq_log_get(view->log);
 	}
 	return view;
@@ -328,6 +370,7 @@ void virtq_view_free(struct virtq_view *view)
 	if (!view)
 		return;
 	virtq_mem_put(view->mem);
+	virtq_mem_put(view->tables);
 	virtq_log_put(view->log);
 	free(view);
 }

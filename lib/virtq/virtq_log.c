@@ -81,7 +81,7 @@ void virtq_log_mark(struct virtq_log *log, uint64_t gpa, uint64_t len)
  * neighbours here, a range may begin in one and end in the other. */
 static void mark_va(const struct virtq_view *v, uint32_t *hint, const uint8_t *va, uint64_t len)
 {
-	const struct virtq_mem *mem = v->mem;
+	const struct virtq_mem *mem = virtq_mem_of_guest(v->mem);
 	uint32_t at = *hint < mem->n ? *hint : 0;
 
 	for (uint32_t left = mem->n; len > 0 && left > 0; left--) {

@@ -293,8 +293,9 @@ void virtq_mem_put(struct virtq_mem *mem)
 {
 	if (!mem || __atomic_sub_fetch(&mem->refs, 1, __ATOMIC_ACQ_REL) != 0)
 		return;
-	for (uint32_t i = 0; i < mem->n; i++)
+	for (uint32_t i = 0; mem->regions && i < mem->n; i++)
 		region_put(mem->regions[i]);
+	virtq_mem_put(mem->guest);
 	free(mem->regions);
 	free(mem);
 }

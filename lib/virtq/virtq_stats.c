@@ -30,8 +30,8 @@ static const struct stat {
 	{"size_1519_max_packets", COUNTER(size[7]), BOTH},
 	{"guest_notifications", COUNTER(calls), BOTH},
 	{"guest_notifications_error", COUNTER(calls_failed), BOTH},
-	/* no IOMMU, no asynchronous copies */
-	{"iotlb_hits", NOTHING, BOTH}, {"iotlb_misses", NOTHING, BOTH},
+	/* hits: every address that is no miss; no asynchronous copies */
+	{"iotlb_hits", NOTHING, BOTH}, {"iotlb_misses", COUNTER(iotlb_misses), BOTH},
 	{"inflight_submitted", NOTHING, BOTH}, {"inflight_completed", NOTHING, BOTH},
 	{"mbuf_alloc_failed", COUNTER(no_mbuf), BIT_RX}, VIRTQ_DROPS(X)};
 

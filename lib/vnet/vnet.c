@@ -36,7 +36,9 @@ void vnet_prepare(struct virtq_view *view, const struct vnet_rx_conf *conf)
 void vnet_give_up(struct virtq *vq, uint16_t n)
 {
 	const struct virtq_view *view = virtq_gate_enter(&vq->gate);
-	enum virtq_drop why = view ? VIRTQ_DROP_TX_NO_BUFFER : virtq_load(&vq->closed);
+	enum virtq_drop why = !view                        ? virtq_load(&vq->closed)
+			      : virtq_load(&vq->miss_perm) ? VIRTQ_DROP_TX_IOMMU
+							   : VIRTQ_DROP_TX_NO_BUFFER;
 
 	virtq_gate_leave(&vq->gate);
 	if (vq->fault)

@@ -41,6 +41,7 @@
 	X(LOOP, "a descriptor chain is longer than its table: a loop")                           \
 	X(TOO_LONG, "a descriptor chain has more segments than one burst holds")                 \
 	X(BAD_ADDRESS, "a descriptor points outside guest memory")                               \
+	X(NO_PERMISSION, "the guest's IOMMU does not permit what a descriptor asks for")         \
 	X(BAD_DIRECTION, "a descriptor is writable where it must be readable, or the reverse")   \
 	X(BAD_INDIRECT, "an indirect table has a wrong length, is nested or was not negotiated") \
 	X(TOO_MANY_BYTES, "a descriptor chain is 4 GiB or longer")                               \
@@ -50,7 +51,8 @@ enum virtq_fault {
 #define X(name, text) VIRTQ_FAULT_##name,
 	VIRTQ_FAULTS(X)
 #undef X
-	VIRTQ_FAULT_COUNT
+	VIRTQ_FAULT_COUNT,
+	VIRTQ_MISS = VIRTQ_FAULT_COUNT /* no fault: the IOTLB has to be asked for */
 };
 
 /* Every packet that is lost is lost for one of these reasons. Names are the statistics'
@@ -68,6 +70,7 @@ enum virtq_fault {
 	X(TX_DISCONNECTED, "tx_not_connected", "no guest is connected")                            \
 	X(TX_STOPPED, "tx_ring_stopped", "the guest's driver has not started this queue")          \
 	X(TX_DISABLED, "tx_ring_disabled", "the guest has disabled this queue")                    \
+	X(TX_IOMMU, "tx_iommu_wait", "the guest's IOMMU has not told yet where its buffers are")   \
 	X(TX_BROKEN, "tx_ring_parked", "the ring is parked after a driver error: see its fault")   \
 	X(TX_TOO_BIG, "tx_too_big", "the packet does not fit the guest's receive buffer")          \
 	X(TX_OFFLOAD, "tx_offload_unsupported",                                                    \
@@ -98,6 +101,7 @@ struct virtq_stats {
 	uint64_t size[VIRTQ_SIZE_BINS];
 	uint64_t calls;        /* notifications sent to the guest */
 	uint64_t calls_failed; /* its eventfd was full or broken */
+	uint64_t iotlb_misses; /* addresses that had to be asked for */
 	uint64_t no_mbuf;      /* times a burst found the mbuf pool empty; nothing was lost */
 	uint64_t drops[VIRTQ_DROP_COUNT];
 };
@@ -135,6 +139,8 @@ struct virtq_view {
 	bool kicks;      /* the front-end gave a kick eventfd: the driver can wake who sleeps */
 	int call_fd;     /* non-blocking eventfd, or -1; owned by the configuration */
 	struct virtq_mem *mem;
+	struct virtq_mem *tables; /* where indirect tables are looked up; NULL: in mem */
+	int miss_fd;              /* eventfd to write after a miss; only with an IOTLB's table */
 	virtq_burst_fn burst;
 	const void *arg;   /* what the burst needs to know, see its own documentation */
 	uint64_t features; /* negotiated virtio features */
@@ -162,6 +168,8 @@ struct virtq {
 	uint16_t head_at;    /* packed: the first descriptor given since the last publication */
 	uint64_t head_rest;  /* packed: its second half: length, id, flags */
 	uint64_t announce;   /* virtq_announce(); set by control, taken by the lcore */
+	uint64_t miss;       /* I/O address without a translation; valid with miss_perm */
+	uint8_t miss_perm;   /* enum virtq_perm, set by the lcore; control sets 0: try again */
 	_Alignas(64) struct virtq_stats stats;
 };
 
@@ -269,7 +277,7 @@ uint32_t virtq_discard(struct virtq *vq, const struct virtq_view *view, uint32_t
 /* Room for the view's lifetime. */
 struct virtq_view *virtq_view_new(const struct virtq_view *from);
 
-/** Drop the view and its references on memory table and log. */
+/** Drop the view and its references on memory tables and log. */
 void virtq_view_free(struct virtq_view *view);
 
 #endif

@@ -33,9 +33,16 @@
 
 struct virtq_region; /* one mapping, private to virtq_mem.c */
 
+/* What a device may do with guest memory; as the IOTLB messages have it. */
+enum virtq_perm {
+	VIRTQ_PERM_READ = 1,
+	VIRTQ_PERM_WRITE = 2,
+	VIRTQ_PERM_BOTH = 3
+};
+
 /* One region as lookups need it. */
 struct virtq_span {
-	uint64_t gpa;
+	uint64_t gpa; /* in a table made by virtq_iotlb_table(): the I/O address */
 	uint64_t size;
 	uint8_t *hva;
 };
@@ -50,6 +57,11 @@ struct virtq_mem {
 	uint32_t pieces;
 	uint32_t shift;
 	uint16_t *first; /* pieces + 1 of them, behind the spans */
+
+	/* Of a table keyed by I/O addresses (virtq_iotlb.h): the guest's memory, a reference, and
+	 * enum virtq_perm. NULL in the guest's own table. */
+	struct virtq_mem *guest;
+	uint8_t perm;
 
 	struct virtq_span spans[]; /* n of them, then one of size 0 */
 };
@@ -111,6 +123,12 @@ struct virtq_mem *virtq_mem_get(struct virtq_mem *mem);
 
 /** Drop a reference (NULL is fine); the last one unmaps. Not for lcores: it may munmap. */
 void virtq_mem_put(struct virtq_mem *mem);
+
+/** The table keyed by guest addresses. */
+static inline const struct virtq_mem *virtq_mem_of_guest(const struct virtq_mem *mem)
+{
+	return mem->guest ? mem->guest : mem;
+}
 
 /** One region in full, for people: uva, size of the pages behind it. False past the end. */
 struct virtq_region_info {

@@ -35,9 +35,11 @@ struct virtq_desc {
  * cache whichever ring is polled. */
 struct virtq_segs {
 	uint32_t n;
-	uint32_t links; /* steps along chains so far, up to VIRTQ_LINKS */
-	bool full;      /* a chain did not fit: not wrong, unless it was the first */
-	uint32_t hint;  /* last memory span, see virtq_mem_gpa() */
+	uint32_t links;    /* steps along chains so far, up to VIRTQ_LINKS */
+	bool full;         /* a chain did not fit: not wrong, unless it was the first */
+	uint32_t hint;     /* last memory span, see virtq_mem_gpa() */
+	uint64_t miss;     /* VIRTQ_MISS: what was not found, */
+	uint8_t miss_perm; /* and what for */
 	struct virtq_seg seg[VIRTQ_SEGS];
 };
 
@@ -80,6 +82,10 @@ virtq_inline void virtq_segs_begin(struct virtq_segs *segs)
 	segs->full = false;
 }
 
+/* What it means that an address is not in a table. Out of line. */
+enum virtq_fault virtq_segs_unmapped(
+	const struct virtq_mem *mem, struct virtq_segs *segs, uint64_t gpa);
+
 /* A descriptor that crosses memory regions: more than one segment. Out of line. */
 enum virtq_fault virtq_segs_add_slow(
 	const struct virtq_mem *mem, struct virtq_segs *segs, uint64_t gpa, uint32_t len);
@@ -98,7 +104,7 @@ virtq_inline enum virtq_fault virtq_segs_add(
 		return VIRTQ_FAULT_TOO_LONG;
 	va = virtq_mem_gpa(mem, &segs->hint, gpa, &part);
 	if (virtq_unlikely(!va))
-		return VIRTQ_FAULT_BAD_ADDRESS;
+		return virtq_segs_unmapped(mem, segs, gpa);
 	if (virtq_unlikely(part != len))
 		return virtq_segs_add_slow(mem, segs, gpa, len);
 	segs->seg[segs->n++] = (struct virtq_seg){va, len};
@@ -180,6 +186,11 @@ virtq_inline enum virtq_fault virtq_walk(const struct virtq_view *v, struct virt
 	}
 }
 
+/* A chain could not be walked: park the ring, tell control of a miss, or note that there was no
+ * room. Out of line. */
+void virtq_walk_failed(struct virtq *vq, const struct virtq_view *v, struct virtq_segs *segs,
+	enum virtq_fault fault);
+
 /* What take() does once it has the head: walk, and judge. */
 virtq_inline bool virtq_take_at(struct virtq *vq, const struct virtq_view *v,
 	struct virtq_desc head, uint16_t i, enum virtq_dir dir, struct virtq_segs *segs,
@@ -199,9 +210,7 @@ virtq_inline bool virtq_take_at(struct virtq *vq, const struct virtq_view *v,
 		fault = VIRTQ_FAULT_EMPTY;
 	if (virtq_unlikely(fault)) {
 		segs->n = first;
-		segs->full = fault == VIRTQ_FAULT_TOO_LONG;
-		if (!segs->full)
-			virtq_park(vq, fault);
+		virtq_walk_failed(vq, v, segs, fault);
 		return false;
 	}
 	chain->nseg = (uint16_t)(segs->n - first);
