@@ -20,7 +20,8 @@
 	X(TX_OFFLOAD, "tx_offload_failed",                                                         \
 		"the packet could not be segmented, summed or flattened for this port")            \
 	X(TX_MTU_EXCEEDED, "tx_mtu_exceeded",                                                      \
-		"longer than the device's MTU: lower the guests' (QEMU's host_mtu) to it")         \
+		"longer than the MTU of the device or guest it goes to: give all guests the "      \
+		"least (QEMU's host_mtu)")                                                         \
 	X(TX_NO_MBUF, "tx_no_mbuf", "no free mbuf for a copy: enlarge the pool (--mbufs)")         \
 	X(TX_NO_PORT, "tx_no_port", "normal for a moment: the destination port was deleted")
 

@@ -119,7 +119,9 @@ static void vm_outlet(const struct port *port, unsigned k, struct outlet *out)
 	/* It copies chains; and a ring that is down counts, whatever it is given. */
 	out->offloads = port->tx_offloads | RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 	out->soften = out->up ? vnet_soft_mask(out->offloads) : 0;
-	out->limits = (struct outlet_limits){0, UINT32_MAX, UINT16_MAX, UINT16_MAX};
+	/* virtio 1.2, 5.1.4.1: nothing longer for a driver that was told an MTU. */
+	out->limits = (struct outlet_limits){
+		0, port->vm.mtu ? frame_of(port->vm.mtu) : UINT32_MAX, UINT16_MAX, UINT16_MAX};
 }
 
 static void dev_outlet(const struct port *port, unsigned k, struct outlet *out)

@@ -80,6 +80,7 @@ struct port_vm {
 	struct vnet_rx_conf rx_conf[RTE_MAX_NUMA_NODES]; /* constant; rings use their node's */
 	const struct virtq_mem *node_mem; /* only compared: the table mem_node is of */
 	int mem_node;
+	uint16_t mtu; /* what the guest was told; 0: any */
 };
 
 /* Frames a port takes as they are. A guest must not get others to a device: there are some
@@ -89,6 +90,11 @@ struct outlet_limits {
 	uint16_t max_segs;         /* mbufs of a packet */
 	uint16_t max_tso_segs;     /* of one that it cuts */
 };
+
+static inline uint32_t frame_of(uint16_t mtu)
+{
+	return mtu + RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN;
+}
 
 struct port_dev {
 	uint16_t eth;    /* ethdev number */

@@ -163,7 +163,7 @@ static void learn_limits(struct port *port, const struct rte_eth_dev_info *info)
 	rte_eth_dev_get_mtu(port->dev.eth, &mtu);
 	port->dev.limits = (struct outlet_limits){
 		.min_len = RTE_ETHER_MIN_LEN - RTE_ETHER_CRC_LEN,
-		.max_len = mtu + RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN,
+		.max_len = frame_of(mtu),
 		.max_segs = chains ? or_any(info->tx_desc_lim.nb_mtu_seg_max) : 1,
 		.max_tso_segs = chains ? or_any(info->tx_desc_lim.nb_seg_max) : 1,
 	};

@@ -205,6 +205,8 @@ static void add_vm(json_t *o, const struct port *port)
 	set_number(o, "queue_pairs", info.queue_pairs);
 	add_names(o, "features", vu_feature_names, info.features);
 	add_names(o, "protocol_features", vu_protocol_feature_names, info.protocol_features);
+	if (info.mtu)
+		set_number(o, "mtu", info.mtu);
 	if (info.status)
 		add_names(o, "device_status", vu_status_names, info.status);
 	json_object_set_new(o, "memory", memory_json(info.mem));

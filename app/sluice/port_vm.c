@@ -39,6 +39,7 @@ void port_vm_refresh(struct port *port)
 	vu_device_info(port->vm.dev, &info);
 	port->tx_offloads = vnet_tx_offloads(info.features);
 	port->node = memory_node(port, info.mem);
+	port->vm.mtu = info.mtu;
 	plan_dirty(port->sl);
 }
 
@@ -75,6 +76,11 @@ static void vm_link_changed(void *arg, bool up)
 	port_set_up(port, up);
 }
 
+static void vm_mtu_changed(void *arg)
+{
+	port_vm_refresh(arg);
+}
+
 static void vm_log(void *arg, enum vu_log_level level, const char *line)
 {
 	static const uint32_t levels[] = {
@@ -92,6 +98,7 @@ static const struct vu_device_ops vm_ops = {
 	.prepare = vm_prepare,
 	.ring_changed = vm_ring_changed,
 	.link_changed = vm_link_changed,
+	.mtu_changed = vm_mtu_changed,
 	.log = vm_log,
 };
 

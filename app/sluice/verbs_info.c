@@ -35,7 +35,7 @@ static void vm_info(const struct port *port, struct info *o)
 		.full_duplex = true,
 		.promiscuous = true,
 		.allmulticast = true,
-		.mtu = RTE_ETHER_MTU,
+		.mtu = port->vm.mtu ? port->vm.mtu : RTE_ETHER_MTU,
 		.eth =
 			{
 				.max_rx_pktlen = UINT32_MAX,

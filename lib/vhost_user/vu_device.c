@@ -336,6 +336,7 @@ void vu_device_info(const struct vu_device *dev, struct vu_info *info)
 		.features = dev->features,
 		.protocol_features = dev->protocol_features,
 		.status = dev->status,
+		.mtu = vu_has_feature(dev, VIRTIO_NET_F_MTU) ? dev->mtu : 0,
 		.mem = dev->mem,
 		.connections = dev->connections,
 		.trouble = find_trouble(dev),

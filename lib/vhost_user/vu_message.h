@@ -35,6 +35,7 @@ int vu_on_set_protocol_features(struct vu_context *c);
 int vu_on_get_queue_num(struct vu_context *c);
 int vu_on_set_backend_req_fd(struct vu_context *c);
 int vu_on_reset_device(struct vu_context *c);
+int vu_on_net_set_mtu(struct vu_context *c);
 int vu_on_set_status(struct vu_context *c);
 int vu_on_get_status(struct vu_context *c);
 

@@ -122,3 +122,19 @@ int vu_on_get_status(struct vu_context *c)
 	c->reply->u64 = c->dev->status;
 	return 0;
 }
+
+#define MTU_MIN 68 /* virtio 1.2, 5.1.4.1 */
+
+int vu_on_net_set_mtu(struct vu_context *c)
+{
+	struct vu_device *dev = c->dev;
+	uint64_t mtu = c->msg->payload.u64;
+
+	if (mtu < MTU_MIN || mtu > UINT16_MAX)
+		return vu_refuse(dev, VU_TROUBLE_NONE, "an MTU of %llu: %u to %u are possible",
+			(unsigned long long)mtu, MTU_MIN, UINT16_MAX);
+	dev->mtu = (uint16_t)mtu;
+	if (dev->ops->mtu_changed)
+		dev->ops->mtu_changed(dev->arg);
+	return 0;
+}

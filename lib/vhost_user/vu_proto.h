@@ -27,6 +27,7 @@ enum vu_request_id {
 	VU_GET_QUEUE_NUM = 17,
 	VU_SET_VRING_ENABLE = 18,
 	VU_SEND_RARP = 19,
+	VU_NET_SET_MTU = 20,
 	VU_SET_BACKEND_REQ_FD = 21,
 	VU_RESET_DEVICE = 34,
 	VU_GET_MAX_MEM_SLOTS = 36,
@@ -41,6 +42,7 @@ enum vu_request_id {
 #define VU_PROTOCOL_F_LOG_SHMFD           1
 #define VU_PROTOCOL_F_RARP                2
 #define VU_PROTOCOL_F_REPLY_ACK           3
+#define VU_PROTOCOL_F_NET_MTU             4
 #define VU_PROTOCOL_F_BACKEND_REQ         5
 #define VU_PROTOCOL_F_RESET_DEVICE        13
 #define VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS 15

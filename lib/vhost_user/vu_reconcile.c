@@ -428,6 +428,7 @@ static void forget_connection(struct vu_device *dev)
 	dev->log = NULL;
 	vu_close_fd(&dev->log_fd);
 	dev->protocol_features = 0;
+	dev->mtu = 0;
 }
 
 /** Stop every ring, and forget as much of what was said as is asked for. */

@@ -27,6 +27,7 @@ VARIATIONS = {
     "nomrg": {"mrg_rxbuf": False},
     "noevent": {"event_idx": False},
     "noindirect": {"indirect_desc": False},
+    "mtu": {"host_mtu": 1400},
     "bare": {"disable-modern": True, "mrg_rxbuf": False, "event_idx": False, "indirect_desc": False},
     "plain": dict.fromkeys(("csum", "gso", "host_tso4", "host_tso6", "host_ecn", "host_ufo", "guest_csum", "guest_tso4",
                             "guest_tso6", "guest_ecn", "guest_ufo"), False),
@@ -279,6 +280,7 @@ EXPECTED = {  # (features there must be, features there must not be)
     "nomrg": ({"VERSION_1", "GUEST_TSO4"}, {"MRG_RXBUF"}),
     "noevent": ({"VERSION_1", "MRG_RXBUF"}, {"EVENT_IDX"}),
     "noindirect": ({"VERSION_1", "MRG_RXBUF"}, {"INDIRECT_DESC"}),
+    "mtu": ({"MTU", "GUEST_TSO4"}, set()),
     "bare": ({"GUEST_TSO4"}, {"VERSION_1", "MRG_RXBUF", "EVENT_IDX", "INDIRECT_DESC"}),
     "plain": ({"VERSION_1", "MRG_RXBUF"}, {"CSUM", "GUEST_CSUM", "HOST_TSO4", "GUEST_TSO4", "HOST_UFO", "GUEST_UFO"}),
 }
@@ -295,6 +297,22 @@ def test_variations(switch, guests, web, port, net):
     assert vm.check(f"timeout 50 wget -q -O - http://10.0.{net}.254/file | tee /got | sha256sum", 60).split()[0] == web
     assert other.check(f"timeout 50 wget -q -O - http://10.0.{net}.1/got | sha256sum", 60).split()[0] == web
     assert set(dropped(switch, port)) <= {"tx_no_guest_buffer", "no_destination", "tx_not_connected", "tx_ring_stopped"}
+
+
+def test_mtu(switch, guests):
+    """What the VM's command line says the guest's interface has, and nobody sends it more."""
+    net = list(VARIATIONS).index("mtu")
+    vm, other = guests["vm1"], guests["vm2"]
+    device = vm.check(f"ip -o -4 addr show to 10.0.{net}.1 | awk '{{print $2}}'").strip()
+    assert vm.check(f"cat /sys/class/net/{device}/mtu").strip() == "1400"
+    assert shown(switch, "mtu")["mtu"] == 1400
+    ping(vm, f"10.0.{net}.254")
+    status, output = other.run(f"ping -c 3 -i 0.2 -W 5 -s {1400 - 28} 10.0.{net}.1", 30)
+    assert status == 0 and " 0% packet loss" in output, output
+    before = dropped(switch, "mtu").get("tx_mtu_exceeded", 0)
+    status, output = other.run(f"ping -c 3 -i 0.2 -W 1 -s {1400 - 28 + 9} 10.0.{net}.1", 30)
+    assert status != 0 and "100% packet loss" in output, output
+    assert dropped(switch, "mtu")["tx_mtu_exceeded"] == before + 3
 
 
 # ---- uplinks ----

@@ -172,7 +172,7 @@ static void feature_names(void **state)
 
 /* An offer is for ever: QEMU refuses a back-end that comes back with less. A bit that is added to the
  * tables is added here too; none is taken away. */
-static const unsigned offered[] = {VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM,
+static const unsigned offered[] = {VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_MTU,
 	VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_GUEST_ECN,
 	VIRTIO_NET_F_GUEST_UFO, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6,
 	VIRTIO_NET_F_HOST_ECN, VIRTIO_NET_F_HOST_UFO, VIRTIO_NET_F_GSO, 54 /* GUEST_USO4 */,
@@ -180,8 +180,8 @@ static const unsigned offered[] = {VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM,
 	VIRTIO_NET_F_CTRL_RX, VIRTIO_NET_F_GUEST_ANNOUNCE, VIRTIO_NET_F_MQ, VIRTIO_F_ANY_LAYOUT,
 	VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX, TS_F_PROTOCOL_FEATURES,
 	VIRTIO_F_VERSION_1, VIRTIO_F_RING_PACKED};
-static const unsigned offered_protocol[] = {TS_PROTO_MQ, TS_PROTO_REPLY_ACK, TS_PROTO_BACKEND_REQ,
-	TS_PROTO_RESET_DEVICE, TS_PROTO_CONFIGURE_MEM_SLOTS, TS_PROTO_STATUS};
+static const unsigned offered_protocol[] = {TS_PROTO_MQ, TS_PROTO_REPLY_ACK, TS_PROTO_NET_MTU,
+	TS_PROTO_BACKEND_REQ, TS_PROTO_RESET_DEVICE, TS_PROTO_CONFIGURE_MEM_SLOTS, TS_PROTO_STATUS};
 
 static void offers_never_shrink(void **state)
 {
@@ -212,6 +212,40 @@ static void every_bit(void **state)
 	}
 	assert_false(vu_feature_info(4, &info) || vu_feature_info(64, &info));
 	assert_false(vu_protocol_feature_info(24, &info) || vu_protocol_feature_info(64, &info));
+}
+
+/* It counts where the driver was told of it too. */
+static void mtu(void **state)
+{
+	static const uint64_t good[] = {68, 1400, 1500, 9000, 65535};
+	static const uint64_t bad[] = {0, 1, 67, 65536, 65536 + 1500, 1ull << 32, UINT64_MAX};
+	struct vd *t = *state;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	t->fe.want |= TS_BIT(VIRTIO_NET_F_MTU);
+	vd_ok(t, ts_fe_negotiate(&t->fe));
+	vd_ok(t, ts_fe_set_u64(&t->fe, TS_NET_SET_MTU, 1400));
+	assert_int_equal(vd_info(t).mtu, 0);
+	vd_start(t);
+	assert_int_equal(vd_info(t).mtu, 1400);
+	assert_int_equal(t->mtu_changes, 1);
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(good); i++) {
+		vd_ok(t, ts_fe_set_u64(&t->fe, TS_NET_SET_MTU, good[i]));
+		assert_int_equal(vd_info(t).mtu, good[i]);
+		for (unsigned k = 0; k < TS_ARRAY_SIZE(bad); k++) {
+			assert_int_equal(ts_fe_set_u64(&t->fe, TS_NET_SET_MTU, bad[k]), -EREMOTEIO);
+			assert_int_equal(vd_info(t).mtu, good[i]);
+		}
+	}
+	assert_int_equal(t->mtu_changes, 1 + TS_ARRAY_SIZE(good));
+	vd_assert_traffic(t, 0, 1);
+	vd_disconnect(t);
+	assert_int_equal(vd_info(t).mtu, 0);
+	vd_connect(t);
+	t->fe.want &= ~TS_BIT(VIRTIO_NET_F_MTU);
+	vd_start(t);
+	vd_ok(t, ts_fe_set_u64(&t->fe, TS_NET_SET_MTU, 1400));
+	assert_int_equal(vd_info(t).mtu, 0);
 }
 
 static void ring_positions(void **state)
@@ -284,6 +318,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(feature_names),
 		cmocka_unit_test(offers_never_shrink),
 		cmocka_unit_test(every_bit),
+		CASE(mtu),
 		CASE(ring_positions),
 		CASE(what_was_negotiated),
 	};

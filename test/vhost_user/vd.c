@@ -143,6 +143,11 @@ static void on_link_changed(void *arg, bool up)
 	t->link = up;
 }
 
+static void on_mtu_changed(void *arg)
+{
+	((struct vd *)arg)->mtu_changes++;
+}
+
 static void on_log(void *arg, enum vu_log_level level, const char *line)
 {
 	struct vd *t = arg;
@@ -156,6 +161,7 @@ static const struct vu_device_ops ops = {
 	.prepare = on_prepare,
 	.ring_changed = on_ring_changed,
 	.link_changed = on_link_changed,
+	.mtu_changed = on_mtu_changed,
 	.log = on_log,
 };
 

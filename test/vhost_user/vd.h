@@ -45,7 +45,7 @@ struct vd {
 	uint64_t status; /* what GET_STATUS must answer, for the table of messages */
 	struct vd_ring ring[2 * VD_PAIRS_MAX];
 	bool link;
-	unsigned link_changes;
+	unsigned link_changes, mtu_changes;
 	char log[VD_LOG_LINES][320];
 	unsigned n_log;
 	int fds_before;

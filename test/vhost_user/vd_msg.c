@@ -127,6 +127,8 @@ FULL(get_queue_num_wrong, TS_GET_QUEUE_NUM)
 STATE(set_enable, TS_SET_VRING_ENABLE, 1)
 U64(set_status_wrong, TS_SET_STATUS, 0x100 | TS_STATUS_ACKNOWLEDGE)
 EMPTY(get_status, TS_GET_STATUS)
+U64(set_mtu, TS_NET_SET_MTU, 9000)
+U64(set_mtu_wrong, TS_NET_SET_MTU, 65536)
 FULL(get_status_wrong, TS_GET_STATUS)
 STATE(set_enable_wrong, TS_SET_VRING_ENABLE, 2)
 
@@ -328,6 +330,7 @@ const struct vd_msg vd_msgs[] = {
 	ROW_WITH(SLOTS, GET_MAX_MEM_SLOTS, 0, true, get_slots),
 	{TS_ADD_MEM_REG, "ADD_MEM_REG", 40, 8, false, SLOTS, add_mem, add_mem_wrong},
 	{TS_REM_MEM_REG, "REM_MEM_REG", 40, 8, false, SLOTS, rem_mem, rem_mem_wrong},
+	ROW_WITH(TS_PROTO_NET_MTU, NET_SET_MTU, 8, false, set_mtu),
 	ROW_WITH(TS_PROTO_STATUS, SET_STATUS, 8, false, set_status),
 	ROW_WITH(TS_PROTO_STATUS, GET_STATUS, 0, true, get_status),
 	ROW_WITH(TS_PROTO_LOG_SHMFD, SET_LOG_BASE, 16, true, set_log),
@@ -461,10 +464,10 @@ void vd_exchange(
 void vd_snapshot(const struct vd *t, char *buf, size_t len)
 {
 	const struct vu_info i = vd_info(t);
-	size_t at =
-		(size_t)snprintf(buf, len, "features %llx protocol %llx status %x mem %p link %d\n",
-			(unsigned long long)i.features, (unsigned long long)i.protocol_features,
-			i.status, (const void *)i.mem, i.link);
+	size_t at = (size_t)snprintf(buf, len,
+		"features %llx protocol %llx status %x mtu %u mem %p link %d\n",
+		(unsigned long long)i.features, (unsigned long long)i.protocol_features, i.status,
+		i.mtu, (const void *)i.mem, i.link);
 
 	for (unsigned r = 0; r < 2u * i.queue_pairs && at < len; r++) {
 		const struct vu_ring_info q = vd_ring_info(t, r);

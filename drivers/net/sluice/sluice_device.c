@@ -364,6 +364,10 @@ static int device_dump(void *arg)
 	fprintf(c->file, "  features: %s\n", vu_feature_names(info.features, names, sizeof(names)));
 	fprintf(c->file, "  protocol features: %s\n",
 		vu_protocol_feature_names(info.protocol_features, names, sizeof(names)));
+	fprintf(c->file, "  device status: %s\n",
+		vu_status_names(info.status, names, sizeof(names)));
+	if (info.mtu)
+		fprintf(c->file, "  MTU of the guest: %u\n", info.mtu);
 	fprintf(c->file, "  trouble: %s\n  last error: %s\n", vu_trouble_text(info.trouble),
 		info.last_error);
 	for (unsigned int i = 0; i < 2u * info.queue_pairs; i++)

@@ -76,7 +76,8 @@ static int link_update(struct rte_eth_dev *dev, int wait_to_complete)
 	return 0;
 }
 
-/* Frames of any size pass; the MTU is the application's own affair. */
+/* Frames of any size pass; the MTU is the application's own affair, also the one that the guest was
+ * told: rte_eth_dev_priv_dump() shows it. */
 static int mtu_set(struct rte_eth_dev *dev, uint16_t mtu)
 {
 	(void)dev, (void)mtu;

@@ -63,6 +63,9 @@ struct vu_device_ops {
 	/** A front-end is there and its first queue works (up), or not any more. */
 	void (*link_changed)(void *arg, bool up);
 
+	/** vu_info.mtu may be another one. NULL: it limits nothing. */
+	void (*mtu_changed)(void *arg);
+
 	/** One line for people. NULL: nobody listens. */
 	void (*log)(void *arg, enum vu_log_level level, const char *line);
 };
@@ -182,6 +185,7 @@ struct vu_info {
 	uint64_t features;           /* acknowledged; 0 before SET_FEATURES */
 	uint64_t protocol_features;  /* acknowledged */
 	uint8_t status;              /* of the device, virtio 1.2, 2.1; 0 if we are not told */
+	uint16_t mtu;                /* of the guest's interface, as far as we are told; 0: any */
 	const struct virtq_mem *mem; /* borrowed until control returns to the loop; may be NULL */
 	uint64_t connections;        /* front-ends seen so far */
 	enum vu_trouble trouble;
