@@ -128,8 +128,11 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 	dev->nrings = (uint16_t)(conf->queue_pairs * 2);
 	dev->offered = conf->features | BIT(VU_F_PROTOCOL_FEATURES);
 	dev->protocol_offered = vu_default_protocol_features();
+	if (conf->postcopy)
+		dev->protocol_offered |= BIT(VU_PROTOCOL_F_PAGEFAULT);
 	dev->initial_enable = conf->initial_enable;
 	dev->peer_timeout_ms = conf->peer_timeout_ms ? conf->peer_timeout_ms : PEER_TIMEOUT_MS;
+	dev->postcopy.uffd = -1;
 	dev->listen_fd = dev->conn.fd = dev->log_fd = -1;
 	dev->tick = evtimer_new(base, vu_on_tick, dev);
 	if (!dev->tick || !make_rings(dev)) {

@@ -40,6 +40,7 @@ struct vu_queue {
 	bool positioned;          /* virtq_start() has run since the last kick */
 	uint32_t start;           /* and from here */
 	bool bad_addr;            /* its addresses are not in the memory table */
+	bool fetching, fetched;   /* its pages, in a post-copy migration */
 	bool bad_position;        /* its format does not allow this size and base */
 	enum virtq_fault fault;   /* noticed and reported */
 	uint32_t last_turn;       /* of the gate, a tick ago */
@@ -70,6 +71,18 @@ struct vu_mem_again {
 	unsigned times;
 };
 
+struct vu_range {
+	uint8_t *at;
+	uint64_t len;
+};
+
+/* Post-copy migration, see vu_on_postcopy.c. */
+struct vu_postcopy {
+	int uffd;                  /* -1: none */
+	bool listening;            /* memory is mapped, but may not have come */
+	struct virtq_mem *waiting; /* until the front-end serves its faults; or NULL */
+};
+
 struct vu_device {
 	struct event_base *base;
 	const struct vu_device_ops *ops;
@@ -98,7 +111,8 @@ struct vu_device {
 	bool odd_enable_seen; /* an odd ring had its own SET_VRING_ENABLE */
 	unsigned hasty;       /* front-ends in a row that left before SET_FEATURES */
 	struct virtq_mem *mem;
-	struct virtq_log *log;          /* NULL: none */
+	struct virtq_log *log; /* NULL: none */
+	struct vu_postcopy postcopy;
 	int log_fd;                     /* eventfd to signal while it is used; -1: none */
 	struct vu_mem_again *mem_again; /* see vu_on_memory.c */
 	unsigned n_mem_again;
@@ -154,6 +168,10 @@ void vu_on_tick(evutil_socket_t fd, short what, void *arg);
 void vu_bell_init(struct vu_queue *q);
 void vu_bell_ring(struct vu_queue *q);
 int vu_kick_set(struct vu_queue *q, int fd); /* takes fd, closes the old one */
+
+/* vu_on_postcopy.c */
+void vu_postcopy_end(struct vu_device *dev);
+bool vu_postcopy_has(struct vu_device *dev, struct vu_queue *q, const struct vu_range range[3]);
 
 /* vu_device.c */
 void vu_log(struct vu_device *dev, enum vu_log_level level, const char *fmt, ...)

@@ -45,6 +45,7 @@ struct request {
 	enum reconcile reconcile;
 	int8_t needs; /* protocol feature, negotiated; ANY: none */
 	const char *does;
+	bool may_ack; /* eight bytes by themselves are an acknowledgement, in post-copy */
 };
 
 #define ACK   (-1)
@@ -80,7 +81,7 @@ static const struct request requests[VU_REQUEST_MAX] = {
 				"stops all rings and forgets who enabled them; all else is kept"},
 [VU_SET_MEM_TABLE]          = {"SET_MEM_TABLE", vu_on_set_mem_table,
 				8, TABLE, 0, VU_FDS_MAX, RING_NONE, false, ACK, RECONCILE_ALL, ANY,
-				"replaces the guest's memory table"},
+				"replaces the guest's memory table", .may_ack = true},
 [VU_SET_LOG_BASE]           = {"SET_LOG_BASE", vu_on_set_log_base,
 				LOG, LOG, 1, 1, RING_NONE, false, LOG, RECONCILE_ALL, VU_PROTOCOL_F_LOG_SHMFD,
 				"takes the dirty log of a migration, at any time also a larger one; answers the same"},
@@ -132,12 +133,21 @@ static const struct request requests[VU_REQUEST_MAX] = {
 [VU_RESET_DEVICE]           = {"RESET_DEVICE", vu_on_reset_device,
 				0, 0, 0, 0, RING_NONE, false, ACK, RECONCILE_NOTHING, VU_PROTOCOL_F_RESET_DEVICE,
 				"stops and disables all rings, forgets their addresses and the virtio features"},
+[VU_POSTCOPY_ADVISE]        = {"POSTCOPY_ADVISE", vu_on_postcopy_advise,
+				0, 0, 0, 0, RING_NONE, false, 0, RECONCILE_NOTHING, VU_PROTOCOL_F_PAGEFAULT,
+				"answers a userfaultfd"},
+[VU_POSTCOPY_LISTEN]        = {"POSTCOPY_LISTEN", vu_on_postcopy_listen,
+				0, 0, 0, 0, RING_NONE, false, ACK, RECONCILE_NOTHING, VU_PROTOCOL_F_PAGEFAULT,
+				"memory that is shared from now on comes page by page: answers then say where it is mapped"},
+[VU_POSTCOPY_END]           = {"POSTCOPY_END", vu_on_postcopy_end,
+				0, 0, 0, 0, RING_NONE, false, U64, RECONCILE_NOTHING, VU_PROTOCOL_F_PAGEFAULT,
+				"all pages have come"},
 [VU_GET_MAX_MEM_SLOTS]      = {"GET_MAX_MEM_SLOTS", vu_on_get_max_mem_slots,
 				0, 0, 0, 0, RING_NONE, false, U64, RECONCILE_NOTHING, SLOTS,
 				"answers how many regions there can be, always the same"},
 [VU_ADD_MEM_REG]            = {"ADD_MEM_REG", vu_on_add_mem_reg,
 				SLOT_MIN, SLOT, 1, 1, RING_NONE, false, ACK, RECONCILE_ALL, SLOTS,
-				"adds a region to the guest's memory table"},
+				"adds a region to the guest's memory table", .may_ack = true},
 [VU_REM_MEM_REG]            = {"REM_MEM_REG", vu_on_rem_mem_reg,
 				SLOT_MIN, SLOT, 0, 1, RING_NONE, false, ACK, RECONCILE_ALL, SLOTS,
 				"takes a region out of the guest's memory table"},
@@ -203,6 +213,8 @@ static int admit(struct vu_context *c, const struct request *r)
 
 	if (!r)
 		return vu_refuse(c->dev, VU_TROUBLE_NONE, "request %u is unknown", h->request);
+	if (r->may_ack && vu_postcopy_is_ack(c))
+		return 0;
 	if (h->size < r->size_min || h->size > r->size_max)
 		return vu_refuse(c->dev, VU_TROUBLE_NONE, "%s with %u bytes", r->name, h->size);
 	if (c->nfds < r->fds_min || c->nfds > r->fds_max)
@@ -236,14 +248,14 @@ bool vu_message_handle(struct vu_device *dev, struct vu_message *msg, int *fds, 
 		.nfds = nfds,
 		.reply = &out->payload,
 		.reply_fd = -1};
-	bool replies = r && r->reply != ACK;
 	int err;
 
 	memset(out, 0, sizeof(*out));
 	out->header.request = msg->header.request;
 	vu_log(dev, VU_LOG_DEBUG, "%s", vu_message_name(msg->header.request));
 	err = admit(&c, r);
-	if (replies)
+	c.replies = r && r->reply != ACK;
+	if (c.replies)
 		c.reply_size = (uint32_t)r->reply;
 	if (!err)
 		err = r->handle(&c);
@@ -251,10 +263,10 @@ bool vu_message_handle(struct vu_device *dev, struct vu_message *msg, int *fds, 
 		err = consequences(&c, r);
 	if (err == -ETIMEDOUT)
 		vu_refuse(dev, VU_TROUBLE_NONE, "an lcore does not leave a ring");
-	if (replies && !err)
+	if (c.replies && !err)
 		return vu_conn_reply(dev, c.reply_size, c.reply_fd) == 0;
 	vu_close_fd(&c.reply_fd);
-	if (!replies && (msg->header.flags & VU_FLAG_NEED_ACK)) {
+	if (!c.replies && (msg->header.flags & VU_FLAG_NEED_ACK)) {
 		out->payload.u64 = err ? 1 : 0;
 		return vu_conn_reply(dev, sizeof(uint64_t), -1) == 0;
 	}

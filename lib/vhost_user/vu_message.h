@@ -15,6 +15,7 @@ struct vu_context {
 	struct vu_queue *q; /* likewise */
 
 	/* the answer of a request that has one, preset by its row */
+	bool replies;
 	union vu_payload *reply;
 	uint32_t reply_size;
 	int reply_fd; /* sent along and closed; -1: none */
@@ -59,6 +60,15 @@ int vu_on_set_vring_kick(struct vu_context *c);
 int vu_on_set_vring_call(struct vu_context *c);
 int vu_on_set_vring_err(struct vu_context *c);
 int vu_on_set_vring_enable(struct vu_context *c);
+
+/* vu_on_postcopy.c */
+int vu_on_postcopy_advise(struct vu_context *c);
+int vu_on_postcopy_listen(struct vu_context *c);
+int vu_on_postcopy_end(struct vu_context *c);
+/* Eight zero bytes instead of memory: faults are served. */
+bool vu_postcopy_is_ack(const struct vu_context *c);
+void vu_postcopy_wait(struct vu_device *dev, struct virtq_mem *mem); /* takes mem */
+struct virtq_mem *vu_postcopy_acked(struct vu_context *c); /* the caller's; NULL: refused */
 
 /* The descriptor that came with the request, now the caller's to close; -1: none. */
 int vu_take_fd(struct vu_context *c);

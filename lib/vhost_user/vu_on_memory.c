@@ -39,6 +39,35 @@ void vu_memory_forget(struct vu_device *dev)
 	forget_again(dev);
 }
 
+static uint64_t address_of(const struct virtq_mem *mem, uint64_t gpa)
+{
+	uint64_t len = 1;
+	uint32_t hint = 0;
+
+	return (uintptr_t)virtq_mem_gpa(mem, &hint, gpa, &len);
+}
+
+/* In a post-copy migration the front-end wants to know where, and the table waits for its word. */
+static void answer_where(
+	struct vu_context *c, struct virtq_mem *mem, struct vu_mem_region *region, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		region[i].uva = address_of(mem, region[i].gpa);
+	c->replies = true;
+	c->reply_size = c->msg->header.size;
+	vu_postcopy_wait(c->dev, mem);
+}
+
+static int take_acked(struct vu_context *c)
+{
+	struct virtq_mem *mem = vu_postcopy_acked(c);
+
+	if (!mem)
+		return -EINVAL;
+	replace_table(c->dev, mem);
+	return 0;
+}
+
 static struct virtq_mem_req request_of(const struct vu_mem_region *r, int fd)
 {
 	return (struct virtq_mem_req){r->gpa, r->size, r->uva, r->mmap_offset, fd};
@@ -52,6 +81,8 @@ int vu_on_set_mem_table(struct vu_context *c)
 	struct virtq_mem *mem;
 	char why[160];
 
+	if (vu_postcopy_is_ack(c))
+		return take_acked(c);
 	if (t->n == 0 || t->n > VU_MEM_REGIONS_MAX || t->n != c->nfds ||
 		c->msg->header.size != 8 + t->n * sizeof(t->region[0]))
 		return vu_refuse(dev, VU_TROUBLE_MEMORY_REJECTED,
@@ -61,8 +92,13 @@ int vu_on_set_mem_table(struct vu_context *c)
 		reqs[i] = request_of(&t->region[i], c->fds[i]);
 	if (virtq_mem_create(reqs, t->n, dev->mem, &mem, why, sizeof(why)) != 0)
 		return vu_refuse(dev, VU_TROUBLE_MEMORY_REJECTED, "%s", why);
-	replace_table(dev, mem);
 	forget_again(dev);
+	if (dev->postcopy.listening) {
+		c->reply->mem = *t;
+		answer_where(c, mem, c->reply->mem.region, t->n);
+	} else {
+		replace_table(dev, mem);
+	}
 	return 0;
 }
 
@@ -118,11 +154,18 @@ static bool removed_again(struct vu_device *dev, const struct virtq_mem_req *r)
 int vu_on_add_mem_reg(struct vu_context *c)
 {
 	struct virtq_mem_req req = request_of(&c->msg->payload.slot.region, c->fds[0]);
+	struct vu_postcopy *p = &c->dev->postcopy;
 	struct virtq_mem *mem;
 	char why[160];
-	int err = virtq_mem_add(c->dev->mem, &req, &mem, why, sizeof(why));
+	int err;
 
-	if (!err)
+	if (vu_postcopy_is_ack(c))
+		return take_acked(c);
+	err = virtq_mem_add(p->waiting ? p->waiting : c->dev->mem, &req, &mem, why, sizeof(why));
+	if (!err && p->listening) {
+		c->reply->slot = c->msg->payload.slot;
+		answer_where(c, mem, &c->reply->slot.region, 1);
+	} else if (!err)
 		replace_table(c->dev, mem);
 	else if (err != -EEXIST || !added_again(c->dev, &req))
 		return vu_refuse(c->dev, VU_TROUBLE_MEMORY_REJECTED, "%s", why);

@@ -29,6 +29,9 @@ enum vu_request_id {
 	VU_SEND_RARP = 19,
 	VU_NET_SET_MTU = 20,
 	VU_SET_BACKEND_REQ_FD = 21,
+	VU_POSTCOPY_ADVISE = 28,
+	VU_POSTCOPY_LISTEN = 29,
+	VU_POSTCOPY_END = 30,
 	VU_RESET_DEVICE = 34,
 	VU_GET_MAX_MEM_SLOTS = 36,
 	VU_ADD_MEM_REG = 37,
@@ -44,6 +47,7 @@ enum vu_request_id {
 #define VU_PROTOCOL_F_REPLY_ACK           3
 #define VU_PROTOCOL_F_NET_MTU             4
 #define VU_PROTOCOL_F_BACKEND_REQ         5
+#define VU_PROTOCOL_F_PAGEFAULT           8
 #define VU_PROTOCOL_F_RESET_DEVICE        13
 #define VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS 15
 #define VU_PROTOCOL_F_STATUS              16

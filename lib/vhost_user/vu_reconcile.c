@@ -69,13 +69,20 @@ bool vu_queue_enabled(const struct vu_device *dev, unsigned ring)
 
 /* Sizes and alignments of the three areas: virtio 1.2, 2.7 (event indexes included) and 2.8.10.
  * What is aligned for the front-end need not be so where we have the region. */
-static bool find_areas(const struct vu_device *dev, const struct vu_queue *q, struct virtq_view *v)
+static bool find_areas(const struct vu_device *dev, const struct vu_queue *q, struct virtq_view *v,
+	struct vu_range area[3])
 {
 	uint64_t n = q->num, event = sizeof(struct vring_packed_desc_event);
 
-	v->desc = (void *)virtq_mem_uva(dev->mem, q->addr.desc, 16 * n);
-	v->avail = (void *)virtq_mem_uva(dev->mem, q->addr.avail, v->packed ? event : 6 + 2 * n);
-	v->used = (void *)virtq_mem_uva(dev->mem, q->addr.used, v->packed ? event : 6 + 8 * n);
+	area[0].len = 16 * n;
+	area[1].len = v->packed ? event : 6 + 2 * n;
+	area[2].len = v->packed ? event : 6 + 8 * n;
+	area[0].at = virtq_mem_uva(dev->mem, q->addr.desc, area[0].len);
+	area[1].at = virtq_mem_uva(dev->mem, q->addr.avail, area[1].len);
+	area[2].at = virtq_mem_uva(dev->mem, q->addr.used, area[2].len);
+	v->desc = (void *)area[0].at;
+	v->avail = (void *)area[1].at;
+	v->used = (void *)area[2].at;
 	return v->desc && v->avail && v->used && (uintptr_t)v->desc % 16 == 0 &&
 	       (uintptr_t)v->avail % (v->packed ? 4 : 2) == 0 && (uintptr_t)v->used % 4 == 0;
 }
@@ -104,6 +111,7 @@ static bool position_is_possible(const struct vu_queue *q, const struct virtq_vi
 static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 {
 	struct vu_queue *q = &dev->queue[ring];
+	struct vu_range area[3];
 	bool known = q->started && q->num && q->have_addr && dev->features_set && dev->mem;
 
 	memset(v, 0, sizeof(*v));
@@ -115,8 +123,8 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 	q->bad_position = !position_is_possible(q, v);
 	if (q->bad_position)
 		return false;
-	q->bad_addr = !find_areas(dev, q, v);
-	if (q->bad_addr)
+	q->bad_addr = !find_areas(dev, q, v, area);
+	if (q->bad_addr || !vu_postcopy_has(dev, q, area))
 		return false;
 	v->features = dev->features;
 	v->hdr_len = dev->features & LONG_HEADER ? sizeof(struct virtio_net_hdr_v1)
@@ -313,6 +321,8 @@ static int stop(struct vu_device *dev, struct vu_queue *q)
 	if (err || q->stuck[0])
 		return err;
 	drain_stop(q);
+	if (!q->started)
+		q->fetching = q->fetched = false;
 	if (!q->started && q->positioned) {
 		q->base = virtq_position(q->vq, vu_has_feature(dev, VIRTIO_F_RING_PACKED));
 		q->positioned = false;
@@ -436,6 +446,8 @@ int vu_device_reset(struct vu_device *dev, enum vu_reset what)
 {
 	int err;
 
+	if (what >= VU_RESET_CONNECTION) /* who sleeps for a page must leave its ring */
+		vu_postcopy_end(dev);
 	for (unsigned i = 0; i < dev->nrings; i++) {
 		dev->queue[i].started = false;
 		if (what >= VU_RESET_RINGS)
@@ -528,7 +540,8 @@ static bool has_drain(const struct vu_device *dev)
 /* Never later than it was due: a front-end that keeps talking must not put it off. */
 void vu_tick_start(struct vu_device *dev)
 {
-	struct timeval next = {.tv_usec = (has_drain(dev) ? DRAIN_MS : WATCH_MS) * 1000};
+	bool soon = has_drain(dev) || dev->postcopy.listening;
+	struct timeval next = {.tv_usec = (soon ? DRAIN_MS : WATCH_MS) * 1000};
 
 	if (evtimer_pending(dev->tick, NULL) && dev->tick_us <= next.tv_usec)
 		return;

@@ -66,6 +66,13 @@ struct vu_device_ops {
 	/** vu_info.mtu may be another one. NULL: it limits nothing. */
 	void (*mtu_changed)(void *arg);
 
+	/**
+	 * A post-copy migration to here begins, or (false) is over. Between the two whoever touches
+	 * the guest's memory may sleep until its page has come over the network: only in bursts of
+	 * this device's rings, and never in the control thread. NULL: nobody minds.
+	 */
+	void (*postcopy)(void *arg, bool on);
+
 	/** One line for people. NULL: nobody listens. */
 	void (*log)(void *arg, enum vu_log_level level, const char *line);
 };
@@ -76,6 +83,7 @@ struct vu_device_conf {
 	uint16_t queue_pairs; /* 1..VU_QUEUE_PAIRS_MAX, what GET_QUEUE_NUM answers */
 	uint64_t features;    /* virtio bits offered: of vu_possible_features() */
 	enum vu_initial_enable initial_enable;
+	bool postcopy;            /* offer post-copy migration; see the op */
 	uint16_t peer_timeout_ms; /* for the rest of a message, or to read a reply; 0: 5000 */
 	const struct vu_device_ops *ops; /* borrowed for the device's life */
 	void *arg;                       /* handed to every op */
