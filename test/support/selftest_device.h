@@ -186,9 +186,9 @@ static inline void dev_show_packed(struct dev *d)
 		const struct dev_used *u = &d->pushed[--d->n_pushed];
 		struct vring_packed_desc *to = &d->r->pdesc[u->pos.at];
 
-		to->len = u->d.len;
-		to->id = u->d.id;
-		__atomic_store_n(&to->flags, u->d.flags, __ATOMIC_RELEASE);
+		__atomic_store_n((uint64_t *)to + 1,
+			u->d.len | (uint64_t)u->d.id << 32 | (uint64_t)u->d.flags << 48,
+			__ATOMIC_RELEASE);
 	}
 }
 

@@ -21,9 +21,10 @@ static void put_one(struct ts_ring *r, uint16_t pos, const struct vring_packed_d
 {
 	struct vring_packed_desc *to = &r->pdesc[pos & 0x7fff];
 
-	to->addr = d->addr;
-	to->len = d->len;
-	to->id = d->id;
+	/* Another thread may write here too. */
+	__atomic_store_n(&to->addr, d->addr, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->len, d->len, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->id, d->id, __ATOMIC_RELAXED);
 	__atomic_store_n(
 		&to->flags, d->flags ^ ts_packed_avail_bits(pos & 0x8000), __ATOMIC_RELEASE);
 }

@@ -166,9 +166,10 @@ static void put_desc(struct packed *p, struct vring_packed_desc d)
 {
 	struct vring_packed_desc *to = &p->r.pdesc[ts_packed_index(p, p->avail_next)];
 
-	to->addr = d.addr;
-	to->len = d.len;
-	to->id = d.id;
+	/* A device may look already, and believe nothing. */
+	__atomic_store_n(&to->addr, d.addr, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->len, d.len, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->id, d.id, __ATOMIC_RELAXED);
 	d.flags |= ts_packed_avail_bits(ts_packed_wrap(p, p->avail_next));
 	p->shadow[ts_packed_index(p, p->avail_next++)] = d;
 	p->r.n_free--;
@@ -241,6 +242,9 @@ static void packed_publish(struct ts_ring *r)
 	for (uint64_t at = p->avail_next; at-- > p->avail_pub;) {
 		const uint32_t i = ts_packed_index(p, at);
 
+		/* Changes nothing, but ThreadSanitizer relates only accesses of one size, and a
+		 * device may read more than the flags at once. */
+		__atomic_fetch_add(ts_packed_rest(&r->pdesc[i]), 0, __ATOMIC_RELEASE);
 		__atomic_store_n(&r->pdesc[i].flags, p->shadow[i].flags, __ATOMIC_RELEASE);
 	}
 	p->avail_pub = p->avail_next;

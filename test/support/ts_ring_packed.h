@@ -67,6 +67,12 @@ static inline bool ts_packed_passed(
 	return (event % both + both - old % both) % both < now - old;
 }
 
+/* Length, id and flags of a descriptor, as devices may read and write them: at once. */
+static inline uint64_t *ts_packed_rest(struct vring_packed_desc *d)
+{
+	return (uint64_t *)d + 1;
+}
+
 /* ts_ring_packed_used.c: what the device gives back, and when it must say so */
 bool ts_packed_more_used(const struct ts_ring *r);
 void *ts_packed_get_used(struct ts_ring *r, uint32_t *len);

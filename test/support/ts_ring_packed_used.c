@@ -16,9 +16,14 @@ static const struct packed *cpacked_of(const struct ts_ring *r)
 
 /* ---- how far the device is ---- */
 
-static uint16_t flags_at(const struct packed *p, uint64_t at)
+/* One look: what is judged is what is used. */
+static struct vring_packed_desc look(const struct packed *p, uint64_t at)
 {
-	return __atomic_load_n(&p->r.pdesc[ts_packed_index(p, at)].flags, __ATOMIC_ACQUIRE);
+	struct vring_packed_desc *d = &p->r.pdesc[ts_packed_index(p, at)];
+	uint64_t rest = __atomic_load_n(ts_packed_rest(d), __ATOMIC_ACQUIRE);
+
+	return (struct vring_packed_desc){
+		.len = (uint32_t)rest, .id = (uint16_t)(rest >> 32), .flags = rest >> 48};
 }
 
 /* What the entry at a place that the device may write next says. */
@@ -28,10 +33,8 @@ enum state {
 	WRONG
 };
 
-static enum state state_at(const struct packed *p, uint64_t at)
+static enum state state_of(const struct packed *p, uint64_t at, uint16_t flags)
 {
-	const uint16_t flags = flags_at(p, at);
-
 	if ((flags & TS_PACKED_BITS) == ts_packed_used_bits(ts_packed_wrap(p, at)))
 		return USED;
 	return at < p->avail_pub && flags != p->shadow[ts_packed_index(p, at)].flags ? WRONG
@@ -58,14 +61,15 @@ static uint64_t after(const struct packed *p, uint64_t at, uint32_t id)
 /* How far the device has come; it may be working on. */
 static uint64_t used_now(const struct packed *p)
 {
-	uint64_t at = p->seen, next;
+	uint64_t at = p->seen;
 
-	for (; at < p->avail_pub && state_at(p, at) == USED; at = next) {
-		const uint16_t *id = &p->r.pdesc[ts_packed_index(p, at)].id;
+	while (at < p->avail_pub) {
+		const struct vring_packed_desc d = look(p, at);
+		const uint64_t next = after(p, at, d.id);
 
-		next = after(p, at, __atomic_load_n(id, __ATOMIC_RELAXED));
-		if (next == at)
+		if (state_of(p, at, d.flags) != USED || next == at)
 			break;
+		at = next;
 	}
 	return at;
 }
@@ -124,7 +128,8 @@ bool ts_packed_more_used(const struct ts_ring *r)
 {
 	const struct packed *p = cpacked_of(r);
 
-	return !r->broken && (p->batch >= 0 || state_at(p, p->last_used) != NOTHING);
+	return !r->broken &&
+	       (p->batch >= 0 || state_of(p, p->last_used, look(p, p->last_used).flags) != NOTHING);
 }
 
 static void check_untouched(struct packed *p, uint64_t from, uint64_t to)
@@ -232,22 +237,24 @@ static void *take_used(struct packed *p, struct vring_packed_desc d, uint32_t *l
 static void *get_one(struct packed *p, uint32_t *len)
 {
 	const uint64_t at = p->last_used;
+	struct vring_packed_desc d;
 
 	if (p->r.broken)
 		return NULL;
 	if (p->batch >= 0)
 		return next_of_batch(p, len);
 	check_wish(p);
-	switch (state_at(p, at)) {
+	d = look(p, at);
+	switch (state_of(p, at, d.flags)) {
 	case NOTHING:
 		return NULL;
 	case WRONG:
 		ts_fault(&p->r.faults, "flags %#x at descriptor %u are neither available nor used",
-			flags_at(p, at), ts_packed_index(p, at));
+			d.flags, ts_packed_index(p, at));
 		return give_up(p);
 	default:
 		if (at < p->avail_pub)
-			return take_used(p, p->r.pdesc[ts_packed_index(p, at)], len);
+			return take_used(p, d, len);
 		ts_fault(&p->r.faults, "descriptor %u was used, but the device has none",
 			ts_packed_index(p, at));
 		return give_up(p);
@@ -267,13 +274,16 @@ void *ts_packed_get_used(struct ts_ring *r, uint32_t *len)
 /* With the device at rest: used descriptors not yet got, and behind them only what we wrote. */
 static void audit(struct packed *p)
 {
-	uint64_t at = p->last_used, next;
+	uint64_t at = p->last_used;
 
-	for (; at < p->avail_pub && state_at(p, at) == USED; at = next) {
-		next = after(p, at, p->r.pdesc[ts_packed_index(p, at)].id);
-		if (next == at)
+	while (at < p->avail_pub) {
+		const struct vring_packed_desc d = look(p, at);
+		const uint64_t next = after(p, at, d.id);
+
+		if (state_of(p, at, d.flags) != USED || next == at)
 			break;
 		check_untouched(p, at + 1, next);
+		at = next;
 	}
 	check_untouched(p, at, p->avail_pub);
 	check_wish(p);
