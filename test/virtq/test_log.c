@@ -335,7 +335,7 @@ static void trap_5_10_start_sleep_discard(struct vq *t)
 	struct logged g = log_ring(t, true);
 	uint32_t ticket;
 
-	((uint16_t *)t->ring->used)[t->view.packed] = 0; /* else nothing would change */
+	((uint16_t *)t->view.used)[t->view.packed] = 0; /* else nothing would change */
 	ts_log_begin(g.l);
 	virtq_start(t->q, &t->view, virtq_position(t->q, t->view.packed));
 	look(&g, 2);

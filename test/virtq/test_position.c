@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ts_raw.h"
 #include "vq.h"
 
 static const struct ts_seg one_buffer[] = {{VQ_LOW_GPA, 64}};
@@ -22,7 +23,8 @@ static void give_all(struct vq *t, const struct virtq_chain *chain, uint16_t n)
 {
 	for (uint16_t i = 0; i < n; i++)
 		t->ops->give(t->q, &t->view, &chain[i], 0);
-	t->ops->publish(t->q, &t->view);
+	if (n > 0)
+		t->ops->publish(t->q, &t->view);
 }
 
 /* Numbered chains, as many as asked for or as fit. */
@@ -66,7 +68,7 @@ static void wrap_one_size(struct vq *t, uint32_t size)
 		give_all(t, chain, n);
 		reap_in_order(t, n, &reaped);
 		assert_int_equal(t->q->avail, t->q->used);
-		assert_int_equal(t->ring->used->idx, t->q->used);
+		assert_int_equal(vq_shown(t), t->q->used);
 	}
 	vq_assert_polite(t);
 }
@@ -77,18 +79,31 @@ static void wrap(struct vq *t)
 		wrap_one_size(t, *size);
 }
 
+/* How many a burst of at most max would get. */
+static uint16_t could_take(struct vq *t, uint16_t max)
+{
+	struct virtq_chain chain[256];
+	uint16_t n;
+
+	assert_true(t->ops->ready(t->q, &t->view, max) <= max);
+	n = take_some(t, chain, max);
+	if (n > 0)
+		t->ops->untake(t->q, &t->view, &chain[0]);
+	return n;
+}
+
 static void ready_is_capped(struct vq *t)
 {
 	uint64_t posted = 0;
 
-	assert_int_equal(t->ops->ready(t->q, &t->view, 64), 0);
+	assert_int_equal(could_take(t, 64), 0);
 	post_some(t, 10, &posted);
-	assert_int_equal(t->ops->ready(t->q, &t->view, 3), 3);
-	assert_int_equal(t->ops->ready(t->q, &t->view, 64), 10);
+	assert_int_equal(could_take(t, 3), 3);
+	assert_int_equal(could_take(t, 64), 10);
 	post_some(t, 200, &posted);
-	assert_int_equal(t->ops->ready(t->q, &t->view, 64), 64);
-	assert_int_equal(t->ops->ready(t->q, &t->view, UINT16_MAX), 210);
-	assert_int_equal(t->ops->ready(t->q, &t->view, 0), 0);
+	assert_int_equal(could_take(t, 64), 64);
+	assert_int_equal(could_take(t, 250), 210);
+	assert_int_equal(could_take(t, 0), 0);
 }
 
 /* What was put back comes again, the same and in the same order. */
@@ -118,19 +133,17 @@ static void untake(struct vq *t)
 
 /* ---- starting ---- */
 
-/* A back-end that died had used what used->idx says; the driver goes on from there. */
+/* A back-end that died had used what the ring says; the driver goes on from there. */
 static void start_after_a_crash(struct vq *t)
 {
 	struct virtq_chain chain[VIRTQ_BURST];
 	uint64_t posted = 0, reaped = 0;
-	uint16_t base;
 
 	post_some(t, 20, &posted);
 	assert_int_equal(take_some(t, chain, 12), 12);
 	give_all(t, chain, 7); /* five more were in its hands when it died */
 	memset(t->q, 0xee, sizeof(*t->q));
-	base = (uint16_t)ts_ring_used_pos(t->ring);
-	virtq_start(t->q, &t->view, base);
+	virtq_start(t->q, &t->view, ts_ring_used_pos(t->ring));
 
 	assert_int_equal(take_some(t, chain, VIRTQ_BURST), 13);
 	give_all(t, chain, 13);
@@ -138,17 +151,22 @@ static void start_after_a_crash(struct vq *t)
 	vq_assert_polite(t);
 }
 
-/* The front-end's base is where we take, the ring's own index where we give back. */
+/* The front-end's base is where we take; where we give back a split ring says itself, and a packed
+ * one's base. */
 static void start_between(struct vq *t)
 {
 	struct virtq_chain chain[VIRTQ_BURST];
 	uint64_t posted = 0;
+	uint16_t avail;
 
 	post_some(t, 20, &posted);
 	assert_int_equal(take_some(t, chain, 12), 12);
 	give_all(t, chain, 7);
-	virtq_start(t->q, &t->view, (uint16_t)(t->ring->used->idx + 5));
-	assert_int_equal(t->q->used, t->ring->used->idx);
+	avail = t->q->avail;
+	virtq_start(t->q, &t->view, vq_base(t, avail, vq_shown(t)));
+	assert_int_equal(t->q->avail, avail);
+	assert_int_equal(t->q->used, vq_shown(t));
+	assert_int_equal(virtq_position(t->q, t->view.packed), vq_base(t, avail, vq_shown(t)));
 	assert_int_equal(take_some(t, chain, VIRTQ_BURST), 8);
 }
 
@@ -165,10 +183,9 @@ static void start_asks_for_no_kicks(struct vq *t)
 static void start_clears_a_fault(struct vq *t)
 {
 	virtq_park(t->q, VIRTQ_FAULT_LOOP);
-	virtq_start(t->q, &t->view, 7);
+	virtq_start(t->q, &t->view, ts_base_at(t->ring->features, 256, 7));
 	assert_int_equal(t->q->fault, VIRTQ_FAULT_NONE);
-	assert_int_equal(t->q->avail, 7);
-	assert_int_equal(t->q->avail_seen, 7);
+	assert_int_equal(t->q->avail, vq_pos(t, 7));
 }
 
 /* ---- discarding ---- */
@@ -200,18 +217,43 @@ static void discard(struct vq *t)
 
 static void discard_parks_too(struct vq *t)
 {
+	const uint16_t start = t->q->used;
 	uint64_t posted = 0;
 
-	t->ring->avail->idx = 9000;
-	virtq_discard(t->q, &t->view, UINT32_MAX);
-	assert_int_equal(t->q->fault, VIRTQ_FAULT_AVAIL_JUMP);
-	assert_int_equal(t->ring->used->idx, 0);
-	/* Parked it stays, also when the index makes sense again. */
-	t->ring->avail->idx = 0;
+	ts_raw_break(t->ring);
+	assert_int_equal(virtq_discard(t->q, &t->view, UINT32_MAX), 0);
+	assert_int_equal(t->q->fault, t->view.packed ? VIRTQ_FAULT_LOOP : VIRTQ_FAULT_AVAIL_JUMP);
+	/* Parked it stays, also when the ring makes sense again. */
+	ts_ring_reset(t->ring, ts_base_at(t->ring->features, 256, 0));
 	post_some(t, 4, &posted);
-	virtq_discard(t->q, &t->view, UINT32_MAX);
-	assert_int_equal(t->ring->used->idx, 0);
+	assert_int_equal(virtq_discard(t->q, &t->view, UINT32_MAX), 0);
+	assert_int_equal(t->q->used, start);
+	assert_int_equal(vq_shown(t), start);
 	assert_int_equal(t->q->stats.drops[VIRTQ_DROP_RX_DISABLED], 0);
+	assert_int_equal(ts_ring_calls(t->ring), 0);
+	assert_false(ts_ring_more_used(t->ring));
+}
+
+/* No more chains than fit what is allowed, which is counted in entries of the ring. */
+static void discard_stops(struct vq *t)
+{
+	const struct ts_seg three[] = {one_buffer[0], one_buffer[0], one_buffer[0]};
+	const uint32_t each = t->view.packed && !t->c.indirect ? 3 : 1;
+	uint32_t first = 0;
+
+	for (unsigned i = 0; i < 20; i++)
+		vq_post(t, VIRTQ_FROM_GUEST, three, 3, t);
+	assert_int_equal(virtq_fill(t->q, &t->view), 20 * each);
+	assert_int_equal(virtq_discard(t->q, &t->view, 10), each == 3 ? 12 : 10);
+	while (ts_ring_get_used(t->ring, NULL))
+		first++;
+	assert_int_equal(first, each == 3 ? 4 : 10);
+	assert_int_equal(virtq_discard(t->q, &t->view, UINT32_MAX), (20 - first) * each);
+	assert_int_equal(virtq_fill(t->q, &t->view), 0);
+	for (unsigned i = first; i < 20; i++)
+		assert_non_null(ts_ring_get_used(t->ring, NULL));
+	assert_int_equal(t->q->stats.drops[VIRTQ_DROP_RX_DISABLED], 20);
+	vq_assert_polite(t);
 }
 
 /* ---- calling the guest ---- */
@@ -238,7 +280,7 @@ static bool change_wish(struct vq *t)
 static void calls_when_due(struct vq *t)
 {
 	struct virtq_chain chain[VIRTQ_BURST];
-	uint64_t posted = 0, reaped = 0, calls = 0, since_wish = 0;
+	uint64_t posted = 0, given = 0, reaped = 0, calls = 0, since_wish = 0;
 	unsigned bursts = 0;
 
 	for (unsigned round = 0; round < 4000; round++) {
@@ -252,6 +294,7 @@ static void calls_when_due(struct vq *t)
 			continue;
 		bursts++;
 		give_all(t, chain, n);
+		given += n;
 		n = (uint16_t)ts_ring_calls(t->ring);
 		calls += n;
 		since_wish += n;
@@ -259,7 +302,7 @@ static void calls_when_due(struct vq *t)
 			assert_int_not_equal(since_wish, 0);
 		if (ts_rand_below(&t->rng, 3) == 0)
 			continue;
-		reap_in_order(t, (uint16_t)(t->ring->used->idx - (uint16_t)reaped), &reaped);
+		reap_in_order(t, (uint32_t)(given - reaped), &reaped);
 		since_wish = 0;
 	}
 	assert_in_range(calls, 1, bursts - 1);
@@ -267,29 +310,42 @@ static void calls_when_due(struct vq *t)
 	vq_assert_polite(t);
 }
 
-static void set_event(struct vq *t, uint16_t event)
+/* The driver wants to be called at the n-th descriptor of the ring's life (split: chain). */
+static void set_event(struct vq *t, uint64_t n)
 {
-	t->ring->avail->ring[t->ring->size] = event;
+	if (t->view.packed)
+		*t->ring->driver = (struct vring_packed_desc_event){
+			vq_pos(t, n), VRING_PACKED_EVENT_FLAG_DESC};
+	else
+		t->ring->avail->ring[t->ring->size] = (uint16_t)n;
 }
 
-/* At every distance between where the driver wants to be called and where we are. */
+static void give_some(struct vq *t, unsigned n)
+{
+	const struct virtq_chain chain = {.id = 0, .ndesc = 1};
+
+	for (unsigned i = 0; i < n; i++)
+		t->ops->give(t->q, &t->view, &chain, 0);
+	t->ops->publish(t->q, &t->view);
+}
+
+/* At every distance between where the driver wants to be called and where we are: any below which
+ * a position cannot mean another one two rounds of a packed ring away. */
 static void event_at_every_distance(struct vq *t)
 {
 	static const uint16_t starts[] = {0, 100, 32767, 65535, 65500};
 	static const uint16_t steps[] = {1, 2, 63, 64, 256};
-	const struct virtq_chain chain = {.id = 0};
+	const int far = t->view.packed ? 256 : 300;
 
 	for (unsigned s = 0; s < TS_ARRAY_SIZE(starts); s++) {
 		for (unsigned k = 0; k < TS_ARRAY_SIZE(steps); k++) {
-			for (int distance = -300; distance <= 300; distance++) {
-				const uint16_t from = starts[s];
+			for (int distance = 1 - far; distance < far; distance++) {
+				const uint64_t from = 65536 + starts[s];
 
-				t->q->used = t->q->called = from;
+				t->q->used = t->q->called = vq_pos(t, from);
 				t->q->called_valid = true;
-				set_event(t, (uint16_t)(from + distance));
-				for (uint16_t i = 0; i < steps[k]; i++)
-					t->ops->give(t->q, &t->view, &chain, 0);
-				t->ops->publish(t->q, &t->view);
+				set_event(t, from + (uint64_t)distance);
+				give_some(t, steps[k]);
 				assert_int_equal(ts_ring_calls(t->ring),
 					distance >= 0 && distance < steps[k]);
 			}
@@ -297,14 +353,63 @@ static void event_at_every_distance(struct vq *t)
 	}
 }
 
+/* A packed ring's chain covers several positions: an event at any of them is due with it. */
+static void event_inside_a_chain(struct vq *t)
+{
+	const struct virtq_chain chain = {.id = 0, .ndesc = 5};
+
+	for (uint64_t from = 0; from < 520; from++) {
+		for (int distance = -6; distance <= 12; distance++) {
+			t->q->used = t->q->called = vq_pos(t, from);
+			t->q->called_valid = true;
+			set_event(t, 512 + from + (uint64_t)distance);
+			t->ops->give(t->q, &t->view, &chain, 0);
+			t->ops->give(t->q, &t->view, &chain, 0);
+			t->ops->publish(t->q, &t->view);
+			assert_int_equal(t->q->used, vq_pos(t, from + 10));
+			assert_int_equal(ts_ring_calls(t->ring), distance >= 0 && distance < 10);
+		}
+	}
+}
+
+/* Always, never, and what means nothing: called once too often is better than not at all. */
+static void event_flags(struct vq *t)
+{
+	static const struct {
+		uint16_t flags;
+		bool call;
+	} cases[] = {{VRING_PACKED_EVENT_FLAG_ENABLE, true},
+		{VRING_PACKED_EVENT_FLAG_DISABLE, false}, {3, true}};
+
+	for (unsigned round = 0; round < 6; round++) {
+		const unsigned i = round % TS_ARRAY_SIZE(cases);
+
+		t->q->called_valid = true;
+		*t->ring->driver = (struct vring_packed_desc_event){0xffff, cases[i].flags};
+		give_some(t, 1);
+		assert_int_equal(ts_ring_calls(t->ring), cases[i].call);
+	}
+}
+
+/* An event for one descriptor that was not negotiated is no reason to sleep for ever. */
+static void event_not_negotiated(struct vq *t)
+{
+	set_event(t, 100);
+	for (unsigned i = 0; i < 3; i++) {
+		give_some(t, 1);
+		assert_int_equal(ts_ring_calls(t->ring), 1);
+	}
+}
+
 static void no_interrupt_flag(struct vq *t)
 {
-	const struct virtq_chain chain = {.id = 0};
-
 	for (unsigned round = 0; round < 4; round++) {
-		t->ring->avail->flags = round & 1 ? VRING_AVAIL_F_NO_INTERRUPT : 0;
-		t->ops->give(t->q, &t->view, &chain, 0);
-		t->ops->publish(t->q, &t->view);
+		if (t->view.packed)
+			t->ring->driver->flags = round & 1 ? VRING_PACKED_EVENT_FLAG_DISABLE
+							   : VRING_PACKED_EVENT_FLAG_ENABLE;
+		else
+			t->ring->avail->flags = round & 1 ? VRING_AVAIL_F_NO_INTERRUPT : 0;
+		give_some(t, 1);
 		assert_int_equal(ts_ring_calls(t->ring), !(round & 1));
 	}
 }
@@ -312,55 +417,50 @@ static void no_interrupt_flag(struct vq *t)
 /* What the driver wanted before we started cannot be known: the first completion calls. */
 static void first_completion_calls(struct vq *t)
 {
-	const struct virtq_chain chain = {.id = 0};
-
 	for (unsigned i = 0; i < 50; i++) {
-		t->ring->used->idx = (uint16_t)ts_rand(&t->rng);
-		virtq_start(t->q, &t->view, t->ring->used->idx);
-		set_event(t, (uint16_t)(t->q->used + 1000 + i));
-		t->ops->give(t->q, &t->view, &chain, 0);
-		t->ops->publish(t->q, &t->view);
+		const uint16_t start = (uint16_t)ts_rand(&t->rng);
+
+		vq_new_ring(t, 256, start);
+		set_event(t, start + 100u + i);
+		give_some(t, 1);
 		assert_int_equal(ts_ring_calls(t->ring), 1);
-		t->ops->give(t->q, &t->view, &chain, 0);
-		t->ops->publish(t->q, &t->view);
+		give_some(t, 1);
 		assert_int_equal(ts_ring_calls(t->ring), 0);
 	}
 }
 
 static void without_call_fd(struct vq *t)
 {
-	const struct virtq_chain chain = {.id = 0};
+	struct virtq_chain chain[VIRTQ_BURST];
+	uint64_t posted = 0, reaped = 0;
 
 	t->view.call_fd = -1;
-	for (unsigned i = 0; i < 100; i++) {
-		t->ops->give(t->q, &t->view, &chain, 0);
-		t->ops->publish(t->q, &t->view);
+	post_some(t, 100, &posted);
+	for (unsigned n = 0; n < 100; n += 50) {
+		assert_int_equal(take_some(t, chain, 50), 50);
+		give_all(t, chain, 50);
 	}
-	assert_int_equal(t->ring->used->idx, 100);
+	reap_in_order(t, 100, &reaped);
 	assert_int_equal(t->q->stats.calls, 0);
 	assert_int_equal(t->q->stats.calls_failed, 0);
 	assert_int_equal(ts_ring_calls(t->ring), 0);
+	vq_assert_polite(t);
 }
 
 /* Without an eventfd nobody was called, so the next call cannot be reckoned from the last. */
 static void call_fd_comes_back(struct vq *t)
 {
-	const struct virtq_chain chain = {.id = 0};
 	int call_fd = t->view.call_fd;
 
 	set_event(t, 0);
-	t->ops->give(t->q, &t->view, &chain, 0);
-	t->ops->publish(t->q, &t->view);
+	give_some(t, 1);
 	assert_int_equal(ts_ring_calls(t->ring), 1);
 	set_event(t, 500);
 	t->view.call_fd = -1;
-	for (unsigned i = 0; i < 65536; i++) {
-		t->ops->give(t->q, &t->view, &chain, 0);
-		t->ops->publish(t->q, &t->view);
-	}
+	for (unsigned i = 0; i < 65536; i++)
+		give_some(t, 1);
 	t->view.call_fd = call_fd;
-	t->ops->give(t->q, &t->view, &chain, 0);
-	t->ops->publish(t->q, &t->view);
+	give_some(t, 1);
 	assert_int_equal(ts_ring_calls(t->ring), 1);
 }
 
@@ -368,12 +468,11 @@ static void call_fd_comes_back(struct vq *t)
 static void full_eventfd(struct vq *t)
 {
 	const uint64_t almost = UINT64_MAX - 1;
-	const struct virtq_chain chain = {.id = 0};
 
 	assert_int_equal(write(t->view.call_fd, &almost, sizeof(almost)), sizeof(almost));
-	set_event(t, 0);
-	t->ops->give(t->q, &t->view, &chain, 0);
-	t->ops->publish(t->q, &t->view);
+	if (t->c.event_idx)
+		set_event(t, 0);
+	give_some(t, 1);
 	assert_int_equal(t->q->stats.calls, 0);
 	assert_int_equal(t->q->stats.calls_failed, 1);
 	assert_int_equal(ts_ring_calls(t->ring), almost);
@@ -413,9 +512,13 @@ static const struct vq_test tests[] = {
 	{"start_asks_for_no_kicks", start_asks_for_no_kicks, 256, 65500, VQ_OVER_ALL},
 	{"start_clears_a_fault", start_clears_a_fault, 256, 0, VQ_OVER_FORMAT},
 	{"discard", discard, 256, 65500, VQ_OVER_ALL},
+	{"discard_stops", discard_stops, 256, 230, VQ_OVER_LAYOUT},
 	{"discard_parks_too", discard_parks_too, 256, 0, VQ_OVER_FORMAT},
 	{"calls_when_due", calls_when_due, 256, 0, VQ_OVER_ALL},
 	{"event_at_every_distance", event_at_every_distance, 256, 0, VQ_OVER_EVENT_IDX},
+	{"event_inside_a_chain", event_inside_a_chain, 256, 0, VQ_OVER_EVENT_IDX | VQ_PACKED},
+	{"event_flags", event_flags, 256, 0, VQ_OVER_EVENT_IDX | VQ_PACKED},
+	{"event_not_negotiated", event_not_negotiated, 256, 0, VQ_OVER_FORMAT | VQ_PACKED},
 	{"no_interrupt_flag", no_interrupt_flag, 256, 0, VQ_OVER_FORMAT},
 	{"first_completion_calls", first_completion_calls, 256, 0, VQ_OVER_EVENT_IDX},
 	{"without_call_fd", without_call_fd, 256, 0, VQ_OVER_ALL},

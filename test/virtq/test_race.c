@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "ts_raw.h"
 #include "vq.h"
 
 #define TABLE_GPA 0x200000ull
@@ -12,7 +13,7 @@
 
 struct mutator {
 	struct vq *t;
-	struct vring_desc *ring, *table;
+	void *ring, *table; /* of descriptors of either format, which are as large */
 	bool stop;
 	uint64_t writes;
 };
@@ -37,6 +38,56 @@ static uint64_t random_address(struct ts_rng *rng)
 	return at[ts_rand_below(rng, TS_ARRAY_SIZE(at))];
 }
 
+static uint32_t random_length(struct ts_rng *rng)
+{
+	return ts_rand_below(rng, 4) ? 16 * ts_rand_below(rng, 9) : (uint32_t)ts_rand(rng);
+}
+
+static void mutate_split(struct vring_desc *d, struct ts_rng *rng)
+{
+	switch (ts_rand_below(rng, 4)) {
+	case 0:
+		virtq_store(&d->addr, random_address(rng));
+		break;
+	case 1:
+		virtq_store(&d->len, random_length(rng));
+		break;
+	case 2:
+		virtq_store(&d->flags, (uint16_t)ts_rand_below(rng, 8));
+		break;
+	default:
+		virtq_store(&d->next, (uint16_t)ts_rand_below(rng, 10));
+		break;
+	}
+}
+
+/* Now and then it is not even said to be available, or to have been used. */
+static uint16_t random_flags(struct ts_rng *rng)
+{
+	static const uint16_t owner[] = {
+		0, 1u << VRING_PACKED_DESC_F_AVAIL, 1u << VRING_PACKED_DESC_F_USED, TS_PACKED_BITS};
+
+	return (uint16_t)(ts_rand_below(rng, 8) | owner[ts_rand_below(rng, 4)]);
+}
+
+static void mutate_packed(struct vring_packed_desc *d, struct ts_rng *rng)
+{
+	switch (ts_rand_below(rng, 4)) {
+	case 0:
+		virtq_store(&d->addr, random_address(rng));
+		break;
+	case 1:
+		virtq_store(&d->len, random_length(rng));
+		break;
+	case 2:
+		virtq_store(&d->flags, random_flags(rng));
+		break;
+	default:
+		virtq_store(&d->id, (uint16_t)ts_rand(rng));
+		break;
+	}
+}
+
 static void *mutate(void *arg)
 {
 	struct mutator *m = arg;
@@ -44,27 +95,31 @@ static void *mutate(void *arg)
 
 	ts_rng_init(&rng, ts_seed() + 1);
 	while (!virtq_load(&m->stop)) {
-		struct vring_desc *d = ts_rand_below(&rng, 2) ? m->ring : m->table;
+		void *at = ts_rand_below(&rng, 2) ? m->ring : m->table;
+		uint32_t i = ts_rand_below(&rng, m->t->ring->size);
 
-		d += ts_rand_below(&rng, 8);
-		switch (ts_rand_below(&rng, 4)) {
-		case 0:
-			virtq_store(&d->addr, random_address(&rng));
-			break;
-		case 1:
-			virtq_store(&d->len, ts_rand_below(&rng, 4) ? 16 * ts_rand_below(&rng, 9)
-								    : (uint32_t)ts_rand(&rng));
-			break;
-		case 2:
-			virtq_store(&d->flags, (uint16_t)ts_rand_below(&rng, 8));
-			break;
-		default:
-			virtq_store(&d->next, (uint16_t)ts_rand_below(&rng, 10));
-			break;
-		}
+		if (m->t->view.packed)
+			mutate_packed((struct vring_packed_desc *)at + i, &rng);
+		else
+			mutate_split((struct vring_desc *)at + i, &rng);
 		m->writes++;
 	}
 	return NULL;
+}
+
+/* Make something available where the device looks next. */
+static void offer(struct vq *t)
+{
+	const struct vring_packed_desc d = {.addr = random_address(&t->rng),
+		.len = random_length(&t->rng),
+		.flags = (uint16_t)ts_rand_below(&t->rng, 8)};
+
+	if (t->view.packed) {
+		ts_raw_put(t->ring, t->q->avail, &d, 1);
+		return;
+	}
+	t->ring->avail->idx = t->q->avail;
+	ts_raw_offer(t->ring, (uint16_t)ts_rand_below(&t->rng, 9));
 }
 
 /* Both ends of every segment are memory: outside there are guard pages. */
@@ -87,37 +142,38 @@ static void touch(struct vq *t, const struct virtq_chain *chain)
 static void double_fetch(struct vq *t)
 {
 	struct mutator m = {.t = t,
-		.ring = t->ring->desc,
+		.ring = t->view.desc,
 		.table = ts_va(t->guest, TABLE_GPA, 16 * VIRTQ_INDIRECT_MAX)};
 	const uint64_t end = ts_now_ms() + TIME_MS;
-	uint64_t good = 0, bad = 0;
+	uint64_t good = 0, bad = 0, gone = 0;
 	pthread_t thread;
 
 	ts_seed(); /* say it before there are two who might */
 	assert_int_equal(pthread_create(&thread, NULL, mutate, &m), 0);
 	while (good + bad < 1000 || ts_now_ms() < end) {
 		enum virtq_dir dir = ts_rand_below(&t->rng, 2) ? VIRTQ_TO_GUEST : VIRTQ_FROM_GUEST;
-		uint16_t slot = t->q->avail & (uint16_t)(t->ring->size - 1);
 		struct virtq_chain chain;
 
-		t->ring->avail->ring[slot] = (uint16_t)ts_rand_below(&t->rng, 9);
-		t->ring->avail->idx = (uint16_t)(t->q->avail + 1);
+		offer(t);
 		vq_burst_begin(t);
 		if (t->ops->ready(t->q, &t->view, 1) == 1 &&
 			t->ops->take(t->q, &t->view, dir, t->segs, &chain)) {
 			touch(t, &chain);
 			t->ops->give(t->q, &t->view, &chain, 0);
 			good++;
-		} else {
-			assert_int_not_equal(t->q->fault, VIRTQ_FAULT_NONE);
-			virtq_start(t->q, &t->view, t->q->avail);
+		} else if (t->q->fault) {
+			virtq_start(t->q, &t->view, virtq_position(t->q, t->view.packed));
 			bad++;
+		} else {
+			assert_true(t->view.packed); /* only there it can be taken back */
+			gone++;
 		}
 	}
 	virtq_store(&m.stop, true);
 	pthread_join(thread, NULL);
-	fprintf(stderr, "# %llu writes, %llu chains, %llu faults\n", (unsigned long long)m.writes,
-		(unsigned long long)good, (unsigned long long)bad);
+	fprintf(stderr, "# %llu writes, %llu chains, %llu faults, %llu taken back\n",
+		(unsigned long long)m.writes, (unsigned long long)good, (unsigned long long)bad,
+		(unsigned long long)gone);
 	assert_true(good > 0 && bad > 0);
 }
 
@@ -202,6 +258,7 @@ static void no_lost_calls(struct vq *t)
 
 static const struct vq_test tests[] = {
 	{"double_fetch", double_fetch, 8, 0, VQ_OVER_FORMAT},
+	{"double_fetch_seven", double_fetch, 7, 0, VQ_OVER_FORMAT | VQ_PACKED},
 	{"no_lost_calls", no_lost_calls, 16, 65000, VQ_OVER_FORMAT},
 	{"no_lost_calls", no_lost_calls, 16, 65000, VQ_OVER_EVENT_IDX},
 };

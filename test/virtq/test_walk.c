@@ -33,6 +33,7 @@ static void walk_random(struct vq *t, enum virtq_dir dir)
 		vq_burst_begin(t);
 		chain = vq_take(t, dir);
 		vq_assert_segments(t, &chain, seg, n);
+		assert_int_equal(chain.ndesc, t->view.packed && !t->c.indirect ? n : chain.ndesc);
 		len = dir == VIRTQ_TO_GUEST ? ts_rand_below(&t->rng, chain.len + 1) : 0;
 		t->ops->give(t->q, &t->view, &chain, len);
 		t->ops->publish(t->q, &t->view);
@@ -189,7 +190,7 @@ static void too_much_for_one_burst(struct vq *t)
 	vq_post(t, VIRTQ_FROM_GUEST, seg, VIRTQ_SEGS - 900, NULL);
 
 	vq_burst_begin(t);
-	assert_int_equal(t->ops->ready(t->q, &t->view, 64), 4);
+	assert_int_equal(t->ops->ready(t->q, &t->view, 64), t->view.packed ? 64 : 4);
 	while (taken < 4 && t->ops->take(t->q, &t->view, VIRTQ_FROM_GUEST, t->segs, &chain))
 		taken++;
 	assert_int_equal(taken, 3);
@@ -246,7 +247,16 @@ static void four_gib(struct vq *t)
 	assert_int_equal(t->segs->n, 0);
 }
 
-/* Both kinds of descriptor in one chain. */
+/* Both kinds of descriptor: split in one chain, packed only in one ring. */
+static enum ts_mode half_mode(const struct vq *t, unsigned n)
+{
+	if (!t->c.indirect)
+		return TS_DIRECT;
+	if (!t->view.packed)
+		return TS_MIXED;
+	return n % 2 ? TS_DIRECT : TS_INDIRECT;
+}
+
 static void half_indirect(struct vq *t)
 {
 	for (unsigned n = 2; n < 12; n++) {
@@ -255,9 +265,7 @@ static void half_indirect(struct vq *t)
 
 		for (unsigned i = 0; i < n; i++)
 			seg[i] = random_seg(t);
-		assert_int_equal(ts_ring_add(t->ring, seg, n, NULL, 0, t,
-					 t->c.indirect ? TS_MIXED : TS_DIRECT),
-			0);
+		assert_int_equal(ts_ring_add(t->ring, seg, n, NULL, 0, t, half_mode(t, n)), 0);
 		ts_ring_publish(t->ring);
 		vq_burst_begin(t);
 		chain = vq_take(t, VIRTQ_FROM_GUEST);
@@ -273,6 +281,8 @@ static void half_indirect(struct vq *t)
 static const struct vq_test tests[] = {
 	{"from_guest", from_guest, 256, 0, VQ_OVER_ALL},
 	{"to_guest", to_guest, 256, 65000, VQ_OVER_ALL},
+	{"from_guest_23", from_guest, 23, 40, VQ_OVER_LAYOUT | VQ_PACKED},
+	{"to_guest_23", to_guest, 23, 40, VQ_OVER_LAYOUT | VQ_PACKED},
 	{"cut_anywhere", cut_anywhere, 64, 0, VQ_OVER_LAYOUT},
 	{"receive_bursts", receive_bursts, 256, 65500, VQ_OVER_ALL},
 	{"as_long_as_the_ring", as_long_as_the_ring, VIRTQ_SEGS, 0, VQ_OVER_LAYOUT},

@@ -8,12 +8,15 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "virtq_packed.h"
 #include "virtq_split.h"
 
 #define TOKEN ((void *)(uintptr_t)1)
 
 const struct vq_format vq_formats[] = {
-	{"split", 0, &virtq_split_ops, {2, 4, 256, 1024, 32768}},
+	{"split", 0, &virtq_split_ops, {1, 2, 4, 256, 1024, 32768}},
+	{"packed", TS_BIT(VIRTIO_F_RING_PACKED), &virtq_packed_ops,
+		{1, 2, 3, 5, 7, 255, 256, 1000, 32767, 32768}},
 };
 const unsigned vq_n_formats = TS_ARRAY_SIZE(vq_formats);
 
@@ -60,13 +63,36 @@ static uint64_t features_of(const struct vq_case *c)
 	       (c->event_idx ? TS_BIT(VIRTIO_RING_F_EVENT_IDX) : 0);
 }
 
+struct virtq_view vq_view_of(const struct ts_ring *r)
+{
+	const bool packed = ts_ring_has(r, VIRTIO_F_RING_PACKED);
+	struct virtq_view v = {.num = (uint16_t)r->size,
+		.packed = packed,
+		.hdr_len = 12,
+		.event_idx = ts_ring_has(r, VIRTIO_RING_F_EVENT_IDX),
+		.indirect = ts_ring_has(r, VIRTIO_RING_F_INDIRECT_DESC),
+		.call_fd = r->call_fd,
+		.features = r->features};
+
+	v.desc = packed ? (void *)r->pdesc : r->desc;
+	if (packed)
+		v.driver = r->driver;
+	else
+		v.avail = r->avail;
+	if (packed)
+		v.device = r->device;
+	else
+		v.used = r->used;
+	return v;
+}
+
 void vq_new_ring(struct vq *t, uint32_t size, uint16_t base)
 {
 	struct ts_ring_conf conf = {.guest = t->guest,
 		.region = VQ_RINGS,
 		.size = size,
 		.features = features_of(&t->c),
-		.base = base,
+		.base = ts_base_at(features_of(&t->c), size, base),
 		.flags = TS_RING_SHUFFLE};
 	int call_fd = t->ring ? t->ring->call_fd : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
@@ -74,17 +100,9 @@ void vq_new_ring(struct vq *t, uint32_t size, uint16_t base)
 	ts_guest_forget(t->guest);
 	assert_int_equal(ts_ring_new(&conf, &t->ring), 0);
 	t->ring->call_fd = call_fd;
-	t->view = (struct virtq_view){.desc = t->ring->desc,
-		.avail = t->ring->avail,
-		.used = t->ring->used,
-		.num = (uint16_t)size,
-		.hdr_len = 12,
-		.event_idx = t->c.event_idx,
-		.indirect = t->c.indirect,
-		.call_fd = call_fd,
-		.mem = t->mem,
-		.features = conf.features};
-	virtq_start(t->q, &t->view, base);
+	t->view = vq_view_of(t->ring);
+	t->view.mem = t->mem;
+	virtq_start(t->q, &t->view, conf.base);
 	vq_burst_begin(t);
 }
 
@@ -146,18 +164,21 @@ static void column_run(void **state)
 static void name_column(struct column *col)
 {
 	const struct vq_case *c = &col->c;
+	const unsigned over = col->test->over & ~(unsigned)(VQ_SPLIT | VQ_PACKED);
 	const char *layout = c->indirect ? ",indirect" : ",direct";
 
-	if (col->test->over == VQ_OVER_FORMAT || col->test->over == VQ_OVER_EVENT_IDX)
+	if (over == VQ_OVER_FORMAT || over == VQ_OVER_EVENT_IDX)
 		layout = "";
 	snprintf(col->name, sizeof(col->name), "%s[%s%s%s%s]", col->test->name, c->format->name,
 		layout, c->mergeable ? ",mergeable" : "", c->event_idx ? ",event_idx" : "");
 }
 
 /* Bits: indirect, mergeable, event index. */
-static bool column_exists(enum vq_over over, unsigned bits)
+static bool column_exists(unsigned over, const struct vq_format *format, unsigned bits)
 {
-	switch (over) {
+	if (over & (format->features ? VQ_SPLIT : VQ_PACKED))
+		return false;
+	switch (over & ~(unsigned)(VQ_SPLIT | VQ_PACKED)) {
 	case VQ_OVER_ALL:
 		return true;
 	case VQ_OVER_LAYOUT:
@@ -180,13 +201,13 @@ int vq_main(const struct vq_test *tests, size_t n, int argc, char **argv)
 		return 1;
 	for (size_t i = 0; i < n * vq_n_formats; i++) {
 		for (unsigned bits = 0; bits < 8; bits++) {
+			const struct vq_format *format = &vq_formats[i % vq_n_formats];
 			struct column *col = &cols[count];
 
-			if (!column_exists(tests[i / vq_n_formats].over, bits))
-				continue;
 			col->test = &tests[i / vq_n_formats];
-			col->c = (struct vq_case){
-				&vq_formats[i % vq_n_formats], bits & 1, bits & 2, bits & 4};
+			if (!column_exists(col->test->over, format, bits))
+				continue;
+			col->c = (struct vq_case){format, bits & 1, bits & 2, bits & 4};
 			name_column(col);
 			cases[count++] = (struct CMUnitTest){
 				col->name, column_run, column_setup, column_teardown, col};

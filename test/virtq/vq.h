@@ -9,14 +9,12 @@
 #include "ts_util.h"
 #include "virtq_ring.h"
 
-/*
- * A ring format as tests see it: what selects it, and its verbs. The packed ring joins here.
- */
+/* A ring format as tests see it: what selects it, and its verbs. */
 struct vq_format {
 	const char *name;
 	uint64_t features;
 	const struct virtq_ops *ops;
-	uint32_t sizes[8]; /* worth testing, 0 at the end */
+	uint32_t sizes[12]; /* worth testing, 0 at the end */
 };
 
 extern const struct vq_format vq_formats[];
@@ -51,6 +49,17 @@ struct vq {
 	struct virtq *q;
 	struct virtq_segs *segs;
 	struct ts_rng rng;
+	uint32_t ahead; /* descriptors offered by vq_hostile.c and not looked at yet */
+};
+
+enum vq_over {
+	VQ_OVER_ALL,
+	VQ_OVER_LAYOUT, /* {direct, indirect} */
+	VQ_OVER_FORMAT,
+	VQ_OVER_EVENT_IDX, /* formats, with it negotiated */
+	/* What is about one format only, one of these added. */
+	VQ_SPLIT = 16,
+	VQ_PACKED = 32,
 };
 
 /** A test over all columns (formats x indirect x mergeable x event index), or over formats. */
@@ -58,13 +67,8 @@ struct vq_test {
 	const char *name;
 	void (*run)(struct vq *t);
 	uint32_t size; /* of the ring */
-	uint16_t base;
-	enum vq_over {
-		VQ_OVER_ALL,
-		VQ_OVER_LAYOUT, /* {direct, indirect} */
-		VQ_OVER_FORMAT,
-		VQ_OVER_EVENT_IDX /* formats, with it negotiated */
-	} over;
+	uint16_t base; /* so many descriptors (split: chains) into the ring's life it starts */
+	unsigned over; /* enum vq_over */
 };
 
 /** Run tests over their columns; main()'s value. */
@@ -76,8 +80,29 @@ void vq_close(struct vq *t);
 /** A table over the guest's guarded mappings: an access outside faults. Free with free(). */
 struct virtq_mem *vq_guarded_mem(const struct ts_guest *g);
 
-/** Replace the ring by one of another size or position, started. */
+/** Replace the ring by one of another size or position (as in struct vq_test), started. */
 void vq_new_ring(struct vq *t, uint32_t size, uint16_t base);
+
+/** What a view says of where a ring lies, how large it is and what was negotiated. */
+struct virtq_view vq_view_of(const struct ts_ring *r);
+
+/** The position after n descriptors (split: chains), as in struct virtq. */
+static inline uint16_t vq_pos(const struct vq *t, uint64_t n)
+{
+	return (uint16_t)ts_base_at(t->ring->features, t->ring->size, n);
+}
+
+/** A base for virtq_start() out of two positions; a split one has no used half. */
+static inline uint32_t vq_base(const struct vq *t, uint16_t avail, uint16_t used)
+{
+	return t->view.packed ? avail | (uint32_t)used << 16 : avail;
+}
+
+/** How far the device has come by what the ring says, as in struct virtq. */
+static inline uint16_t vq_shown(const struct vq *t)
+{
+	return (uint16_t)ts_ring_used_pos(t->ring);
+}
 
 /** How the driver of this column lays a chain out. */
 static inline enum ts_mode vq_mode(const struct vq *t)

@@ -15,8 +15,7 @@
 /* After the DPDK headers: cmocka defines names they use. */
 #include "ts_tap.h"
 
-#define RING_SIZE 256
-#define F(name)   (1ull << VIRTIO_NET_F_##name)
+#define F(name) (1ull << VIRTIO_NET_F_##name)
 
 /* All mbufs come from here; while no packet is under way none is out. */
 extern struct rte_mempool *pair_pool;
@@ -40,14 +39,15 @@ struct pair {
 	uint64_t offered; /* packets the guest sent */
 };
 
-/** @param extra features beyond those of the column */
-void pair_open(struct pair *p, const struct column *c, uint64_t extra, uint16_t base);
+/** @param extra features beyond those of the column
+ * @param start	how far into its life each ring begins, in descriptors (split: chains) */
+void pair_open(struct pair *p, const struct column *c, uint64_t extra, uint16_t start);
 
 /** Nothing the driver may object to; every packet the guest sent is accounted for; no mbuf lost. */
 void pair_close(struct pair *p);
 
-/** Call run for every column. */
-void pair_over_columns(void (*run)(const struct column *));
+/** Call run for every column of a format. */
+void pair_over_columns(const struct vq_format *format, void (*run)(const struct column *));
 
 /** How the driver of a column lays its i-th chain out. */
 enum ts_mode pair_mode(const struct column *c, uint32_t i);
@@ -58,7 +58,15 @@ uint32_t pair_bytes(const struct rte_mbuf *m, uint8_t *out);
 /** A packet with these bytes. */
 struct rte_mbuf *pair_mbuf(const uint8_t *bytes, uint32_t len);
 
-/** Start the EAL, run the tests, stop it. @return main()'s value */
+/* A test that is about split rings only. */
+#define PAIR_SPLIT(fn) \
+	((struct CMUnitTest){#fn "[split]", fn, NULL, NULL, (void *)(uintptr_t)&vq_formats[0]})
+
+/**
+ * Start the EAL, run the tests, stop it. Each runs once for every ring format, which is its initial
+ * state (const struct vq_format *), unless it brings one.
+ * @return main()'s value
+ */
 int pair_run(const struct CMUnitTest *tests, size_t n, int argc, char **argv);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "pair.h"
 #include "ts_pkt.h"
+#include "ts_raw.h"
 
 #define PACKET_ROOM 70000
 
@@ -72,18 +73,16 @@ static void receive_column(const struct column *c)
 
 static void receive_every_layout(void **state)
 {
-	(void)state;
-	pair_over_columns(receive_column);
+	pair_over_columns(*state, receive_column);
 }
 
 static void receive_counts_what_it_cannot_use(void **state)
 {
-	const struct column c = {&vq_formats[0], true, true, false, true};
+	const struct column c = {*state, true, true, false, true};
 	struct rte_mbuf *m[VIRTQ_BURST];
 	static uint8_t huge[200000];
 	struct pair p;
 
-	(void)state;
 	pair_open(&p, &c, 0, 0);
 	for (uint32_t len = 0; len < 14; len++, p.offered++)
 		assert_int_equal(ts_net_send(&p.net, NULL, huge, len, NULL, 0, TS_DIRECT), 0);
@@ -99,15 +98,14 @@ static void receive_counts_what_it_cannot_use(void **state)
 	pair_close(&p);
 }
 
-/* An empty pair_pool loses nothing: what does not fit stays in the ring. */
+/* An empty pool loses nothing: what does not fit stays in the ring. */
 static void receive_waits_for_mbufs(void **state)
 {
-	const struct column c = {&vq_formats[0], false, true, true, true};
+	const struct column c = {*state, false, true, true, true};
 	unsigned all = rte_mempool_avail_count(pair_pool);
 	struct rte_mbuf **hoard = calloc(all, sizeof(*hoard)), *m[VIRTQ_BURST];
 	struct pair p;
 
-	(void)state;
 	pair_open(&p, &c, 0, 0);
 	for (unsigned i = 0; i < 10; i++)
 		guest_sends(&p, 64, 0, i);
@@ -135,11 +133,10 @@ static void receive_waits_for_mbufs(void **state)
 
 static void receive_linear(void **state)
 {
-	const struct column c = {&vq_formats[0], true, true, true, true};
+	const struct column c = {*state, true, true, true, true};
 	struct rte_mbuf *m[VIRTQ_BURST];
 	struct pair p;
 
-	(void)state;
 	for (unsigned ext = 0; ext < 2; ext++) {
 		pair_open(&p, &c, 0, 0);
 		p.conf.linear = true;
@@ -223,8 +220,7 @@ static void send_column(const struct column *c)
 
 static void send_every_layout(void **state)
 {
-	(void)state;
-	pair_over_columns(send_column);
+	pair_over_columns(*state, send_column);
 }
 
 /* Small buffers of mixed sizes; a packet that finds too few takes none. */
@@ -250,18 +246,16 @@ static void merge_column(const struct column *c)
 
 static void send_merges_buffers(void **state)
 {
-	(void)state;
-	pair_over_columns(merge_column);
+	pair_over_columns(*state, merge_column);
 }
 
 /* Without merging, a packet larger than the buffer is dropped and the buffer kept. */
 static void send_drops_what_does_not_fit(void **state)
 {
-	const struct column c = {&vq_formats[0], false, false, false, true};
+	const struct column c = {*state, false, false, false, true};
 	const uint32_t len[] = {60, 3000, 64};
 	struct pair p;
 
-	(void)state;
 	pair_open(&p, &c, 0, 0);
 	assert_int_equal(ts_net_fill_rx(&p.net, 2, 1526), 2);
 	assert_int_equal(we_send(&p, len, 3, 0), 3);
@@ -274,12 +268,11 @@ static void send_drops_what_does_not_fit(void **state)
 /* What was not taken is counted once, under the reason that holds at that time. */
 static void send_gives_up(void **state)
 {
-	const struct column c = {&vq_formats[0], false, true, false, true};
+	const struct column c = {*state, false, true, false, true};
 	const uint32_t len[] = {60};
 	struct pair p;
 	uint32_t ticket;
 
-	(void)state;
 	pair_open(&p, &c, 0, 0);
 	assert_int_equal(we_send(&p, len, 1, 0), 0);
 	vnet_give_up(p.tx, 1);
@@ -299,64 +292,94 @@ static void send_gives_up(void **state)
 /* A bad chain parks the ring; what came before it in the same burst is delivered. */
 static void fault_in_the_middle(void **state)
 {
-	const struct column c = {&vq_formats[0], false, true, false, true};
+	const struct column c = {*state, false, true, false, true};
 	struct rte_mbuf *m[VIRTQ_BURST];
 	struct pair p;
+	__le64 *bad;
+	uint64_t good;
 
-	(void)state;
 	pair_open(&p, &c, 0, 0);
 	guest_sends(&p, 64, 0, 0);
 	guest_sends(&p, 64, 0, 1);
 	guest_sends(&p, 64, 0, 2);
 	p.offered--;
 	ts_ring_kick(p.tx_ring);
-	p.tx_ring->desc[p.tx_ring->avail->ring[2]].addr = 1ull << 60;
+	bad = p.tx_ring->pdesc ? &p.tx_ring->pdesc[2].addr
+			       : &p.tx_ring->desc[p.tx_ring->avail->ring[2]].addr;
+	good = *bad;
+	*bad = 1ull << 60;
 	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 2);
 	rte_pktmbuf_free_bulk(m, 2);
 	assert_int_equal(p.rx->fault, VIRTQ_FAULT_BAD_ADDRESS);
 	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 0);
 	assert_int_equal(ts_net_reap(&p.net), 2);
+	*bad = good;
 	pair_close(&p);
+}
+
+/* Sixty-four chains of nothing, each as long as the ring: eight fit into a burst's steps, and all
+ * are too short to be packets. */
+static void expect_bounded(struct pair *p)
+{
+	struct rte_mbuf *m[VIRTQ_BURST];
+
+	for (unsigned done = 0; done < 64; done += 8) {
+		assert_int_equal(vnet_dequeue(p->rx, m, VIRTQ_BURST), 0);
+		assert_int_equal(p->rx->stats.drops[VIRTQ_DROP_RX_SHORT], done + 8);
+	}
+	assert_int_equal(p->rx->fault, VIRTQ_FAULT_NONE);
+	p->offered = 64;
 }
 
 /* Empty descriptors cost nothing but steps: a burst ends after so many, and a chain that alone
  * needs more parks the ring. */
 static void empty_descriptors_are_bounded(void **state)
 {
-	const struct column c = {&vq_formats[0], false, true, false, true};
-	struct rte_mbuf *m[VIRTQ_BURST];
+	const struct column c = {*state, true, true, false, true};
+	const struct ts_seg nothing[256] = {0};
 	struct pair p;
 
-	(void)state;
 	pair_open(&p, &c, 0, 0);
-	for (unsigned i = 0; i < RING_SIZE; i++) {
+	for (unsigned i = 0; i < 64; i++)
+		assert_int_equal(
+			ts_ring_add(p.tx_ring, nothing, p.tx_ring->size, NULL, 0, &p, TS_INDIRECT),
+			0);
+	ts_ring_kick(p.tx_ring);
+	expect_bounded(&p);
+	for (unsigned i = 0; i < 64; i++)
+		assert_ptr_equal(ts_ring_get_used(p.tx_ring, NULL), &p);
+	pair_close(&p);
+}
+
+/* The same without tables, which only a split ring has room for: all chains are the same one. */
+static void empty_links_are_bounded(void **state)
+{
+	const struct column c = {*state, false, true, false, true};
+	struct pair p;
+	uint32_t size;
+
+	pair_open(&p, &c, 0, 0);
+	size = p.tx_ring->size;
+	for (uint32_t i = 0; i < size; i++)
 		p.tx_ring->desc[i] = (struct vring_desc){
-			0, 0, i + 1 < RING_SIZE ? VRING_DESC_F_NEXT : 0, (uint16_t)(i + 1)};
-		p.tx_ring->avail->ring[i] = 0;
-	}
-	p.tx_ring->avail->idx = 64;
-	/* 255 steps a chain: eight fit. All are too short to be packets. */
-	for (unsigned done = 0; done < 64; done += 8) {
-		assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 0);
-		assert_int_equal(p.rx->stats.drops[VIRTQ_DROP_RX_SHORT], done + 8);
-		assert_int_equal(p.tx_ring->used->idx, done + 8);
-	}
-	p.offered = 64;
+			0, 0, i + 1 < size ? VRING_DESC_F_NEXT : 0, (uint16_t)(i + 1)};
+	for (unsigned i = 0; i < 64; i++)
+		ts_raw_offer(p.tx_ring, 0);
+	expect_bounded(&p);
+	assert_int_equal(p.tx_ring->used->idx, 64);
 	p.tx_ring->broken = true; /* the driver has not sent these */
-	assert_int_equal(p.rx->fault, VIRTQ_FAULT_NONE);
 	pair_close(&p);
 }
 
 /* A packet that can never fit is dropped for good: one that waits would hold up the others. */
 static void hopeless_packet_is_dropped(void **state)
 {
-	const struct column c = {&vq_formats[0], true, true, false, true};
+	const struct column c = {*state, true, true, false, true};
 	const uint32_t cut[] = {12, 8, 8, 8, 8, 8, 8, 8}, len[] = {60000, 60};
 	struct pair p;
 
-	(void)state;
 	pair_open(&p, &c, 0, 0);
-	for (unsigned i = 0; i < RING_SIZE; i++)
+	for (unsigned i = 0; i < p.rx_ring->size; i++)
 		assert_int_equal(ts_net_post_rx(&p.net, cut, RTE_DIM(cut), TS_INDIRECT), 0);
 	ts_ring_kick(p.rx_ring);
 	assert_int_equal(we_send(&p, len, 2, 0), 2);
@@ -371,7 +394,7 @@ static void hopeless_packet_is_dropped(void **state)
 /* A 64 KiB TSO frame goes from one guest to another as it is. */
 static void tso_between_guests(void **state)
 {
-	const struct column c = {&vq_formats[0], true, true, true, true};
+	const struct column c = {*state, true, true, true, true};
 	const uint64_t offloads = F(CSUM) | F(GUEST_CSUM) | F(HOST_TSO4) | F(GUEST_TSO4);
 	const struct ts_ip ip = {.proto = 6, .payload = 64000, .partial = true};
 	struct virtio_net_hdr_v1 hdr, back;
@@ -380,7 +403,6 @@ static void tso_between_guests(void **state)
 	const char *why = "";
 	uint32_t len;
 
-	(void)state;
 	pair_open(&p, &c, offloads, 0);
 	len = ts_pkt_ip(frame, sizeof(frame), &ip, &hdr);
 	hdr.gso_type = VIRTIO_NET_HDR_GSO_TCPV4;
@@ -409,13 +431,12 @@ static void tso_between_guests(void **state)
 /* A guest that did not ask for partial checksums never gets one. */
 static void offload_not_negotiated(void **state)
 {
-	const struct column c = {&vq_formats[0], true, true, true, true};
+	const struct column c = {*state, true, true, true, true};
 	const struct ts_ip ip = {.proto = 17, .payload = 100, .partial = true};
 	struct virtio_net_hdr_v1 hdr;
 	struct rte_mbuf *m[VIRTQ_BURST];
 	struct pair p;
 
-	(void)state;
 	pair_open(&p, &c, F(CSUM), 0);
 	assert_int_equal(ts_net_send(&p.net, &hdr, frame,
 				 ts_pkt_ip(frame, sizeof(frame), &ip, &hdr), NULL, 0, TS_DIRECT),
@@ -434,13 +455,12 @@ static void offload_not_negotiated(void **state)
 /* A header that asks for what was not negotiated costs the packet. */
 static void bad_header_is_dropped(void **state)
 {
-	const struct column c = {&vq_formats[0], true, true, true, true};
+	const struct column c = {*state, true, true, true, true};
 	const struct virtio_net_hdr_v1 bad = {
 		.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 60000, .csum_offset = 6};
 	struct rte_mbuf *m[VIRTQ_BURST];
 	struct pair p;
 
-	(void)state;
 	pair_open(&p, &c, F(CSUM), 0);
 	ts_pkt_fill(frame, 64, 0);
 	assert_int_equal(ts_net_send(&p.net, &bad, frame, 64, NULL, 0, TS_DIRECT), 0);
@@ -465,6 +485,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(send_gives_up),
 		cmocka_unit_test(fault_in_the_middle),
 		cmocka_unit_test(empty_descriptors_are_bounded),
+		PAIR_SPLIT(empty_links_are_bounded),
 		cmocka_unit_test(hopeless_packet_is_dropped),
 		cmocka_unit_test(tso_between_guests),
 		cmocka_unit_test(offload_not_negotiated),

@@ -125,8 +125,7 @@ static void send_column(const struct column *c)
 
 static void trap_5_10_to_the_guest(void **state)
 {
-	(void)state;
-	pair_over_columns(send_column);
+	pair_over_columns(*state, send_column);
 }
 
 /* A packet over many buffers, which lie anywhere. */
@@ -151,8 +150,7 @@ static void merge_column(const struct column *c)
 
 static void trap_5_10_merged_buffers(void **state)
 {
-	(void)state;
-	pair_over_columns(merge_column);
+	pair_over_columns(*state, merge_column);
 }
 
 /* From the guest: its ring only, also where the packet is dropped or waits for an mbuf. */
@@ -184,8 +182,7 @@ static void receive_column(const struct column *c)
 
 static void trap_5_10_from_the_guest(void **state)
 {
-	(void)state;
-	pair_over_columns(receive_column);
+	pair_over_columns(*state, receive_column);
 	fprintf(stderr, "# %llu packets: %llu pages written, %llu marked\n",
 		(unsigned long long)packets, (unsigned long long)changed,
 		(unsigned long long)marked);
@@ -196,11 +193,10 @@ static void trap_5_10_from_the_guest(void **state)
 static void rarp_as_if_from_the_guest(void **state)
 {
 	static const uint8_t mac[] = {0x52, 0x54, 0, 1, 2, 3}, request[] = {0, 1, 8, 0, 6, 4, 0, 3};
-	const struct column c = {&vq_formats[0], true, true, false, true};
+	const struct column c = {*state, true, true, false, true};
 	struct rte_mbuf *m[VIRTQ_BURST];
 	struct pair p;
 
-	(void)state;
 	pair_open(&p, &c, 0, 0);
 	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 0);
 	virtq_announce(p.rx, mac);
@@ -236,13 +232,12 @@ static void rarp_as_if_from_the_guest(void **state)
 static void rarp_waits(void **state)
 {
 	static const uint8_t mac[] = {0x52, 0x54, 0, 1, 2, 3};
-	const struct column c = {&vq_formats[0], true, true, false, true};
+	const struct column c = {*state, true, true, false, true};
 	unsigned all = rte_mempool_avail_count(pair_pool);
 	struct rte_mbuf *m[VIRTQ_BURST], **hoard = calloc(all, sizeof(*hoard));
 	struct pair p;
 	uint32_t ticket;
 
-	(void)state;
 	pair_open(&p, &c, 0, 0);
 	virtq_gate_swap(&p.rx->gate, NULL, &ticket);
 	virtq_announce(p.rx, mac);
