@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Placement: the least loaded worker near the guest's memory gets a new queue. */
+/* Placement: the least loaded worker near the guest's memory gets a new queue, unless it is late. */
 #include "placement.h"
 
 #include "sluice.h"
@@ -18,27 +18,24 @@ static unsigned queues_of(const struct sluice *sl, int worker)
 	return n;
 }
 
-static bool any_on_node(const struct sluice *sl, int node)
+/* The most important first: it answers, it is near, it has time, it has few queues. */
+static uint64_t cost_of(const struct sluice *sl, unsigned worker, int node)
 {
-	for (unsigned i = 0; i < sl->n_workers; i++)
-		if (sl->workers[i]->node == node && !sl->workers[i]->resting)
-			return true;
-	return false;
+	const struct worker *w = sl->workers[worker];
+
+	return (uint64_t)plan_is_waiting(sl, w) << 63 | (uint64_t)(w->node != node) << 62 |
+	       (uint64_t)(w->load / LOAD_STEP) << 32 | queues_of(sl, (int)worker);
 }
 
 static int least_loaded(const struct sluice *sl, int node)
 {
-	bool near = any_on_node(sl, node);
 	uint64_t best_cost = UINT64_MAX;
 	int best = -1;
 
 	for (unsigned i = 0; i < sl->n_workers; i++) {
-		const struct worker *w = sl->workers[i];
-		uint64_t cost = (uint64_t)(w->load / LOAD_STEP) << 32 | queues_of(sl, (int)i);
+		uint64_t cost = cost_of(sl, i, node);
 
-		if (w->resting || (near && w->node != node))
-			continue;
-		if (cost < best_cost) {
+		if (!sl->workers[i]->resting && cost < best_cost) {
 			best_cost = cost;
 			best = (int)i;
 		}

@@ -11,8 +11,9 @@ struct worker;
  * A queue is given to a worker when it becomes usable and keeps it until it is not: the
  * one it is pinned to, or else the least loaded of those on the NUMA node of the guest's
  * memory (of all, if there is none), by how busy they were in the last second, then by
- * the number of queues. A resting worker (struct worker) gets none but those pinned to it.
- * Nothing else moves by itself. Control thread.
+ * the number of queues. One that is late (plan_is_waiting()) is the last choice. A resting
+ * worker (struct worker) gets none but those pinned to it. Nothing else moves by itself.
+ * Control thread.
  */
 
 /** Give every usable queue without a worker one; take it from those not usable. */

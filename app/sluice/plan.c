@@ -418,18 +418,30 @@ static bool is_late(const struct sluice *sl)
 	return rte_get_timer_cycles() - sl->plan_since > rte_get_timer_hz() / 1000 * PATIENCE_MS;
 }
 
+static bool is_behind(const struct sluice *sl, unsigned worker)
+{
+	return virtq_load(&sl->rcu->qsbr_cnt[worker].cnt) < sl->plan->token;
+}
+
 static void warn_late(struct sluice *sl)
 {
 	if (sl->plan_late)
 		return;
 	sl->plan_late = true;
-	for (unsigned i = 0; i < sl->n_workers; i++)
-		if (virtq_load(&sl->rcu->qsbr_cnt[i].cnt) < sl->plan->token)
+	for (unsigned i = 0; i < sl->n_workers; i++) {
+		sl->workers[i]->late = is_behind(sl, i);
+		if (sl->workers[i]->late)
 			SL_LOG(WARNING,
 				"the worker on lcore %u has not come round for a second: is its "
 				"core "
 				"taken, or its thread stopped?",
 				sl->workers[i]->lcore);
+	}
+}
+
+bool plan_is_waiting(const struct sluice *sl, const struct worker *w)
+{
+	return sl->plan_late && w->late && is_behind(sl, w->index);
 }
 
 static void plan_look(int fd, short what, void *arg)

@@ -103,6 +103,10 @@ int plan_update(struct sluice *sl);
 /** Whether every worker follows the newest plan. */
 bool plan_settled(const struct sluice *sl);
 
+/** Whether this worker is one that a plan has waited for longer than a second, and is waiting
+ * for still. */
+bool plan_is_waiting(const struct sluice *sl, const struct worker *w);
+
 /** A new plan at the end of this turn of the event loop, once, without waiting for workers. */
 void plan_dirty(struct sluice *sl);
 

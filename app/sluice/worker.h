@@ -71,6 +71,7 @@ struct worker {
 	uint64_t asleep_before;                         /* stats.asleep then */
 	uint32_t load, rest; /* per mille busy and asleep, over the last second */
 	uint64_t busy_base;  /* stats.busy when the forward statistics were cleared */
+	bool late;           /* was, when a plan waited for a second: see plan_is_waiting() */
 	bool resting;        /* gets no queue but pinned ones: `set corelist`, `set nbcore` */
 };
 

@@ -116,6 +116,24 @@ def test_a_queue_moves_when_its_worker_is_back(switch):
     assert switch.stop() == 0
 
 
+def test_new_queues_go_to_workers_that_answer(switch):
+    """Though they are busy, and the late one has nothing to do; and to that one again when it is back."""
+    switch.run("set fwd rxonly")
+    for i in range(2):
+        switch.run(f"port add busy{i} dev net_null{i}")
+        switch.run(f"queue pin busy{i} 0 2")
+    with stopped(switch, 1):
+        switch.run("set burst 16")  # now it is known
+        for i in range(2, 5):
+            switch.run(f"port add new{i} dev net_null{i}")
+            assert queue(switch, f"new{i}")["lcore"] == 2
+        switch.wait_until(lambda: queue(switch, "new4")["packets"], "packets on lcore 2")
+    switch.wait_until(lambda: "all workers have come round again" in switch.log, "the worker on lcore 1")
+    switch.run("port add back dev net_null5")
+    assert queue(switch, "back")["lcore"] == 1
+    assert switch.stop() == 0
+
+
 def ended(tid, timeout):
     """Wait for the end of a thread that is traced: its process waits for us to take note of it."""
     deadline = time.monotonic() + timeout
