@@ -116,6 +116,7 @@ struct vu_device {
 	int log_fd;                     /* eventfd to signal while it is used; -1: none */
 	struct vu_mem_again *mem_again; /* see vu_on_memory.c */
 	unsigned n_mem_again;
+	struct virtq_inflight *inflight;
 	bool link;
 	enum vu_trouble refused; /* why the last refused message was, if it tells */
 	char last_error[200];
@@ -163,6 +164,9 @@ bool vu_has_room(int fd);
 bool vu_any_stuck(const struct vu_device *dev);
 void vu_tick_start(struct vu_device *dev);
 void vu_on_tick(evutil_socket_t fd, short what, void *arg);
+
+/* vu_on_inflight.c: the ring was stopped, and who starts it again will say where */
+void vu_inflight_stop(struct vu_device *dev, unsigned ring);
 
 /* vu_bell.c */
 void vu_bell_init(struct vu_queue *q);

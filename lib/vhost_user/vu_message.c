@@ -56,6 +56,7 @@ struct request {
 #define ADDR  sizeof(struct vu_ring_addr)
 #define TABLE sizeof(struct vu_mem_table)
 #define LOG   sizeof(struct vu_log_area)
+#define KEPT  sizeof(struct vu_inflight)
 #define SLOT  sizeof(struct vu_mem_slot)
 
 /* QEMU 5.1 cut off the last four bytes (3009edff81): what is missing is 0. */
@@ -130,6 +131,12 @@ static const struct request requests[VU_REQUEST_MAX] = {
 [VU_SET_BACKEND_REQ_FD]     = {"SET_BACKEND_REQ_FD", vu_on_set_backend_req_fd,
 				0, 0, 1, 1, RING_NONE, false, ACK, RECONCILE_ALL, VU_PROTOCOL_F_BACKEND_REQ,
 				"takes the socket for requests of ours"},
+[VU_GET_INFLIGHT_FD]        = {"GET_INFLIGHT_FD", vu_on_get_inflight_fd,
+				KEPT, KEPT, 0, 0, RING_NONE, false, KEPT, RECONCILE_NOTHING, VU_PROTOCOL_F_INFLIGHT_SHMFD,
+				"answers a new in-flight region, for the front-end to keep"},
+[VU_SET_INFLIGHT_FD]        = {"SET_INFLIGHT_FD", vu_on_set_inflight_fd,
+				KEPT, KEPT, 1, 1, RING_NONE, false, ACK, RECONCILE_NOTHING, VU_PROTOCOL_F_INFLIGHT_SHMFD,
+				"takes the in-flight region: rings that start go on where it says a back-end died"},
 [VU_RESET_DEVICE]           = {"RESET_DEVICE", vu_on_reset_device,
 				0, 0, 0, 0, RING_NONE, false, ACK, RECONCILE_NOTHING, VU_PROTOCOL_F_RESET_DEVICE,
 				"stops and disables all rings, forgets their addresses and the virtio features"},

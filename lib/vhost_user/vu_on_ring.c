@@ -51,6 +51,7 @@ int vu_on_set_vring_base(struct vu_context *c)
  * inside there is no answer: the ring may still move. */
 int vu_on_get_vring_base(struct vu_context *c)
 {
+	bool ran = c->q->positioned;
 	int err;
 
 	c->q->started = false;
@@ -58,6 +59,8 @@ int vu_on_get_vring_base(struct vu_context *c)
 	if (err || c->q->positioned)
 		return vu_refuse(
 			c->dev, VU_TROUBLE_NONE, "ring %u: an lcore does not leave it", c->ring);
+	if (ran)
+		vu_inflight_stop(c->dev, c->ring);
 	vu_kick_set(c->q, -1);
 	c->reply->state = (struct vu_ring_state){c->ring, c->q->base};
 	return 0;

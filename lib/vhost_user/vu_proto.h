@@ -32,6 +32,8 @@ enum vu_request_id {
 	VU_POSTCOPY_ADVISE = 28,
 	VU_POSTCOPY_LISTEN = 29,
 	VU_POSTCOPY_END = 30,
+	VU_GET_INFLIGHT_FD = 31,
+	VU_SET_INFLIGHT_FD = 32,
 	VU_RESET_DEVICE = 34,
 	VU_GET_MAX_MEM_SLOTS = 36,
 	VU_ADD_MEM_REG = 37,
@@ -48,6 +50,7 @@ enum vu_request_id {
 #define VU_PROTOCOL_F_NET_MTU             4
 #define VU_PROTOCOL_F_BACKEND_REQ         5
 #define VU_PROTOCOL_F_PAGEFAULT           8
+#define VU_PROTOCOL_F_INFLIGHT_SHMFD      12
 #define VU_PROTOCOL_F_RESET_DEVICE        13
 #define VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS 15
 #define VU_PROTOCOL_F_STATUS              16
@@ -112,6 +115,15 @@ struct vu_mem_slot {
 	struct vu_mem_region region;
 };
 
+/* Fields of 20 bytes; everybody sends the padding as well. */
+struct vu_inflight {
+	uint64_t mmap_size;
+	uint64_t mmap_offset;
+	uint16_t num_queues;
+	uint16_t queue_size;
+	uint32_t padding;
+};
+
 union vu_payload {
 	uint64_t u64;
 	struct vu_log_area log;
@@ -119,6 +131,7 @@ union vu_payload {
 	struct vu_ring_addr addr;
 	struct vu_mem_table mem;
 	struct vu_mem_slot slot;
+	struct vu_inflight inflight;
 };
 
 /* As on the wire from header on; the padding puts the payload where it is both aligned and
@@ -136,6 +149,7 @@ _Static_assert(offsetof(struct vu_message, payload) ==
 _Static_assert(sizeof(struct vu_ring_state) == 8, "wire format");
 _Static_assert(sizeof(struct vu_ring_addr) == 40, "wire format");
 _Static_assert(sizeof(struct vu_log_area) == 16, "wire format");
+_Static_assert(sizeof(struct vu_inflight) == 24, "wire format");
 _Static_assert(sizeof(struct vu_mem_region) == 32, "wire format");
 _Static_assert(sizeof(struct vu_mem_slot) == 40, "wire format");
 _Static_assert(sizeof(struct vu_mem_table) == 8 + 8 * 32, "wire format");

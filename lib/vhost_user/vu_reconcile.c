@@ -9,6 +9,7 @@
 
 #include <linux/virtio_net.h>
 
+#include "virtq_inflight.h"
 #include "virtq_log.h"
 #include "vu_backend.h"
 #include "vu_device.h"
@@ -137,6 +138,8 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 	v->log = vu_has_feature(dev, VU_F_LOG_ALL) ? dev->log : NULL;
 	v->log_ring = q->addr.flags & VU_RING_F_LOG;
 	v->log_used = q->addr.log;
+	v->inflight = dev->inflight;
+	v->inflight_ring = virtq_inflight_ring(dev->inflight, ring, q->num, v->packed);
 	dev->ops->prepare(dev->arg, ring, v);
 	return true;
 }
@@ -351,8 +354,8 @@ static void position(struct vu_device *dev, struct vu_queue *q, const struct vir
 {
 	if (q->positioned)
 		return;
-	q->start = whole_base(dev, q->base);
-	virtq_start(q->vq, v, q->start);
+	virtq_start(q->vq, v, whole_base(dev, q->base));
+	q->start = virtq_position(q->vq, v->packed);
 	q->positioned = true;
 }
 
@@ -420,6 +423,8 @@ static void forget_driver(struct vu_device *dev)
 	dev->features_set = dev->features_refused = false;
 	dev->features = 0;
 	dev->status = 0;
+	virtq_inflight_put(dev->inflight);
+	dev->inflight = NULL;
 }
 
 static void forget_connection(struct vu_device *dev)

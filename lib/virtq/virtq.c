@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "virtq_inflight.h"
 #include "virtq_log.h"
 #include "virtq_packed.h"
 #include "virtq_split.h"
@@ -297,6 +298,8 @@ void virtq_start(struct virtq *vq, const struct virtq_view *v, uint32_t base)
 		start_packed(vq, base);
 	else
 		start_split(vq, v);
+	if (v->inflight_ring)
+		virtq_inflight_start(vq, v);
 	want_kicks(vq, v, false);
 	vq->called = vq->used;
 }
@@ -361,6 +364,7 @@ struct virtq_view *virtq_view_new(const struct virtq_view *from)
 		if (view->tables)
 			virtq_mem_get(view->tables);
 		virtq_log_get(view->log);
+		virtq_inflight_get(view->inflight);
 	}
 	return view;
 }
@@ -372,5 +376,6 @@ void virtq_view_free(struct virtq_view *view)
 	virtq_mem_put(view->mem);
 	virtq_mem_put(view->tables);
 	virtq_log_put(view->log);
+	virtq_inflight_put(view->inflight);
 	free(view);
 }

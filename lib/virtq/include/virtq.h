@@ -107,6 +107,7 @@ struct virtq_stats {
 };
 
 struct virtq;
+struct virtq_inflight;
 struct virtq_log;
 struct virtq_view;
 
@@ -150,6 +151,11 @@ struct virtq_view {
 	struct virtq_log *log;
 	uint64_t log_used; /* guest address of a split ring's used area */
 	bool log_ring;     /* also what we write to the ring itself */
+
+	/* The ring's part of the in-flight region, NULL: it has none; virtq_inflight.h. The view
+	 * holds a reference to the region. */
+	void *inflight_ring;
+	struct virtq_inflight *inflight;
 };
 
 /* Where we are. Line 0 is all an idle poll touches. */
@@ -252,7 +258,8 @@ static inline void virtq_count_frame(struct virtq_stats *st, const uint8_t *fram
  *		is what the ring itself says, so that a ring taken over from a back-end that
  *		died goes on where the driver saw it stop. Packed: in the low half the next
  *		available, in the high half the next used descriptor, each an index in bits
- *		0 to 14 and the wrap counter in bit 15.
+ *		0 to 14 and the wrap counter in bit 15. If the view's in-flight region tells of a
+ *		crash, the region decides.
  *
  * Clears a fault. Tells the driver not to kick: we poll.
  */
@@ -277,7 +284,7 @@ uint32_t virtq_discard(struct virtq *vq, const struct virtq_view *view, uint32_t
 /* Room for the view's lifetime. */
 struct virtq_view *virtq_view_new(const struct virtq_view *from);
 
-/** Drop the view and its references on memory tables and log. */
+/** Drop the view and its references on memory tables and log, in-flight region. */
 void virtq_view_free(struct virtq_view *view);
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef VIRTQ_PACKED_H
 #define VIRTQ_PACKED_H
 
+#include "virtq_inflight.h"
 #include "virtq_ring.h"
 
 /*
@@ -163,7 +164,10 @@ virtq_inline bool packed_wants_call(struct virtq *vq, const struct virtq_view *v
 virtq_inline void packed_publish(struct virtq *vq, const struct virtq_view *v)
 {
 	vq->pending = false;
-	virtq_store_release((uint64_t *)&v->desc[vq->head_at] + 1, vq->head_rest); /* D */
+	if (virtq_likely(!v->inflight_ring))
+		virtq_store_release((uint64_t *)&v->desc[vq->head_at] + 1, vq->head_rest); /* D */
+	else
+		virtq_inflight_publish(vq, v);
 	if (v->call_fd < 0) {
 		/* Nobody was called, so the next call cannot be reckoned from the last. */
 		vq->called_valid = false;

@@ -3,6 +3,7 @@
 #ifndef VIRTQ_SPLIT_H
 #define VIRTQ_SPLIT_H
 
+#include "virtq_inflight.h"
 #include "virtq_ring.h"
 
 /*
@@ -110,7 +111,10 @@ virtq_inline bool split_wants_call(struct virtq *vq, const struct virtq_view *v)
 
 virtq_inline void split_publish(struct virtq *vq, const struct virtq_view *v)
 {
-	virtq_store_release(&v->used->idx, vq->used); /* D */
+	if (virtq_likely(!v->inflight_ring))
+		virtq_store_release(&v->used->idx, vq->used); /* D */
+	else
+		virtq_inflight_publish(vq, v);
 	if (v->call_fd < 0) {
 		/* Nobody was called, so the next call cannot be reckoned from the last. */
 		vq->called_valid = false;
