@@ -63,9 +63,6 @@ int vu_on_reset_owner(struct vu_context *c)
  * features) is kept: QEMU sends its error eventfds once only. */
 int vu_on_reset_device(struct vu_context *c)
 {
-	for (unsigned i = 0; i < c->dev->nrings; i++)
-		if (c->dev->queue[i].positioned)
-			vu_inflight_stop(c->dev, i);
 	return vu_device_reset(c->dev, VU_RESET_DRIVER);
 }
 

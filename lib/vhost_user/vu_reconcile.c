@@ -454,6 +454,9 @@ int vu_device_reset(struct vu_device *dev, enum vu_reset what)
 	if (what >= VU_RESET_CONNECTION) /* who sleeps for a page must leave its ring */
 		vu_postcopy_end(dev);
 	for (unsigned i = 0; i < dev->nrings; i++) {
+		/* Without a connection, who comes back may know no more than after a crash. */
+		if (what < VU_RESET_CONNECTION && dev->queue[i].positioned)
+			vu_inflight_stop(dev, i);
 		dev->queue[i].started = false;
 		if (what >= VU_RESET_RINGS)
 			dev->queue[i].enable = VU_ENABLE_UNSET;

@@ -215,12 +215,13 @@ static void read_answers(void)
 {
 	struct {
 		uint32_t request, flags, size;
-		uint8_t payload[8];
-	} answer;
+	} h;
+	uint8_t payload[24];
 
-	_Static_assert(sizeof(answer) == 20, "as on the wire");
-	while (recv(front_end, &answer, sizeof(answer), MSG_DONTWAIT) == sizeof(answer))
-		PROMISE(answer.flags == 5 && answer.size == 8);
+	while (recv(front_end, &h, sizeof(h), MSG_DONTWAIT) == sizeof(h)) {
+		PROMISE(h.flags == 5 && (h.size == 8 || h.size == 16 || h.size == 24));
+		PROMISE(recv(front_end, payload, h.size, MSG_DONTWAIT) == (ssize_t)h.size);
+	}
 }
 
 static void transmit(const void *data, size_t len, const int *fds, unsigned n_fds)

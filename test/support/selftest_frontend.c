@@ -54,6 +54,8 @@ static const char *const short_names[] = {
 	[TS_GET_QUEUE_NUM] = "qn",
 	[TS_SET_VRING_ENABLE] = "e",
 	[TS_SET_BACKEND_REQ_FD] = "brq",
+	[TS_GET_INFLIGHT_FD] = "gi",
+	[TS_SET_INFLIGHT_FD] = "si",
 	[TS_GET_MAX_MEM_SLOTS] = "slots",
 	[TS_ADD_MEM_REG] = "add",
 	[TS_SET_STATUS] = "ss",
@@ -108,6 +110,13 @@ static int backend_answer(
 		&b->fd, spoil == SPOIL_FD);
 }
 
+/* Only an fd that comes back counts here. */
+static int answer_inflight(struct backend *b, struct ts_fe *io, const struct ts_reply *m)
+{
+	return ts_send_raw(io, m->hdr.request, TS_VERSION | TS_REPLY, sizeof(struct ts_inflight),
+		m->payload, sizeof(struct ts_inflight), &b->fd, 1);
+}
+
 static int backend_handle(struct backend *b, struct ts_fe *io, const struct ts_reply *m)
 {
 	struct ts_mem_table t;
@@ -124,6 +133,8 @@ static int backend_handle(struct backend *b, struct ts_fe *io, const struct ts_r
 	case TS_GET_MAX_MEM_SLOTS:
 		v = 509;
 		return backend_answer(b, io, m, &v, 8);
+	case TS_GET_INFLIGHT_FD:
+		return answer_inflight(b, io, m);
 	case TS_GET_STATUS:
 		return backend_answer(b, io, m, &b->status, 8);
 	case TS_GET_VRING_BASE:
@@ -273,7 +284,7 @@ static const struct {
 			1) " gs ss15",
 		"g0 g1 ss0"},
 	{&ts_cloud_hypervisor, 1, ALL_PROTOCOL, "own gf gp sp qn!",
-		"sf! mem! n0! n1! " CLH_RING(0) " " CLH_RING(1) " e0=1! e1=1! brq!",
+		"sf! mem! n0! n1! gi! si! " CLH_RING(0) " " CLH_RING(1) " e0=1! e1=1! brq!",
 		"e0=0! g0! e1=0! g1!"},
 	{&ts_virtio_user, 2, PLAIN, "own gf gp sp",
 		"c0 c2 c1 c3 sf mem! " QEMU_RING(0) " " QEMU_RING(2) " " QEMU_RING(1) " " QEMU_RING(

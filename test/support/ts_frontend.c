@@ -31,6 +31,7 @@ void ts_fe_init(struct ts_fe *fe, const struct ts_profile *profile, struct ts_gu
 	*fe = (struct ts_fe){.sock = -1,
 		.listener = -1,
 		.backend_req = -1,
+		.inflight_fd = -1,
 		.timeout_ms = 2000,
 		.profile = profile,
 		.guest = guest,
@@ -68,6 +69,7 @@ void ts_fe_free(struct ts_fe *fe)
 	if (fe->listener >= 0)
 		unlink(fe->path);
 	close_fd(&fe->listener);
+	close_fd(&fe->inflight_fd);
 	for (unsigned i = 0; i < TS_MAX_RINGS; i++) {
 		struct ts_fe_ring *r = &fe->rings[i];
 
@@ -250,6 +252,34 @@ int ts_fe_log(struct ts_fe *fe, bool on)
 		if (fe->rings[i].ring)
 			rc = ts_fe_set_addr(fe, i);
 	return rc ? rc : ts_fe_barrier(fe);
+}
+
+int ts_fe_get_inflight(struct ts_fe *fe, uint16_t num_queues, uint16_t queue_size)
+{
+	const struct ts_inflight want = {.num_queues = num_queues, .queue_size = queue_size};
+	struct ts_reply r;
+	int rc = send_polite(fe, TS_GET_INFLIGHT_FD, &want, sizeof(want), NULL, 0);
+
+	if (!rc)
+		rc = ts_recv_reply(fe, &r);
+	if (rc)
+		return ts_fail(fe, rc, TS_GET_INFLIGHT_FD, "no answer");
+	if (r.n_fds != 1 || r.hdr.request != TS_GET_INFLIGHT_FD ||
+		r.hdr.flags != (TS_VERSION | TS_REPLY) || r.hdr.size != sizeof(want)) {
+		ts_reply_close(&r);
+		return ts_fail(fe, -EPROTO, TS_GET_INFLIGHT_FD, "%u fds and %u bytes", r.n_fds,
+			r.hdr.size);
+	}
+	memcpy(&fe->inflight, r.payload, sizeof(fe->inflight));
+	close_fd(&fe->inflight_fd);
+	fe->inflight_fd = r.fds[0];
+	return 0;
+}
+
+int ts_fe_set_inflight(struct ts_fe *fe)
+{
+	return ts_tell(
+		fe, TS_SET_INFLIGHT_FD, &fe->inflight, sizeof(fe->inflight), &fe->inflight_fd, 1);
 }
 
 int ts_fe_set_fd(struct ts_fe *fe, enum ts_request request, unsigned index, int fd)

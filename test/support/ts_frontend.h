@@ -80,6 +80,8 @@ struct ts_fe {
 	bool log_rings;  /* SET_VRING_ADDR asks to log the ring itself, too */
 	unsigned added;  /* regions of the guest that ADD_MEM_REG has told on this connection */
 	int backend_req; /* our end of the back-end channel; -1 none */
+	int inflight_fd; /* the region, kept over connections; -1: none yet */
+	struct ts_inflight inflight;
 	struct ts_fe_ring rings[TS_MAX_RINGS];
 	char why[160];
 };
@@ -133,6 +135,7 @@ enum ts_step_op {
 	TS_S_ADD_STATUS, /* arg: status bits to add to what GET_STATUS says */
 	TS_S_SET_STATUS, /* arg: status */
 	TS_S_MEM_TABLE,  /* arg 1: ADD_MEM_REG for each region where negotiated */
+	TS_S_INFLIGHT,   /* SET_INFLIGHT_FD, and the first time GET_INFLIGHT_FD before it */
 	TS_S_NUM,
 	TS_S_BASE, /* arg: enum ts_base_from */
 	TS_S_ADDR,
@@ -224,6 +227,12 @@ int ts_fe_set_active(struct ts_fe *fe, unsigned pairs);
 void ts_fe_recover_bases(struct ts_fe *fe);
 
 /* ---- single messages, polite ---- */
+
+/** Ask for a region for so many rings of so many entries; the one kept so far is closed. */
+int ts_fe_get_inflight(struct ts_fe *fe, uint16_t num_queues, uint16_t queue_size);
+
+/** Hand the region kept to the back-end. */
+int ts_fe_set_inflight(struct ts_fe *fe);
 
 int ts_fe_get_u64(struct ts_fe *fe, enum ts_request request, uint64_t *value);
 int ts_fe_set_u64(struct ts_fe *fe, enum ts_request request, uint64_t value);

@@ -241,6 +241,7 @@ static const struct ts_step clh_start[] = {
 	{.op = TS_S_EACH_RING},
 	{.op = TS_S_NUM},
 	{.op = TS_S_NEXT},
+	{.op = TS_S_INFLIGHT, .protocol = P(INFLIGHT_SHMFD)},
 	{.op = TS_S_EACH_RING},
 	{.op = TS_S_ADDR},
 	{.op = TS_S_BASE, .arg = TS_BASE_AVAIL},
@@ -264,7 +265,8 @@ static const struct ts_step clh_stop[] = {
 
 const struct ts_profile ts_cloud_hypervisor = {
 	.name = "cloud-hypervisor",
-	.protocol = P(MQ) | P(LOG_SHMFD) | P(REPLY_ACK) | P(BACKEND_REQ) | P(CONFIGURE_MEM_SLOTS),
+	.protocol = P(MQ) | P(LOG_SHMFD) | P(REPLY_ACK) | P(BACKEND_REQ) | P(CONFIGURE_MEM_SLOTS) |
+		    P(INFLIGHT_SHMFD),
 	.need_reply = UINT64_MAX, /* it puts the flag on everything, GET_* included */
 	.init = clh_init,
 	.start = clh_start,

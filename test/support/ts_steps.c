@@ -83,6 +83,20 @@ static int step_memory(struct ts_fe *fe, bool may_add)
 	return rc;
 }
 
+/* One region for all connections, as large as the largest ring needs. */
+static int step_inflight(struct ts_fe *fe)
+{
+	uint32_t size = 1;
+	int rc = 0;
+
+	for (unsigned i = 0; i < 2 * fe->pairs; i++)
+		if (fe->rings[i].ring && fe->rings[i].ring->size > size)
+			size = fe->rings[i].ring->size;
+	if (fe->inflight_fd < 0)
+		rc = ts_fe_get_inflight(fe, (uint16_t)(2 * fe->pairs), (uint16_t)size);
+	return rc ? rc : ts_fe_set_inflight(fe);
+}
+
 static int step_base(struct ts_fe *fe, unsigned i, enum ts_base_from from)
 {
 	struct ts_fe_ring *r = &fe->rings[i];
@@ -178,6 +192,8 @@ static int one_step(struct ts_fe *fe, const struct ts_step *s, struct at at)
 		return step_add_status(fe, s->arg);
 	case TS_S_SET_STATUS:
 		return ts_fe_set_u64(fe, TS_SET_STATUS, s->arg);
+	case TS_S_INFLIGHT:
+		return step_inflight(fe);
 	case TS_S_MEM_TABLE:
 		return step_memory(fe, s->arg);
 	case TS_S_ENABLE:

@@ -123,6 +123,14 @@ struct ts_mem_table {
 	struct ts_mem_region region[TS_MAX_TABLE_SLOTS];
 };
 
+struct ts_inflight {
+	uint64_t mmap_size;
+	uint64_t mmap_offset;
+	uint16_t num_queues;
+	uint16_t queue_size;
+	uint32_t pad;
+};
+
 struct ts_mem_slot {
 	uint64_t pad;
 	struct ts_mem_region region;
@@ -134,6 +142,7 @@ static_assert(sizeof(struct ts_vring_addr) == 40, "vring address");
 static_assert(sizeof(struct ts_log_area) == 16, "log");
 static_assert(sizeof(struct ts_mem_region) == 32, "region");
 static_assert(sizeof(struct ts_mem_table) == 8 + 8 * 32, "memory table");
+static_assert(sizeof(struct ts_inflight) == 24, "in-flight region");
 static_assert(sizeof(struct ts_mem_slot) == 40, "single region");
 
 #endif

@@ -181,7 +181,7 @@ static void trap_5_7_descriptors(void **state)
 static void trap_5_7_unknown_requests(void **state)
 {
 	static const uint32_t ids[] = {
-		0, 21, 22, 24, 27, 31, 33, 35, 41, 44, 45, 46, 1000, 0xffffffff};
+		0, 21, 22, 24, 27, 33, 35, 41, 44, 45, 46, 1000, 0xffffffff};
 	struct vd *t = *state;
 	int fds;
 

@@ -272,6 +272,7 @@ void vd_connect(struct vd *t)
 {
 	uint64_t before = vd_info(t).connections;
 
+	t->fe.features = 0;
 	vd_ok(t, ts_fe_connect(&t->fe, t->path));
 	t->status = 0;
 	assert_true(VD_WAIT(t, vd_info(t).connections > before, 5000));

@@ -14,15 +14,22 @@
 
 #define RING 3u /* the last of two pairs */
 
+/* An in-flight region for four rings of 256: 16 bytes and 16 an entry, up to a line; before the format
+ * is known, 32 and 32. */
+#define REGION_SIZE         (4u * 4160u)
+#define REGION_SIZE_UNKNOWN (4u * 8256u)
+
 /* ---- descriptors ---- */
 
-static int event_fd = -1, log_fd = -1, odd[9];
+static int event_fd = -1, log_fd = -1, region_fd = -1, odd[9];
 
 void vd_msg_begin(void)
 {
 	event_fd = eventfd(0, EFD_CLOEXEC);
 	log_fd = memfd_create("log", MFD_CLOEXEC);
 	assert_int_equal(ftruncate(log_fd, 8192), 0);
+	region_fd = memfd_create("region", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(region_fd, REGION_SIZE), 0);
 	odd[0] = open("/dev/null", O_RDWR | O_CLOEXEC);
 	odd[1] = memfd_create("odd", MFD_CLOEXEC);
 	odd[2] = eventfd(0, EFD_CLOEXEC);
@@ -36,6 +43,7 @@ void vd_msg_done(void)
 {
 	close(event_fd);
 	close(log_fd);
+	close(region_fd);
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(odd); i++)
 		close(odd[i]);
 }
@@ -102,7 +110,6 @@ static void put_state(struct ts_msg *m, uint32_t id, uint32_t num)
 
 EMPTY(get_features, TS_GET_FEATURES)
 FULL(get_features_wrong, TS_GET_FEATURES)
-U64(set_features, TS_SET_FEATURES, TS_BIT(TS_F_PROTOCOL_FEATURES) | TS_BIT(VIRTIO_F_VERSION_1))
 U64(set_features_wrong, TS_SET_FEATURES, TS_BIT(63) | TS_BIT(VIRTIO_F_VERSION_1))
 EMPTY(set_owner, TS_SET_OWNER)
 FULL(set_owner_wrong, TS_SET_OWNER)
@@ -134,6 +141,43 @@ STATE(set_enable_wrong, TS_SET_VRING_ENABLE, 2)
 
 U64(send_rarp, TS_SEND_RARP, 0x010000005452)
 U64(send_rarp_wrong, TS_SEND_RARP, 0x010000005453) /* a group's address */
+
+static const struct ts_inflight region = {
+	.mmap_size = REGION_SIZE, .num_queues = 4, .queue_size = 256};
+
+static void get_inflight(struct vd *t, struct ts_msg *m)
+{
+	const struct ts_inflight want = {.num_queues = 4, .queue_size = 256};
+
+	(void)t;
+	ts_msg_make(m, TS_GET_INFLIGHT_FD, &want, sizeof(want));
+}
+
+static void get_inflight_wrong(struct vd *t, struct ts_msg *m)
+{
+	const struct ts_inflight want = {.num_queues = 65535, .queue_size = 65535};
+
+	(void)t;
+	ts_msg_make(m, TS_GET_INFLIGHT_FD, &want, sizeof(want));
+}
+
+static void set_inflight(struct vd *t, struct ts_msg *m)
+{
+	(void)t;
+	ts_msg_make(m, TS_SET_INFLIGHT_FD, &region, sizeof(region));
+	attach(m, region_fd);
+}
+
+static void set_inflight_wrong(struct vd *t, struct ts_msg *m)
+{
+	struct ts_inflight longer = region;
+
+	(void)t;
+	longer.mmap_size += 8; /* more than its file has */
+	longer.mmap_offset = 8;
+	ts_msg_make(m, TS_SET_INFLIGHT_FD, &longer, sizeof(longer));
+	attach(m, region_fd);
+}
 
 static const struct ts_log_area log_area = {4096, 4096};
 
@@ -181,6 +225,12 @@ static void set_backend_wrong(struct vd *t, struct ts_msg *m)
 	attach(m, odd[1]); /* not a socket */
 }
 
+static void set_features(struct vd *t, struct ts_msg *m)
+{
+	t->fe.features = TS_BIT(TS_F_PROTOCOL_FEATURES) | TS_BIT(VIRTIO_F_VERSION_1);
+	put_u64(m, TS_SET_FEATURES, t->fe.features);
+}
+
 static void set_base(struct vd *t, struct ts_msg *m)
 {
 	t->fe.rings[RING].base = 0xfff0;
@@ -191,6 +241,7 @@ static void reset_device(struct vd *t, struct ts_msg *m)
 {
 	t->fe.rings[RING].base = 0;
 	t->status = 0;
+	t->fe.features = 0;
 	ts_msg_make(m, TS_RESET_DEVICE, NULL, 0);
 }
 
@@ -326,6 +377,8 @@ const struct vd_msg vd_msgs[] = {
 	ROW(GET_QUEUE_NUM, 0, true, get_queue_num),
 	ROW(SET_VRING_ENABLE, 8, false, set_enable),
 	ROW_WITH(TS_PROTO_BACKEND_REQ, SET_BACKEND_REQ_FD, 0, false, set_backend),
+	ROW_WITH(TS_PROTO_INFLIGHT_SHMFD, GET_INFLIGHT_FD, 24, true, get_inflight),
+	ROW_WITH(TS_PROTO_INFLIGHT_SHMFD, SET_INFLIGHT_FD, 24, false, set_inflight),
 	ROW_WITH(TS_PROTO_RESET_DEVICE, RESET_DEVICE, 0, false, reset_device),
 	ROW_WITH(SLOTS, GET_MAX_MEM_SLOTS, 0, true, get_slots),
 	{TS_ADD_MEM_REG, "ADD_MEM_REG", 40, 8, false, SLOTS, add_mem, add_mem_wrong},
@@ -380,6 +433,7 @@ static uint64_t answer_u64(struct vd *t, enum ts_request id)
 struct vd_answer vd_msg_answer(struct vd *t, const struct vd_msg *row, bool right, bool need_reply)
 {
 	const struct ts_vring_state base = {RING, ts_fe_base(&t->fe, RING)};
+	struct ts_inflight got = region;
 	struct vd_answer a = {.len = 0};
 	uint64_t value = right ? 0 : 1;
 
@@ -391,7 +445,11 @@ struct vd_answer vd_msg_answer(struct vd *t, const struct vd_msg *row, bool righ
 	}
 	a.closes = !right;
 	value = answer_u64(t, row->id);
-	if (right && row->id == TS_SET_LOG_BASE)
+	if (!t->fe.features)
+		got.mmap_size = REGION_SIZE_UNKNOWN;
+	if (right && row->id == TS_GET_INFLIGHT_FD)
+		put_answer(&a, row->id, &got, sizeof(got));
+	else if (right && row->id == TS_SET_LOG_BASE)
 		put_answer(&a, row->id, &log_area, sizeof(log_area));
 	else if (right && row->id == TS_GET_VRING_BASE)
 		put_answer(&a, row->id, &base, sizeof(base));

@@ -284,7 +284,7 @@ uint32_t virtq_discard(struct virtq *vq, const struct virtq_view *view, uint32_t
 /* Room for the view's lifetime. */
 struct virtq_view *virtq_view_new(const struct virtq_view *from);
 
-/** Drop the view and its references on memory tables and log, in-flight region. */
+/** Drop the view and its references on memory tables, log and in-flight region. */
 void virtq_view_free(struct virtq_view *view);
 
 #endif
