@@ -19,10 +19,15 @@ static int added(struct cmd *c, int err, const struct port *port, const char *wh
 static int add_vm(struct cmd *c, bool listen)
 {
 	char why[256] = "";
+	struct rte_ether_addr mac;
 	struct port *port = NULL;
-	int err = port_add_vm(cmd_ctx(c), cmd_str(c, "NAME"), cmd_str(c, "PATH"), listen,
-		(uint16_t)cmd_u64(c, "N", 1), &port, why, sizeof(why));
+	int err;
 
+	if (cmd_has(c, "ADDR"))
+		cmd_mac(c, "ADDR", mac.addr_bytes);
+	err = port_add_vm(cmd_ctx(c), cmd_str(c, "NAME"), cmd_str(c, "PATH"), listen,
+		(uint16_t)cmd_u64(c, "N", 1), cmd_has(c, "ADDR") ? &mac : NULL, &port, why,
+		sizeof(why));
 	return added(c, err, port, why);
 }
 
@@ -123,13 +128,16 @@ static int unpin(struct cmd *c)
 }
 
 const struct command port_commands[] = {
-	{"port add NAME listen PATH [queues N:1..128]", "add a VM port; the VMM connects to PATH",
+	{"port add NAME listen PATH [queues N:1..128] [mac ADDR:mac]",
+		"add a VM port; the VMM connects to PATH",
 		"PATH is the vhost-user socket, which sluice creates; QEMU's -chardev "
 		"socket,path=PATH,reconnect=1 connects to it. N is how many queue pairs the guest "
 		"may "
-		"use (default 1).",
+		"use (default 1). ADDR is the guest's address where the VMM asks the back-end for "
+		"it, "
+		"as cloud-hypervisor does; QEMU has its own and only warns.",
 		add_listen, 0},
-	{"port add NAME connect PATH [queues N:1..128]",
+	{"port add NAME connect PATH [queues N:1..128] [mac ADDR:mac]",
 		"add a VM port; sluice connects to the VMM's PATH",
 		"The VMM creates the socket, as QEMU's -chardev socket,path=PATH,server=on does. "
 		"Tried again for ever, so that it survives restarts on both sides.",

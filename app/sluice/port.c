@@ -371,7 +371,11 @@ void port_save(const struct port *port, FILE *f)
 	if (port->kind == PORT_VM) {
 		fputs(port->vm.listen ? "listen " : "connect ", f);
 		cmd_put_word(f, port->vm.path);
-		fprintf(f, " queues %u\n", port->n_rxq);
+		fprintf(f, " queues %u", port->n_rxq);
+		if (port->vm.has_mac)
+			fprintf(f, " mac " RTE_ETHER_ADDR_PRT_FMT,
+				RTE_ETHER_ADDR_BYTES(&port->vm.mac));
+		fputc('\n', f);
 	} else {
 		fputs("dev ", f);
 		cmd_put_word(f, port->dev.devargs);

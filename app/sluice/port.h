@@ -81,6 +81,8 @@ struct port_vm {
 	const struct virtq_mem *node_mem; /* only compared: the table mem_node is of */
 	int mem_node;
 	uint16_t mtu; /* what the guest was told; 0: any */
+	bool has_mac; /* for the guest, if its front-end asks */
+	struct rte_ether_addr mac;
 };
 
 /* Frames a port takes as they are. A guest must not get others to a device: there are some
@@ -155,11 +157,12 @@ struct port {
  *
  * @param name	 letters, digits, '.', '_', '-'; starts with a letter; unique
  * @param queues 1..VU_QUEUE_PAIRS_MAX queue pairs
+ * @param mac	 the guest's, for front-ends that ask for it; NULL: none
  * @param why	 on failure one line naming what is wrong and what to do
  * @return 0, -EINVAL, -EEXIST, -ENOSPC (too many ports), or what vu_device_create() said
  */
 int port_add_vm(struct sluice *sl, const char *name, const char *path, bool listen, uint16_t queues,
-	struct port **out, char *why, size_t why_len);
+	const struct rte_ether_addr *mac, struct port **out, char *why, size_t why_len);
 
 /**
  * Add any DPDK device: probe it if the EAL has not yet, configure, start.

@@ -111,6 +111,7 @@ static int vm_open(struct port *port, const char *path, bool listen, char *why, 
 		.listen = listen,
 		.queue_pairs = port->n_rxq,
 		.features = vu_default_features(),
+		.mac = port->vm.has_mac ? port->vm.mac.addr_bytes : NULL,
 		.initial_enable = VU_ENABLE_AUTO,
 		.ops = &vm_ops,
 		.arg = port,
@@ -136,13 +137,16 @@ static int vm_open(struct port *port, const char *path, bool listen, char *why, 
 }
 
 int port_add_vm(struct sluice *sl, const char *name, const char *path, bool listen, uint16_t queues,
-	struct port **out, char *why, size_t why_len)
+	const struct rte_ether_addr *mac, struct port **out, char *why, size_t why_len)
 {
 	struct port *port;
 	int err = port_new(sl, name, PORT_VM, queues, queues, &port, why, why_len);
 
 	if (err < 0)
 		return err;
+	port->vm.has_mac = mac != NULL;
+	if (mac)
+		port->vm.mac = *mac;
 	err = vm_open(port, path, listen, why, why_len);
 	if (err < 0) {
 		port_free(port);

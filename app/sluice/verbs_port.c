@@ -129,8 +129,8 @@ static int attach(struct cmd *c)
 		err = parse_vhost(c, devargs, &a);
 		if (err < 0)
 			return err;
-		err = port_add_vm(
-			sl, name, a.iface, !a.client, (uint16_t)a.queues, &port, why, sizeof(why));
+		err = port_add_vm(sl, name, a.iface, !a.client, (uint16_t)a.queues, NULL, &port,
+			why, sizeof(why));
 	} else {
 		err = port_add_dev(sl, name, devargs, 1, &port, why, sizeof(why));
 	}

@@ -130,6 +130,12 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 	dev->protocol_offered = vu_default_protocol_features();
 	if (conf->postcopy)
 		dev->protocol_offered |= BIT(VU_PROTOCOL_F_PAGEFAULT);
+	if (conf->mac) {
+		dev->offered |= BIT(VIRTIO_NET_F_MAC);
+		dev->protocol_offered |= BIT(VU_PROTOCOL_F_CONFIG);
+		memcpy(dev->mac, conf->mac, sizeof(dev->mac));
+		memcpy(dev->mac_at_first, conf->mac, sizeof(dev->mac_at_first));
+	}
 	dev->initial_enable = conf->initial_enable;
 	dev->peer_timeout_ms = conf->peer_timeout_ms ? conf->peer_timeout_ms : PEER_TIMEOUT_MS;
 	dev->postcopy.uffd = -1;

@@ -107,9 +107,10 @@ struct vu_device {
 	bool features_refused; /* the last that were asked for: there is no FEATURES_OK */
 	uint64_t features, protocol_features;
 	uint8_t status;
-	uint16_t mtu;         /* NET_SET_MTU; 0: none */
-	bool odd_enable_seen; /* an odd ring had its own SET_VRING_ENABLE */
-	unsigned hasty;       /* front-ends in a row that left before SET_FEATURES */
+	uint16_t mtu;                    /* NET_SET_MTU; 0: none */
+	uint8_t mac[6], mac_at_first[6]; /* of the guest, in our configuration space */
+	bool odd_enable_seen;            /* an odd ring had its own SET_VRING_ENABLE */
+	unsigned hasty;                  /* front-ends in a row that left before SET_FEATURES */
 	struct virtq_mem *mem;
 	struct virtq_log *log; /* NULL: none */
 	struct vu_postcopy postcopy;

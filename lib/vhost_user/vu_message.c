@@ -48,16 +48,17 @@ struct request {
 	bool may_ack; /* eight bytes by themselves are an acknowledgement, in post-copy */
 };
 
-#define ACK   (-1)
-#define ANY   (-1)
+#define ACK    (-1)
+#define ANY    (-1)
 
-#define U64   sizeof(uint64_t)
-#define STATE sizeof(struct vu_ring_state)
-#define ADDR  sizeof(struct vu_ring_addr)
-#define TABLE sizeof(struct vu_mem_table)
-#define LOG   sizeof(struct vu_log_area)
-#define KEPT  sizeof(struct vu_inflight)
-#define SLOT  sizeof(struct vu_mem_slot)
+#define U64    sizeof(uint64_t)
+#define STATE  sizeof(struct vu_ring_state)
+#define ADDR   sizeof(struct vu_ring_addr)
+#define CONFIG sizeof(struct vu_config)
+#define TABLE  sizeof(struct vu_mem_table)
+#define LOG    sizeof(struct vu_log_area)
+#define KEPT   sizeof(struct vu_inflight)
+#define SLOT   sizeof(struct vu_mem_slot)
 
 /* QEMU 5.1 cut off the last four bytes (3009edff81): what is missing is 0. */
 #define SLOT_MIN offsetof(struct vu_mem_slot, region.mmap_offset)
@@ -131,6 +132,12 @@ static const struct request requests[VU_REQUEST_MAX] = {
 [VU_SET_BACKEND_REQ_FD]     = {"SET_BACKEND_REQ_FD", vu_on_set_backend_req_fd,
 				0, 0, 1, 1, RING_NONE, false, ACK, RECONCILE_ALL, VU_PROTOCOL_F_BACKEND_REQ,
 				"takes the socket for requests of ours"},
+[VU_GET_CONFIG]             = {"GET_CONFIG", vu_on_get_config,
+				12, CONFIG, 0, 0, RING_NONE, false, CONFIG, RECONCILE_NOTHING, VU_PROTOCOL_F_CONFIG,
+				"answers a part of the configuration space; nothing for a part there is not"},
+[VU_SET_CONFIG]             = {"SET_CONFIG", vu_on_set_config,
+				12, CONFIG, 0, 0, RING_NONE, false, ACK, RECONCILE_NOTHING, VU_PROTOCOL_F_CONFIG,
+				"changes the guest's address, for drivers older than virtio 1.0; nothing else may be written"},
 [VU_GET_INFLIGHT_FD]        = {"GET_INFLIGHT_FD", vu_on_get_inflight_fd,
 				KEPT, KEPT, 0, 0, RING_NONE, false, KEPT, RECONCILE_NOTHING, VU_PROTOCOL_F_INFLIGHT_SHMFD,
 				"answers a new in-flight region, for the front-end to keep"},

@@ -44,6 +44,10 @@ int vu_on_get_status(struct vu_context *c);
 int vu_on_get_inflight_fd(struct vu_context *c);
 int vu_on_set_inflight_fd(struct vu_context *c);
 
+/* vu_on_config.c */
+int vu_on_get_config(struct vu_context *c);
+int vu_on_set_config(struct vu_context *c);
+
 /* vu_on_memory.c */
 int vu_on_set_mem_table(struct vu_context *c);
 int vu_on_get_max_mem_slots(struct vu_context *c);

@@ -29,6 +29,8 @@ enum vu_request_id {
 	VU_SEND_RARP = 19,
 	VU_NET_SET_MTU = 20,
 	VU_SET_BACKEND_REQ_FD = 21,
+	VU_GET_CONFIG = 24,
+	VU_SET_CONFIG = 25,
 	VU_POSTCOPY_ADVISE = 28,
 	VU_POSTCOPY_LISTEN = 29,
 	VU_POSTCOPY_END = 30,
@@ -50,6 +52,7 @@ enum vu_request_id {
 #define VU_PROTOCOL_F_NET_MTU             4
 #define VU_PROTOCOL_F_BACKEND_REQ         5
 #define VU_PROTOCOL_F_PAGEFAULT           8
+#define VU_PROTOCOL_F_CONFIG              9
 #define VU_PROTOCOL_F_INFLIGHT_SHMFD      12
 #define VU_PROTOCOL_F_RESET_DEVICE        13
 #define VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS 15
@@ -124,6 +127,15 @@ struct vu_inflight {
 	uint32_t padding;
 };
 
+#define VU_CONFIG_MAX 256u
+
+struct vu_config {
+	uint32_t offset;
+	uint32_t size; /* of what follows */
+	uint32_t flags;
+	uint8_t space[VU_CONFIG_MAX];
+};
+
 union vu_payload {
 	uint64_t u64;
 	struct vu_log_area log;
@@ -132,6 +144,7 @@ union vu_payload {
 	struct vu_mem_table mem;
 	struct vu_mem_slot slot;
 	struct vu_inflight inflight;
+	struct vu_config config;
 };
 
 /* As on the wire from header on; the padding puts the payload where it is both aligned and
@@ -151,6 +164,7 @@ _Static_assert(sizeof(struct vu_ring_addr) == 40, "wire format");
 _Static_assert(sizeof(struct vu_log_area) == 16, "wire format");
 _Static_assert(sizeof(struct vu_inflight) == 24, "wire format");
 _Static_assert(sizeof(struct vu_mem_region) == 32, "wire format");
+_Static_assert(sizeof(struct vu_config) == 12 + 256, "wire format");
 _Static_assert(sizeof(struct vu_mem_slot) == 40, "wire format");
 _Static_assert(sizeof(struct vu_mem_table) == 8 + 8 * 32, "wire format");
 

@@ -444,6 +444,7 @@ static void forget_connection(struct vu_device *dev)
 	vu_close_fd(&dev->log_fd);
 	dev->protocol_features = 0;
 	dev->mtu = 0;
+	memcpy(dev->mac, dev->mac_at_first, sizeof(dev->mac));
 }
 
 /** Stop every ring, and forget as much of what was said as is asked for. */

@@ -82,6 +82,9 @@ struct vu_device_conf {
 	bool listen;          /* we create the socket; false: we connect, and try again for ever */
 	uint16_t queue_pairs; /* 1..VU_QUEUE_PAIRS_MAX, what GET_QUEUE_NUM answers */
 	uint64_t features;    /* virtio bits offered: of vu_possible_features() */
+	/* The guest's address for front-ends that ask us for the configuration space (GET_CONFIG);
+	 * copied. NULL: we have no such space. */
+	const uint8_t *mac;
 	enum vu_initial_enable initial_enable;
 	bool postcopy;            /* offer post-copy migration; see the op */
 	uint16_t peer_timeout_ms; /* for the rest of a message, or to read a reply; 0: 5000 */
