@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* sluice: a vhost-user switch. This file starts it, runs its event loop and ends it. */
-#include <dirent.h>
 #include <errno.h>
 #include <glob.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -19,6 +16,7 @@
 #include "commands.h"
 #include "console.h"
 #include "ctlsock.h"
+#include "leftovers.h"
 
 /* What surrounds the switch: where commands come from, and what ends it. */
 struct program {
@@ -92,65 +90,9 @@ static unsigned long free_hugepages(void)
 	return sum;
 }
 
-/* An EAL that failed to start keeps its sockets open. */
-static bool is_ours(const struct sockaddr_un *addr)
-{
-	for (int fd = 0; fd < 256; fd++) {
-		struct sockaddr_un own = {0};
-		socklen_t len = sizeof(own) - 1;
-
-		if (getsockname(fd, (struct sockaddr *)&own, &len) == 0 &&
-			own.sun_family == AF_UNIX && strcmp(own.sun_path, addr->sun_path) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* Whether another program, of whatever socket type, is behind the socket file. */
-static bool is_served(const char *dir, const char *name)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	size_t room = sizeof(addr.sun_path);
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	bool served = true;
-
-	if (fd < 0)
-		return true;
-	if (snprintf(addr.sun_path, room, "%s/%s", dir, name) < (int)room)
-		served = !is_ours(&addr) &&
-			 (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 ||
-				 (errno != ECONNREFUSED && errno != ENOENT));
-	close(fd);
-	return served;
-}
-
-/*
- * rte_eal_cleanup() leaves the run-time directory and its files. They are ours to remove,
- * unless another program has the same --file-prefix: then a socket of its is there.
- */
-static void remove_runtime_dir(void)
-{
-	const char *path = rte_eal_get_runtime_dir();
-	DIR *dir = *path ? opendir(path) : NULL;
-	const struct dirent *e;
-
-	if (!dir)
-		return;
-	while ((e = readdir(dir)) != NULL)
-		if (e->d_type == DT_SOCK && is_served(path, e->d_name))
-			goto out;
-	rewinddir(dir);
-	while ((e = readdir(dir)) != NULL)
-		if (e->d_type == DT_REG || e->d_type == DT_SOCK)
-			unlinkat(dirfd(dir), e->d_name, 0);
-	rmdir(path);
-out:
-	closedir(dir);
-}
-
 static int eal_start(int argc, char **argv)
 {
-	atexit(remove_runtime_dir); /* before the EAL's own, and so after them */
+	atexit(leftovers_remove_runtime); /* before the EAL's own, and so after them */
 	if (rte_eal_init(argc, argv) >= 0)
 		return 0;
 	if (geteuid() != 0)
@@ -280,7 +222,7 @@ static void end_without(const char *why)
 {
 	fail(why);
 	fflush(stdout);
-	remove_runtime_dir();
+	leftovers_remove_runtime();
 	_exit(EXIT_FAILURE);
 }
 
@@ -316,6 +258,7 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	status = sluice_open(&p.sl, why, sizeof(why)) < 0 ? fail(why) : serve(&p);
 	end(&p);
+	leftovers_remove_hugepages();
 	rte_eal_cleanup();
 	return status;
 }
