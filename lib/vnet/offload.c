@@ -371,14 +371,12 @@ static bool gso_mend_length(struct rte_mbuf *m, struct vnet_frame *f)
 	return true;
 }
 
-static bool gso_valid(
-	const struct virtio_net_hdr *h, uint64_t features, struct rte_mbuf *m, struct vnet_frame *f)
+static bool gso_valid(const struct virtio_net_hdr *h, uint64_t features, const struct vnet_frame *f)
 {
 	/* Fragments are cut at multiples of 8. */
 	uint16_t least = f->ufo ? 8 : 1;
 
-	return gso_negotiated(h, features, f) && h->gso_size >= least && gso_mend_length(m, f) &&
-	       lengths_agree(m, f);
+	return gso_negotiated(h, features, f) && h->gso_size >= least;
 }
 
 static void ask_for(struct rte_mbuf *m, const struct vnet_frame *f, uint16_t segsz)
@@ -425,11 +423,13 @@ int vnet_hdr_to_mbuf(const struct virtio_net_hdr *h, uint64_t features, enum vne
 
 	transport = csum_is_transport(h, m, &f);
 	if (gso) {
-		if (!transport || !gso_valid(h, features, m, &f))
+		if (!transport || !gso_valid(h, features, &f))
 			return -EINVAL;
 		/* What fits one segment needs no cutting. */
 		if (vnet_frame_cuttable(m, &f) > h->gso_size)
 			segsz = h->gso_size;
+		if (segsz && (!gso_mend_length(m, &f) || !lengths_agree(m, &f)))
+			return -EINVAL;
 	}
 	if (style == VNET_STYLE_RECEIVE)
 		m->packet_type = rte_net_get_ptype(m, NULL, RTE_PTYPE_ALL_MASK);

@@ -147,6 +147,14 @@ static void test_ip_length_mended(void **state)
 			m = packet();
 			assert_int_equal(vnet_hdr_to_mbuf(&h, HOST_ALL, style, m), 0);
 			assert_bytes(m, right, frame.len);
+			/* What is not to be cut stays as the guest wants it, but for the sum. */
+			h.gso_size = UINT16_MAX;
+			m = packet();
+			assert_int_equal(vnet_hdr_to_mbuf(&h, HOST_ALL, style, m), 0);
+			assert_true(m->ol_flags == 0);
+			frame_put16(frame.byte + frame.field,
+				frame_fold(frame_sum(right + frame.l4, frame.len - frame.l4, 0)));
+			assert_bytes(m, frame.byte, frame.len);
 		}
 	}
 }
