@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "virtq_signal.h"
 #include "vu_device.h"
 
 /*
@@ -51,9 +52,7 @@ int vu_kick_set(struct vu_queue *q, int fd)
 /** Wake who sleeps by the ring, as a kick does. */
 void vu_bell_ring(struct vu_queue *q)
 {
-	static const uint64_t one = 1;
-
-	if (vu_has_room(q->kick_fd) && write(q->kick_fd, &one, sizeof(one)) == sizeof(one))
+	if (q->kick_fd >= 0 && virtq_signal(q->kick_fd) == 0)
 		q->own_kicks++;
 }
 

@@ -161,7 +161,6 @@ int vu_device_reset(struct vu_device *dev, enum vu_reset what);
 bool vu_queue_enabled(const struct vu_device *dev, unsigned ring);
 void vu_reap_stuck(struct vu_device *dev);
 void vu_close_call_fd(struct vu_queue *q, int *fd);
-bool vu_has_room(int fd);
 bool vu_any_stuck(const struct vu_device *dev);
 void vu_tick_start(struct vu_device *dev);
 void vu_on_tick(evutil_socket_t fd, short what, void *arg);

@@ -2,15 +2,14 @@
 /* From what the front-end said to what the lcores do. */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <linux/virtio_net.h>
 
 #include "virtq_inflight.h"
 #include "virtq_log.h"
+#include "virtq_signal.h"
 #include "vu_backend.h"
 #include "vu_device.h"
 
@@ -133,6 +132,7 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 	v->event_idx = dev->features & (1ull << VIRTIO_RING_F_EVENT_IDX);
 	v->indirect = dev->features & (1ull << VIRTIO_RING_F_INDIRECT_DESC);
 	v->call_fd = q->call_fd;
+	v->patient = true;
 	v->kicks = q->kick_fd >= 0;
 	v->mem = dev->mem;
 	v->log = vu_has_feature(dev, VU_F_LOG_ALL) ? dev->log : NULL;
@@ -223,14 +223,14 @@ static bool wake_caller(const struct virtq_view *v)
 {
 	uint64_t count;
 
-	if (v->call_fd < 0 || fcntl(v->call_fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0 ||
-		read(v->call_fd, &count, sizeof(count)) != sizeof(count))
+	if (v->call_fd < 0 || fcntl(v->call_fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
 		return false;
+	count = virtq_signal_take(v->call_fd);
 	if (count >= UINT64_MAX / 2)
 		return true;
 	/* Only a slow lcore; the guest must not lose its call. */
-	if (write(v->call_fd, &count, sizeof(count)) < 0)
-		return false;
+	if (count)
+		virtq_signal(v->call_fd);
 	return false;
 }
 
@@ -371,8 +371,8 @@ static int reconcile(struct vu_device *dev, unsigned ring)
 		err = stop(dev, q);
 	} else {
 		position(dev, q, &v);
-		err = v.burst && vu_queue_enabled(dev, ring) ? open_gate(dev, q, &v)
-							     : disable(dev, ring, &v);
+		v.patient = !(v.burst && vu_queue_enabled(dev, ring));
+		err = v.patient ? disable(dev, ring, &v) : open_gate(dev, q, &v);
 	}
 	usable = virtq_gate_view(&q->vq->gate) != NULL;
 	if (usable != was_usable && dev->ops->ring_changed)
@@ -474,21 +474,10 @@ int vu_device_reset(struct vu_device *dev, enum vu_reset what)
 
 /* ---- what has to be looked at from time to time ---- */
 
-/* May we write to an eventfd of the front-end's without waiting for it? It may have been
- * made blocking again, so it is only written to when it has room. */
-bool vu_has_room(int fd)
-{
-	struct pollfd p = {.fd = fd, .events = POLLOUT};
-
-	return fd >= 0 && fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) == 0 && poll(&p, 1, 0) == 1 &&
-	       (p.revents & POLLOUT);
-}
-
 static void notice_fault(struct vu_device *dev, unsigned ring)
 {
 	struct vu_queue *q = &dev->queue[ring];
 	enum virtq_fault fault = virtq_load(&q->vq->fault);
-	static const uint64_t one = 1;
 
 	if (!q->positioned || q->fault || !fault)
 		return;
@@ -496,8 +485,8 @@ static void notice_fault(struct vu_device *dev, unsigned ring)
 	snprintf(dev->last_error, sizeof(dev->last_error), "ring %u is parked: %s", ring,
 		virtq_fault_text(fault));
 	vu_log(dev, VU_LOG_WARNING, "%s", dev->last_error);
-	if (vu_has_room(q->err_fd) && write(q->err_fd, &one, sizeof(one)) < 0)
-		vu_log(dev, VU_LOG_DEBUG, "ring %u: the error eventfd is full", ring);
+	if (q->err_fd >= 0 && virtq_signal(q->err_fd) < 0)
+		vu_log(dev, VU_LOG_DEBUG, "ring %u: the error eventfd is none", ring);
 	vu_reconcile_ring(dev, ring);
 }
 
@@ -513,18 +502,16 @@ static void drain(struct vu_device *dev)
 	for (unsigned i = 0; i < dev->nrings && budget > 0; i++) {
 		struct vu_queue *q = &dev->queue[(dev->drain_first + i) % dev->nrings];
 
-		if (q->drain && (q->drain->call_fd < 0 || vu_has_room(q->drain->call_fd)))
+		if (q->drain)
 			budget -= virtq_discard(q->vq, q->drain, budget);
 	}
 }
 
 static void signal_log(struct vu_device *dev)
 {
-	static const uint64_t one = 1;
-
-	if (dev->log && vu_has_feature(dev, VU_F_LOG_ALL) && vu_has_room(dev->log_fd) &&
-		write(dev->log_fd, &one, sizeof(one)) < 0)
-		vu_log(dev, VU_LOG_DEBUG, "the dirty log's eventfd is full");
+	if (dev->log && vu_has_feature(dev, VU_F_LOG_ALL) && dev->log_fd >= 0 &&
+		virtq_signal(dev->log_fd) < 0)
+		vu_log(dev, VU_LOG_DEBUG, "the dirty log's eventfd is none");
 }
 
 /* An lcore that has not moved for a whole watch period may sleep in a call. */

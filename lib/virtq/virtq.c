@@ -9,6 +9,7 @@
 #include "virtq_inflight.h"
 #include "virtq_log.h"
 #include "virtq_packed.h"
+#include "virtq_signal.h"
 #include "virtq_split.h"
 
 _Static_assert(sizeof(struct vring_desc) == 16, "virtio 1.2, 2.7.5");
@@ -195,8 +196,10 @@ enum virtq_fault virtq_walk_indirect(const struct virtq_view *v, struct virtq_de
 void virtq_call(struct virtq *vq, const struct virtq_view *v)
 {
 	static const uint64_t one = 1;
+	bool called = v->patient ? virtq_signal(v->call_fd) == 0
+				 : write(v->call_fd, &one, sizeof(one)) == sizeof(one);
 
-	if (virtq_likely(write(v->call_fd, &one, sizeof(one)) == sizeof(one)))
+	if (virtq_likely(called))
 		virtq_count(&vq->stats.calls, 1);
 	else
 		virtq_count(&vq->stats.calls_failed, 1);

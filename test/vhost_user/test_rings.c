@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Rings that stop, start again, break, and lie where they must not. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -577,8 +578,18 @@ static void calls_never_block(void **state)
 	vd_burst(t, 1);
 	assert_int_equal(vd_guest_reaps(t, 1), 5);
 	assert_int_equal(vu_device_ring(t->dev, 1)->stats.calls_failed, 1);
+
+	/* From here on it is the control thread that calls, and they block again. */
+	assert_int_equal(fcntl(call, F_SETFL, O_RDWR), 0);
+	assert_int_equal(fcntl(err, F_SETFL, O_RDWR), 0);
+	ts_ring_enable_cb(t->fe.rings[1].ring);
+	vd_ok(t, ts_fe_enable(&t->fe, 1, false));
+	vd_guest_sends(t, 1, 7);
+	assert_true(VD_WAIT(t, ts_ring_more_used(t->fe.rings[1].ring), 1000));
+	assert_int_equal(vd_guest_reaps(t, 1), 7);
 	park(t, 1);
 	assert_true(VD_WAIT(t, vd_ring_info(t, 1).fault != VIRTQ_FAULT_NONE, 1000));
+	assert_false((fcntl(call, F_GETFL) | fcntl(err, F_GETFL)) & O_NONBLOCK);
 	close(call);
 	close(err);
 }

@@ -138,6 +138,7 @@ struct virtq_view {
 	bool event_idx;  /* VIRTIO_RING_F_EVENT_IDX */
 	bool indirect;   /* VIRTIO_RING_F_INDIRECT_DESC */
 	bool kicks;      /* the front-end gave a kick eventfd: the driver can wake who sleeps */
+	bool patient;    /* the control thread works with it, and calls by virtq_signal() */
 	int call_fd;     /* non-blocking eventfd, or -1; owned by the configuration */
 	struct virtq_mem *mem;
 	struct virtq_mem *tables; /* where indirect tables are looked up; NULL: in mem */
