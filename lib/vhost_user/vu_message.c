@@ -15,7 +15,8 @@
  *
  * A refused message changed nothing. It is answered with a failure where an answer was
  * asked for (VHOST_USER_PROTOCOL_F_REPLY_ACK); otherwise the connection ends, because the
- * front-end would go on believing something that is not so.
+ * front-end would go on believing something that is not so. The same if an lcore is stuck in a
+ * ring (-ETIMEDOUT): the configuration has changed, but nobody can say that the rings have.
  *
  * doc/protocol.md is made from the table.
  */
@@ -275,11 +276,13 @@ bool vu_message_handle(struct vu_device *dev, struct vu_message *msg, int *fds, 
 		err = r->handle(&c);
 	if (!err)
 		err = consequences(&c, r);
-	if (err == -ETIMEDOUT)
-		vu_refuse(dev, VU_TROUBLE_NONE, "an lcore does not leave a ring");
 	if (c.replies && !err)
 		return vu_conn_reply(dev, c.reply_size, c.reply_fd) == 0;
 	vu_close_fd(&c.reply_fd);
+	if (err == -ETIMEDOUT) { /* neither done nor refused */
+		vu_refuse(dev, VU_TROUBLE_NONE, "an lcore does not leave a ring");
+		return false;
+	}
 	if (!c.replies && (msg->header.flags & VU_FLAG_NEED_ACK)) {
 		out->payload.u64 = err ? 1 : 0;
 		return vu_conn_reply(dev, sizeof(uint64_t), -1) == 0;

@@ -181,6 +181,27 @@ static void stuck_has_no_base(void **state)
 	let_go(t, 1);
 }
 
+/* What was neither done nor refused has no answer: the connection ends, and with it what was said. */
+static void stuck_has_no_answer(void **state)
+{
+	struct vd *t = *state;
+
+	vd_listen(t, 2, &ts_qemu_10);
+	vd_start(t);
+	vd_poll_begin(t);
+	stick(t, 1);
+	t->fe.timeout_ms = 5000;
+	t->fe.need_reply = UINT64_MAX;
+	assert_int_equal(ts_fe_enable(&t->fe, 1, false), -ECONNRESET);
+	assert_string_equal(vd_info(t).last_error, "an lcore does not leave a ring");
+	assert_false(vd_ring_info(t, 1).started || vd_ring_info(t, 3).usable);
+	let_go(t, 1);
+	vd_disconnect(t);
+	vd_connect(t);
+	vd_start(t);
+	assert_true(VD_WAIT(t, vd_ring_info(t, 1).usable && vd_ring_info(t, 3).usable, 2000));
+}
+
 /* The next front-end is served, its ring only when the lcore has left it. */
 static void stuck_ring_waits(void **state)
 {
@@ -251,7 +272,7 @@ static void stuck_with_either_view(void **state)
 
 	t->fe.timeout_ms = 5000;
 	t->guest->r[1].size -= 4096; /* another mapping */
-	assert_int_equal(ts_fe_set_mem_table(&t->fe), -EREMOTEIO);
+	assert_int_equal(ts_fe_set_mem_table(&t->fe), -ECONNRESET);
 	t->guest->r[1].size += 4096;
 	maps = ts_count_maps("memfd:ts-guest");
 	vd_disconnect(t);
@@ -303,6 +324,7 @@ int main(int argc, char **argv)
 		CASE(gone_and_back),
 		CASE(stuck_keeps_what_it_uses),
 		CASE(stuck_has_no_base),
+		CASE(stuck_has_no_answer),
 		CASE(stuck_ring_waits),
 		CASE(stuck_with_either_view),
 	};
