@@ -18,16 +18,18 @@ static int added(struct cmd *c, int err, const struct port *port, const char *wh
 
 static int add_vm(struct cmd *c, bool listen)
 {
+	struct port_vm_options options = {
+		.postcopy = cmd_has(c, "postcopy"),
+		.has_mac = cmd_has(c, "ADDR"),
+	};
 	char why[256] = "";
-	struct rte_ether_addr mac;
 	struct port *port = NULL;
 	int err;
 
-	if (cmd_has(c, "ADDR"))
-		cmd_mac(c, "ADDR", mac.addr_bytes);
+	if (options.has_mac)
+		cmd_mac(c, "ADDR", options.mac.addr_bytes);
 	err = port_add_vm(cmd_ctx(c), cmd_str(c, "NAME"), cmd_str(c, "PATH"), listen,
-		(uint16_t)cmd_u64(c, "N", 1), cmd_has(c, "ADDR") ? &mac : NULL, &port, why,
-		sizeof(why));
+		(uint16_t)cmd_u64(c, "N", 1), &options, &port, why, sizeof(why));
 	return added(c, err, port, why);
 }
 
@@ -128,16 +130,18 @@ static int unpin(struct cmd *c)
 }
 
 const struct command port_commands[] = {
-	{"port add NAME listen PATH [queues N:1..128] [mac ADDR:mac]",
+	{"port add NAME listen PATH [queues N:1..128] [mac ADDR:mac] [postcopy]",
 		"add a VM port; the VMM connects to PATH",
 		"PATH is the vhost-user socket, which sluice creates; QEMU's -chardev "
 		"socket,path=PATH,reconnect=1 connects to it. N is how many queue pairs the guest "
 		"may "
 		"use (default 1). ADDR is the guest's address where the VMM asks the back-end for "
 		"it, "
-		"as cloud-hypervisor does; QEMU has its own and only warns.",
+		"as cloud-hypervisor does; QEMU has its own and only warns. With postcopy the "
+		"guest "
+		"may be migrated to here by post-copy.",
 		add_listen, 0},
-	{"port add NAME connect PATH [queues N:1..128] [mac ADDR:mac]",
+	{"port add NAME connect PATH [queues N:1..128] [mac ADDR:mac] [postcopy]",
 		"add a VM port; sluice connects to the VMM's PATH",
 		"The VMM creates the socket, as QEMU's -chardev socket,path=PATH,server=on does. "
 		"Tried again for ever, so that it survives restarts on both sides.",

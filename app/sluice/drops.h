@@ -23,6 +23,7 @@
 		"longer than the MTU of the device or guest it goes to: give all guests the "      \
 		"least (QEMU's host_mtu)")                                                         \
 	X(TX_NO_MBUF, "tx_no_mbuf", "no free mbuf for a copy: enlarge the pool (--mbufs)")         \
+	X(TX_MIGRATING, "tx_migrating", "the guest's memory is still on its way (post-copy)")      \
 	X(TX_NO_PORT, "tx_no_port", "normal for a moment: the destination port was deleted")
 
 enum switch_drop {

@@ -160,6 +160,16 @@ static struct forward_result dev_send(struct worker *w, const struct plan *plan,
 	return (struct forward_result){done, n - done};
 }
 
+static struct forward_result relay_send(
+	struct worker *w, const struct outlet *out, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t done = (uint16_t)rte_ring_enqueue_burst(out->relay, (void **)pkts, n, NULL);
+
+	if (done < n)
+		forward_drop(w, out->port, SWITCH_DROP_TX_MIGRATING, pkts + done, n - done);
+	return (struct forward_result){done, n - done};
+}
+
 /* To an outlet that takes every packet as it is. At most CHUNK. */
 static struct forward_result send_plain(struct worker *w, const struct plan *plan,
 	const struct outlet *out, struct rte_mbuf **pkts, uint16_t n, const struct shape *s)
@@ -168,6 +178,8 @@ static struct forward_result send_plain(struct worker *w, const struct plan *pla
 
 	if (out->kind == PORT_DEV)
 		return dev_send(w, plan, out, pkts, n, s);
+	if (unlikely(out->kind == PORT_RELAY))
+		return relay_send(w, out, pkts, n);
 	r = vm_send(plan, out, pkts, n);
 	rte_pktmbuf_free_bulk(pkts, n);
 	return r;

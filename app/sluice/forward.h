@@ -5,6 +5,7 @@
 
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
+#include <rte_ring.h>
 
 #include "vnet.h"
 #include "worker.h"
@@ -31,6 +32,8 @@ static inline uint16_t port_rx(const struct source *src, struct rte_mbuf **pkts,
 {
 	if (src->kind == PORT_VM)
 		return vnet_dequeue(src->vq, pkts, n);
+	if (unlikely(src->kind == PORT_RELAY))
+		return (uint16_t)rte_ring_dequeue_burst(src->relay, (void **)pkts, n, NULL);
 	return rte_eth_rx_burst(src->eth, src->queue, pkts, n);
 }
 

@@ -11,6 +11,7 @@
 #include <rte_ethdev.h>
 
 #include "placement.h"
+#include "relay.h"
 #include "sleep.h"
 #include "sluice.h"
 
@@ -116,6 +117,10 @@ static void vm_outlet(const struct port *port, unsigned k, struct outlet *out)
 	out->up = queue >= 0;
 	out->queue = (uint16_t)(queue < 0 ? 0 : queue);
 	out->vq = port->txq[out->queue].vq;
+	if (port->vm.relay) {
+		out->kind = PORT_RELAY;
+		out->relay = relay_to_guest(port->vm.relay, out->queue);
+	}
 	/* It copies chains; and a ring that is down counts, whatever it is given. */
 	out->offloads = port->tx_offloads | RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 	out->soften = out->up ? vnet_soft_mask(out->offloads) : 0;
@@ -161,6 +166,10 @@ static struct stream make_stream(struct port *port, unsigned queue, const struct
 
 	if (port->kind == PORT_DEV)
 		st.rx.eth = port->dev.eth;
+	if (port->kind == PORT_VM && port->vm.relay) {
+		st.rx.kind = PORT_RELAY;
+		st.rx.relay = relay_from_guest(port->vm.relay, queue);
+	}
 	if (peer) {
 		st.has_peer = true;
 		st.tx = make_outlet(peer, (unsigned)q->worker, queue);
@@ -344,6 +353,15 @@ static void note_pollers(const struct plan *plan)
 			plan->workers[i].streams[s].q->polled_by = (int16_t)i;
 }
 
+static void note_relays(struct sluice *sl)
+{
+	struct port *port;
+
+	PORT_FOREACH(sl, port)
+	if (port->kind == PORT_VM)
+		port_vm_relay_planned(port);
+}
+
 static void look_again(struct sluice *sl)
 {
 	const struct timeval soon = {.tv_usec = LOOK_MS * 1000};
@@ -365,6 +383,7 @@ static int publish(struct sluice *sl)
 	virtq_store_release(&sl->plan, plan);
 	plan->token = rte_rcu_qsbr_start(sl->rcu);
 	workers_ring(sl);
+	note_relays(sl);
 	note_pollers(plan);
 	sl->plan_is_dirty = false;
 	return 0;
@@ -386,6 +405,8 @@ static void settle(struct sluice *sl)
 			port->forget = false;
 			fdb_flush_port(sl->fdb, port->id, false);
 		}
+		if (port->kind == PORT_VM)
+			port_vm_relay_settled(port);
 	}
 	note_pollers(sl->plan);
 	ports_left(sl);

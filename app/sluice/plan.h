@@ -37,21 +37,23 @@
 /* Where a stream receives. */
 struct source {
 	enum port_kind kind;
-	uint16_t eth, queue; /* PORT_DEV; queue is the number people see for both */
-	struct virtq *vq;    /* PORT_VM */
+	uint16_t eth, queue;    /* PORT_DEV; queue is the number people see for both */
+	struct virtq *vq;       /* PORT_VM */
+	struct rte_ring *relay; /* PORT_RELAY */
 };
 
 /* Where one worker, or one stream, sends what leaves by a port. */
 struct outlet {
-	enum port_kind kind;  /* PORT_NONE: there is no such port */
-	bool up;              /* a guest's ring runs, a device's link is up */
-	uint16_t port;        /* its number */
-	uint16_t eth, queue;  /* PORT_DEV; queue as in struct source */
-	struct virtq *vq;     /* PORT_VM; a port without a usable ring has its first one here,
+	enum port_kind kind;    /* PORT_NONE: there is no such port */
+	bool up;                /* a guest's ring runs, a device's link is up */
+	uint16_t port;          /* its number */
+	uint16_t eth, queue;    /* PORT_DEV; queue as in struct source */
+	struct virtq *vq;       /* PORT_VM; a port without a usable ring has its first one here,
 			       * which counts what is lost */
-	rte_spinlock_t *lock; /* NULL: nobody else sends there */
-	uint64_t soften;      /* mbuf flags it cannot take as they are */
-	uint64_t offloads;    /* RTE_ETH_TX_OFFLOAD_* it takes */
+	struct rte_ring *relay; /* PORT_RELAY */
+	rte_spinlock_t *lock;   /* NULL: nobody else sends there */
+	uint64_t soften;        /* mbuf flags it cannot take as they are */
+	uint64_t offloads;      /* RTE_ETH_TX_OFFLOAD_* it takes */
 	struct outlet_limits limits;
 };
 

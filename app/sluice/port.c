@@ -372,10 +372,10 @@ void port_save(const struct port *port, FILE *f)
 		fputs(port->vm.listen ? "listen " : "connect ", f);
 		cmd_put_word(f, port->vm.path);
 		fprintf(f, " queues %u", port->n_rxq);
-		if (port->vm.has_mac)
+		if (port->vm.options.has_mac)
 			fprintf(f, " mac " RTE_ETHER_ADDR_PRT_FMT,
-				RTE_ETHER_ADDR_BYTES(&port->vm.mac));
-		fputc('\n', f);
+				RTE_ETHER_ADDR_BYTES(&port->vm.options.mac));
+		fputs(port->vm.options.postcopy ? " postcopy\n" : "\n", f);
 	} else {
 		fputs("dev ", f);
 		cmd_put_word(f, port->dev.devargs);

@@ -36,7 +36,8 @@ struct sluice;
 enum port_kind {
 	PORT_NONE, /* in plans: no port has this number */
 	PORT_VM,
-	PORT_DEV
+	PORT_DEV,
+	PORT_RELAY /* in plans: a VM whose rings a thread of its own polls, see relay.h */
 };
 
 /* What became of a stream's packets. Written by the one worker that polls the queue, read
@@ -73,6 +74,13 @@ struct port_txq {
 	struct virtq_stats ring_base; /* as in port_rxq */
 };
 
+/* What a VM port has only if it is asked for. */
+struct port_vm_options {
+	bool postcopy; /* a guest may arrive by post-copy migration */
+	bool has_mac;  /* for the guest, if its front-end asks */
+	struct rte_ether_addr mac;
+};
+
 struct port_vm {
 	struct vu_device *dev;
 	char path[108];
@@ -81,8 +89,10 @@ struct port_vm {
 	const struct virtq_mem *node_mem; /* only compared: the table mem_node is of */
 	int mem_node;
 	uint16_t mtu; /* what the guest was told; 0: any */
-	bool has_mac; /* for the guest, if its front-end asks */
-	struct rte_ether_addr mac;
+	struct port_vm_options options;
+	bool relay_planned;          /* there was a plan since relay was set */
+	struct relay *relay;         /* while a guest arrives by post-copy migration */
+	struct relay *leaving_relay; /* of an older plan */
 };
 
 /* Frames a port takes as they are. A guest must not get others to a device: there are some
@@ -162,7 +172,7 @@ struct port {
  * @return 0, -EINVAL, -EEXIST, -ENOSPC (too many ports), or what vu_device_create() said
  */
 int port_add_vm(struct sluice *sl, const char *name, const char *path, bool listen, uint16_t queues,
-	const struct rte_ether_addr *mac, struct port **out, char *why, size_t why_len);
+	const struct port_vm_options *options, struct port **out, char *why, size_t why_len);
 
 /**
  * Add any DPDK device: probe it if the EAL has not yet, configure, start.
@@ -232,6 +242,12 @@ void port_set_up(struct port *port, bool up);
 void port_free(struct port *port);
 
 void port_vm_close(struct port *port);
+
+/** There is a plan that knows the port's relay, if it has one. */
+void port_vm_relay_planned(struct port *port);
+/** Every worker follows the newest plan: the relay may begin, and older ones go. */
+void port_vm_relay_settled(struct port *port);
+void port_vm_relay_left(struct port *port);
 void port_dev_close(struct port *port);
 void port_vm_counters(const struct port *port, struct port_counters *out);
 void port_dev_counters(const struct port *port, struct port_counters *out);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "port.h"
+#include "relay.h"
 #include "sluice.h"
 
 /* The NUMA node of the guest's first region, or -1. */
@@ -81,6 +82,61 @@ static void vm_mtu_changed(void *arg)
 	port_vm_refresh(arg);
 }
 
+static void relay_leaves(struct port *port)
+{
+	if (!port->vm.relay)
+		return;
+	relay_stop(port->vm.relay);
+	relay_chain(port->vm.relay, port->vm.leaving_relay);
+	port->vm.leaving_relay = port->vm.relay;
+	port->vm.relay = NULL;
+}
+
+/* No ring is usable when it begins: from the next plan on workers leave them to the relay. */
+static void vm_postcopy(void *arg, bool on)
+{
+	struct port *port = arg;
+
+	relay_leaves(port);
+	if (on) {
+		port->vm.relay = relay_new(port->n_rxq);
+		port->vm.relay_planned = false;
+		if (!port->vm.relay)
+			SL_LOG(WARNING,
+				"port %s: short of memory: until the guest's memory is here, its "
+				"lcores will wait for it",
+				port->name);
+	}
+	plan_dirty(port->sl);
+}
+
+void port_vm_relay_planned(struct port *port)
+{
+	port->vm.relay_planned = port->vm.relay != NULL;
+}
+
+void port_vm_relay_settled(struct port *port)
+{
+	struct virtq *rx[VU_QUEUE_PAIRS_MAX], *tx[VU_QUEUE_PAIRS_MAX];
+
+	port_vm_relay_left(port);
+	if (!port->vm.relay || !port->vm.relay_planned || relay_runs(port->vm.relay))
+		return;
+	for (unsigned i = 0; i < port->n_rxq; i++) {
+		rx[i] = port->rxq[i].vq;
+		tx[i] = port->txq[i].vq;
+	}
+	if (relay_start(port->vm.relay, rx, tx) != 0)
+		SL_LOG(ERR, "port %s: no thread for its packets until its memory is here",
+			port->name);
+}
+
+void port_vm_relay_left(struct port *port)
+{
+	relay_free(port->vm.leaving_relay);
+	port->vm.leaving_relay = NULL;
+}
+
 static void vm_log(void *arg, enum vu_log_level level, const char *line)
 {
 	static const uint32_t levels[] = {
@@ -99,6 +155,7 @@ static const struct vu_device_ops vm_ops = {
 	.ring_changed = vm_ring_changed,
 	.link_changed = vm_link_changed,
 	.mtu_changed = vm_mtu_changed,
+	.postcopy = vm_postcopy,
 	.log = vm_log,
 };
 
@@ -111,8 +168,9 @@ static int vm_open(struct port *port, const char *path, bool listen, char *why, 
 		.listen = listen,
 		.queue_pairs = port->n_rxq,
 		.features = vu_default_features(),
-		.mac = port->vm.has_mac ? port->vm.mac.addr_bytes : NULL,
+		.mac = port->vm.options.has_mac ? port->vm.options.mac.addr_bytes : NULL,
 		.initial_enable = VU_ENABLE_AUTO,
+		.postcopy = port->vm.options.postcopy,
 		.ops = &vm_ops,
 		.arg = port,
 	};
@@ -137,16 +195,15 @@ static int vm_open(struct port *port, const char *path, bool listen, char *why, 
 }
 
 int port_add_vm(struct sluice *sl, const char *name, const char *path, bool listen, uint16_t queues,
-	const struct rte_ether_addr *mac, struct port **out, char *why, size_t why_len)
+	const struct port_vm_options *options, struct port **out, char *why, size_t why_len)
 {
 	struct port *port;
 	int err = port_new(sl, name, PORT_VM, queues, queues, &port, why, why_len);
 
 	if (err < 0)
 		return err;
-	port->vm.has_mac = mac != NULL;
-	if (mac)
-		port->vm.mac = *mac;
+	if (options)
+		port->vm.options = *options;
 	err = vm_open(port, path, listen, why, why_len);
 	if (err < 0) {
 		port_free(port);
@@ -157,8 +214,12 @@ int port_add_vm(struct sluice *sl, const char *name, const char *path, bool list
 	return 0;
 }
 
+/* While the port still hears of it: a relay must have left the rings. */
 void port_vm_close(struct port *port)
 {
+	if (port->vm.dev)
+		vu_device_disconnect(port->vm.dev, NULL);
+	port_vm_relay_left(port);
 	vu_device_destroy(port->vm.dev);
 }
 

@@ -166,7 +166,7 @@ void worker_sleep_fini(struct worker *w)
 
 bool port_can_wake(const struct port *port)
 {
-	return port->kind == PORT_VM || port->dev.interrupts;
+	return port->kind == PORT_VM ? !port->vm.relay : port->dev.interrupts;
 }
 
 static int bell_of(const struct stream *st, const struct sluice *sl)
