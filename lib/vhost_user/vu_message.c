@@ -46,7 +46,6 @@ struct request {
 	enum reconcile reconcile;
 	int8_t needs; /* protocol feature, negotiated; ANY: none */
 	const char *does;
-	bool may_ack; /* eight bytes by themselves are an acknowledgement, in post-copy */
 };
 
 #define ACK    (-1)
@@ -84,7 +83,7 @@ static const struct request requests[VU_REQUEST_MAX] = {
 				"stops all rings and forgets who enabled them; all else is kept"},
 [VU_SET_MEM_TABLE]          = {"SET_MEM_TABLE", vu_on_set_mem_table,
 				8, TABLE, 0, VU_FDS_MAX, RING_NONE, false, ACK, RECONCILE_ALL, ANY,
-				"replaces the guest's memory table", .may_ack = true},
+				"replaces the guest's memory table"},
 [VU_SET_LOG_BASE]           = {"SET_LOG_BASE", vu_on_set_log_base,
 				LOG, LOG, 1, 1, RING_NONE, false, LOG, RECONCILE_ALL, VU_PROTOCOL_F_LOG_SHMFD,
 				"takes the dirty log of a migration, at any time also a larger one; answers the same"},
@@ -162,7 +161,7 @@ static const struct request requests[VU_REQUEST_MAX] = {
 				"answers how many regions there can be, always the same"},
 [VU_ADD_MEM_REG]            = {"ADD_MEM_REG", vu_on_add_mem_reg,
 				SLOT_MIN, SLOT, 1, 1, RING_NONE, false, ACK, RECONCILE_ALL, SLOTS,
-				"adds a region to the guest's memory table", .may_ack = true},
+				"adds a region to the guest's memory table"},
 [VU_REM_MEM_REG]            = {"REM_MEM_REG", vu_on_rem_mem_reg,
 				SLOT_MIN, SLOT, 0, 1, RING_NONE, false, ACK, RECONCILE_ALL, SLOTS,
 				"takes a region out of the guest's memory table"},
@@ -221,6 +220,14 @@ static int find_ring(struct vu_context *c, const struct request *r)
 	return 0;
 }
 
+/* In post-copy eight bytes by themselves are the acknowledgement of an answer. */
+static bool is_ack(const struct vu_context *c)
+{
+	uint32_t request = c->msg->header.request;
+
+	return (request == VU_SET_MEM_TABLE || request == VU_ADD_MEM_REG) && vu_postcopy_is_ack(c);
+}
+
 /* May this message reach its handler? */
 static int admit(struct vu_context *c, const struct request *r)
 {
@@ -228,7 +235,7 @@ static int admit(struct vu_context *c, const struct request *r)
 
 	if (!r)
 		return vu_refuse(c->dev, VU_TROUBLE_NONE, "request %u is unknown", h->request);
-	if (r->may_ack && vu_postcopy_is_ack(c))
+	if (is_ack(c))
 		return 0;
 	if (h->size < r->size_min || h->size > r->size_max)
 		return vu_refuse(c->dev, VU_TROUBLE_NONE, "%s with %u bytes", r->name, h->size);
