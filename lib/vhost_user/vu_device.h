@@ -36,14 +36,15 @@ struct vu_queue {
 
 	/* consequences: edited by reconcile() only */
 	struct virtq *vq;
-	struct virtq_view *drain; /* started and disabled: we consume and discard */
-	bool positioned;          /* virtq_start() has run since the last kick */
-	uint32_t start;           /* and from here */
-	bool bad_addr;            /* its addresses are not in the memory table */
-	bool fetching, fetched;   /* its pages, in a post-copy migration */
-	bool bad_position;        /* its format does not allow this size and base */
-	enum virtq_fault fault;   /* noticed and reported */
-	uint32_t last_turn;       /* of the gate, a tick ago */
+	struct virtq_view *drain;    /* started and disabled: we consume and discard */
+	struct virtq_view *replaced; /* by one that is in force already; until reconciling ends */
+	bool positioned;             /* virtq_start() has run since the last kick */
+	uint32_t start;              /* and from here */
+	bool bad_addr;               /* its addresses are not in the memory table */
+	bool fetching, fetched;      /* its pages, in a post-copy migration */
+	bool bad_position;           /* its format does not allow this size and base */
+	enum virtq_fault fault;      /* noticed and reported */
+	uint32_t last_turn;          /* of the gate, a tick ago */
 
 	/* views an lcore has not come out with in time, freed when it does: it may be in with
 	 * the one that was taken away or with the one that was to follow */
@@ -147,9 +148,7 @@ const char *vu_message_name(uint32_t request);
 /* vu_on_memory.c */
 void vu_memory_forget(struct vu_device *dev);
 
-/* vu_reconcile.c: from configuration to views */
-int vu_reconcile_ring(struct vu_device *dev, unsigned ring);
-int vu_reconcile(struct vu_device *dev);
+/* vu_reset.c */
 /* How much of what was said is forgotten: each includes the ones before it. */
 enum vu_reset {
 	VU_RESET_STARTED,   /* what is started */
@@ -158,6 +157,10 @@ enum vu_reset {
 	VU_RESET_CONNECTION /* all of it */
 };
 int vu_device_reset(struct vu_device *dev, enum vu_reset what);
+
+/* vu_reconcile.c: from configuration to views */
+int vu_reconcile_ring(struct vu_device *dev, unsigned ring);
+int vu_reconcile(struct vu_device *dev);
 bool vu_queue_enabled(const struct vu_device *dev, unsigned ring);
 void vu_reap_stuck(struct vu_device *dev);
 void vu_close_call_fd(struct vu_queue *q, int *fd);

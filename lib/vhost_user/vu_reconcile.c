@@ -237,14 +237,12 @@ static bool wake_caller(const struct virtq_view *v)
 /* Long enough that only a preempted or blocked lcore is still inside. */
 #define PATIENCE_MS 20
 
-static int publish(struct vu_device *dev, struct vu_queue *q, struct virtq_view *view)
+/* Wait until an lcore cannot be in with the old view any more, and free it. */
+static int let_go(
+	struct vu_device *dev, struct vu_queue *q, struct virtq_view *old, uint32_t ticket)
 {
 	const struct virtq_gate *gate = &q->vq->gate;
-	uint32_t ticket;
-	struct virtq_view *old = virtq_gate_swap(&q->vq->gate, view, &ticket);
 
-	if (!old)
-		return 0; /* who is inside found the gate closed and touches nothing */
 	if (virtq_gate_wait(gate, ticket, PATIENCE_MS) != 0) {
 		wake_caller(old);
 		if (virtq_gate_wait(gate, ticket, VIRTQ_GATE_WAIT_MS - PATIENCE_MS) != 0)
@@ -252,6 +250,15 @@ static int publish(struct vu_device *dev, struct vu_queue *q, struct virtq_view 
 	}
 	virtq_view_free(old);
 	return 0;
+}
+
+static int publish(struct vu_device *dev, struct vu_queue *q, struct virtq_view *view)
+{
+	uint32_t ticket;
+	struct virtq_view *old = virtq_gate_swap(&q->vq->gate, view, &ticket);
+
+	/* Without one, who is inside found the gate closed and touches nothing. */
+	return old ? let_go(dev, q, old, ticket) : 0;
 }
 
 static void drain_stop(struct vu_queue *q)
@@ -289,7 +296,33 @@ static int open_gate(struct vu_device *dev, struct vu_queue *q, const struct vir
 		return err ? err : no_memory(dev);
 	}
 	drain_stop(q);
-	return publish(dev, q, view);
+	q->replaced = virtq_gate_put(&q->vq->gate, view);
+	return 0;
+}
+
+/* What open_gate() replaced goes, one fence for all. */
+static int free_replaced(struct vu_device *dev, unsigned from, unsigned to)
+{
+	bool fenced = false;
+	int first = 0;
+
+	for (unsigned i = from; i < to; i++) {
+		struct vu_queue *q = &dev->queue[i];
+		struct virtq_view *old = q->replaced;
+		int err;
+
+		if (!old)
+			continue;
+		if (!fenced)
+			virtq_gate_fence();
+		fenced = true;
+		q->replaced = NULL;
+		err = let_go(dev, q, old, virtq_gate_ticket(&q->vq->gate));
+		if (err && dev->ops->ring_changed)
+			dev->ops->ring_changed(dev->arg, i, false);
+		first = first ? first : err;
+	}
+	return first;
 }
 
 /* Started and disabled: a transmit ring is consumed and discarded ("Ring states"). */
@@ -390,86 +423,24 @@ static void settle(struct vu_device *dev)
 
 int vu_reconcile_ring(struct vu_device *dev, unsigned ring)
 {
-	int err = reconcile(dev, ring);
+	int err = reconcile(dev, ring), late = free_replaced(dev, ring, ring + 1);
 
 	settle(dev);
-	return err;
+	return err ? err : late;
 }
 
 int vu_reconcile(struct vu_device *dev)
 {
-	int first = 0;
+	int first = 0, late;
 
 	for (unsigned i = 0; i < dev->nrings; i++) {
 		int err = reconcile(dev, i);
 
 		first = first ? first : err;
 	}
+	late = free_replaced(dev, 0, dev->nrings);
 	settle(dev);
-	return first;
-}
-
-static void forget_driver(struct vu_device *dev)
-{
-	for (unsigned i = 0; i < dev->nrings; i++) {
-		struct vu_queue *q = &dev->queue[i];
-
-		q->num = q->base = 0;
-		q->have_addr = q->bad_addr = q->bad_position = false;
-		/* Also of a ring in which an lcore is stuck. */
-		q->positioned = false;
-		q->fault = VIRTQ_FAULT_NONE;
-	}
-	dev->features_set = dev->features_refused = false;
-	dev->features = 0;
-	dev->status = 0;
-	virtq_inflight_put(dev->inflight);
-	dev->inflight = NULL;
-}
-
-static void forget_connection(struct vu_device *dev)
-{
-	for (unsigned i = 0; i < dev->nrings; i++) {
-		struct vu_queue *q = &dev->queue[i];
-
-		vu_kick_set(q, -1);
-		vu_close_call_fd(q, &q->call_fd);
-		vu_close_fd(&q->err_fd);
-		virtq_announce(q->vq, NULL);
-	}
-	vu_backend_close(dev);
-	vu_memory_forget(dev);
-	virtq_log_put(dev->log);
-	dev->log = NULL;
-	vu_close_fd(&dev->log_fd);
-	dev->protocol_features = 0;
-	dev->mtu = 0;
-	memcpy(dev->mac, dev->mac_at_first, sizeof(dev->mac));
-}
-
-/** Stop every ring, and forget as much of what was said as is asked for. */
-int vu_device_reset(struct vu_device *dev, enum vu_reset what)
-{
-	int err;
-
-	if (what >= VU_RESET_CONNECTION) /* who sleeps for a page must leave its ring */
-		vu_postcopy_end(dev);
-	for (unsigned i = 0; i < dev->nrings; i++) {
-		/* Without a connection, who comes back may know no more than after a crash. */
-		if (what < VU_RESET_CONNECTION && dev->queue[i].positioned)
-			vu_inflight_stop(dev, i);
-		dev->queue[i].started = false;
-		if (what >= VU_RESET_RINGS)
-			dev->queue[i].enable = VU_ENABLE_UNSET;
-	}
-	if (what >= VU_RESET_RINGS)
-		dev->odd_enable_seen = false;
-	err = vu_reconcile(dev);
-	if (what >= VU_RESET_DRIVER)
-		forget_driver(dev);
-	if (what >= VU_RESET_CONNECTION)
-		forget_connection(dev);
-	return err;
+	return first ? first : late;
 }
 
 /* ---- what has to be looked at from time to time ---- */

@@ -26,7 +26,7 @@ void virtq_gate_init(void)
  * themselves from their next burst on, and what they have not yet made visible of this one
  * will long be so after the nap.
  */
-static void fence_all(void)
+void virtq_gate_fence(void)
 {
 	const struct timespec nap = {.tv_nsec = 10000000};
 
@@ -37,14 +37,24 @@ static void fence_all(void)
 	nanosleep(&nap, NULL);
 }
 
+struct virtq_view *virtq_gate_put(struct virtq_gate *gate, struct virtq_view *view)
+{
+	return __atomic_exchange_n(&gate->view, view, __ATOMIC_SEQ_CST);
+}
+
+uint32_t virtq_gate_ticket(const struct virtq_gate *gate)
+{
+	return __atomic_load_n(&gate->turn, __ATOMIC_SEQ_CST); /* B' */
+}
+
 struct virtq_view *virtq_gate_swap(
 	struct virtq_gate *gate, struct virtq_view *view, uint32_t *ticket)
 {
-	struct virtq_view *old = __atomic_exchange_n(&gate->view, view, __ATOMIC_SEQ_CST);
+	struct virtq_view *old = virtq_gate_put(gate, view);
 
 	if (old) /* a closed gate is opened without waiting for anybody */
-		fence_all();
-	*ticket = __atomic_load_n(&gate->turn, __ATOMIC_SEQ_CST); /* B' */
+		virtq_gate_fence();
+	*ticket = virtq_gate_ticket(gate);
 	return old;
 }
 

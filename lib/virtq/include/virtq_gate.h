@@ -80,6 +80,14 @@ struct virtq_view *virtq_gate_swap(
 	struct virtq_gate *gate, struct virtq_view *view, uint32_t *ticket);
 
 /**
+ * The same in its three steps, so that many gates share one fence, which interrupts every CPU we run
+ * on: put views into all of them, fence, take the tickets, wait for each.
+ */
+struct virtq_view *virtq_gate_put(struct virtq_gate *gate, struct virtq_view *view);
+void virtq_gate_fence(void);
+uint32_t virtq_gate_ticket(const struct virtq_gate *gate);
+
+/**
  * Control thread: wait until no lcore holds what virtq_gate_swap() returned.
  * @param ms	how long at most; 0 only looks
  * @return 0, or -ETIMEDOUT: the lcore is stuck inside, the old view must be kept
