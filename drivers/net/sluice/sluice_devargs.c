@@ -59,6 +59,7 @@ FLAG(tso)
 FLAG(linear_buffer)
 FLAG(ext_buffer)
 FLAG(legacy_ol_flags)
+FLAG(postcopy_support)
 
 /* Known to net_vhost, not to us: only "no" is an honest value. */
 static int parse_absent(struct sl_devargs *out, const char *value)
@@ -78,7 +79,7 @@ static const struct key {
 	{"queues", parse_queues, "a number of queue pairs from 1 to 128"},
 	{"client", parse_client, "0 (listen at iface) or 1 (connect to it)"},
 	{"iommu-support", parse_absent, "0"},
-	{"postcopy-support", parse_absent, "0"},
+	{"postcopy-support", parse_postcopy_support, "0 or 1"},
 	{"tso", parse_tso, "0 or 1"},
 	{"linear-buffer", parse_linear_buffer, "0 or 1"},
 	{"ext-buffer", parse_ext_buffer, "0 or 1"},

@@ -217,6 +217,7 @@ static int device_open(void *arg)
 		.queue_pairs = port->args.queues,
 		.features = offered(&port->args),
 		.initial_enable = VU_ENABLE_AUTO,
+		.postcopy = port->args.postcopy_support,
 		.ops = &device_ops,
 		.arg = port,
 	};

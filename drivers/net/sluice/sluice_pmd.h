@@ -34,13 +34,14 @@ struct sl_devargs {
 	bool linear_buffer;
 	bool ext_buffer;
 	bool legacy_ol_flags;
+	bool postcopy_support;
 	struct rte_ether_addr mac; /* zero: make one up */
 };
 
 /* What dpdk-pmdinfo.py shows of them. */
-#define SL_DEVARGS_HELP                                                        \
-	"iface=<path> queues=<1..128> client=<0|1> iommu-support=<0> "         \
-	"postcopy-support=<0> tso=<0|1> linear-buffer=<0|1> ext-buffer=<0|1> " \
+#define SL_DEVARGS_HELP                                                          \
+	"iface=<path> queues=<1..128> client=<0|1> iommu-support=<0> "           \
+	"postcopy-support=<0|1> tso=<0|1> linear-buffer=<0|1> ext-buffer=<0|1> " \
 	"legacy-ol-flags=<0|1> mac=<xx:xx:xx:xx:xx:xx>"
 
 /** @return 0, or -EINVAL with one line in why */
