@@ -107,7 +107,7 @@ COUNTERS = """good_packets good_bytes multicast_packets broadcast_packets unders
               guest_notifications guest_notifications_error iotlb_hits iotlb_misses inflight_submitted
               inflight_completed""".split()
 RX_DROPS = "no_mbuf short bad_virtio_header too_big ring_disabled".split()
-TX_DROPS = """no_guest_buffer not_connected ring_stopped ring_disabled ring_parked too_big
+TX_DROPS = """no_guest_buffer not_connected ring_stopped ring_disabled iommu_wait ring_parked too_big
               offload_unsupported""".split()
 
 
