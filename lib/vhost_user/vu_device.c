@@ -10,6 +10,8 @@
 
 #include <linux/virtio_net.h>
 
+#include "vu_iommu.h"
+
 #define BIT(n)          (1ull << (n))
 #define PEER_TIMEOUT_MS 5000
 
@@ -141,7 +143,11 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 	dev->postcopy.uffd = -1;
 	dev->listen_fd = dev->conn.fd = dev->log_fd = -1;
 	dev->tick = evtimer_new(base, vu_on_tick, dev);
-	if (!dev->tick || !make_rings(dev)) {
+	if (conf->features & BIT(VIRTIO_F_ACCESS_PLATFORM))
+		err = vu_iommu_open(dev);
+	if (err) {
+		snprintf(why, why_len, "no IOMMU: %s", strerror(-err));
+	} else if (!dev->tick || !make_rings(dev)) {
 		snprintf(why, why_len, "out of memory");
 		err = -ENOMEM;
 	} else {
@@ -174,6 +180,7 @@ void vu_device_destroy(struct vu_device *dev)
 		if (!dev->queue[i].stuck[0]) /* else an lcore is still inside: leak it */
 			virtq_free(dev->queue[i].vq);
 	}
+	vu_iommu_close(dev);
 	if (dev->tick)
 		event_free(dev->tick);
 	free(dev->queue);
@@ -244,7 +251,7 @@ static bool writes_elsewhere(const struct vu_queue *q)
 static enum vu_trouble ring_trouble(const struct vu_device *dev)
 {
 	bool started = false, addressed = true, enabled = false, elsewhere = false;
-	bool misplaced = false;
+	bool misplaced = false, waits = false;
 
 	for (unsigned i = 0; i < dev->nrings; i++) {
 		const struct vu_queue *q = &dev->queue[i];
@@ -254,6 +261,7 @@ static enum vu_trouble ring_trouble(const struct vu_device *dev)
 		started |= q->started;
 		addressed &= !q->bad_addr;
 		misplaced |= q->bad_position;
+		waits |= q->waits;
 		enabled |= q->started && vu_queue_enabled(dev, i);
 		elsewhere = elsewhere || writes_elsewhere(q);
 	}
@@ -266,6 +274,8 @@ static enum vu_trouble ring_trouble(const struct vu_device *dev)
 		return VU_TROUBLE_RING_ADDRESSES;
 	if (misplaced)
 		return VU_TROUBLE_RING_POSITION;
+	if (waits)
+		return VU_TROUBLE_IOMMU;
 	if (!enabled)
 		return VU_TROUBLE_NOT_ENABLED;
 	return elsewhere ? VU_TROUBLE_NOT_SHARED : VU_TROUBLE_NONE;
@@ -323,6 +333,9 @@ const char *vu_trouble_text(enum vu_trouble trouble)
 		[VU_TROUBLE_PARKED] =
 			"a ring is parked after an error of the guest's driver: reset "
 			"the driver or reboot the guest",
+		[VU_TROUBLE_IOMMU] = "the front-end has not told how the guest's IOMMU translates "
+				     "the addresses of "
+				     "the rings",
 		[VU_TROUBLE_NOT_SHARED] =
 			"the guest's driver is at work, but not in the memory we see: give the VM "
 			"shared memory (QEMU: share=on; libvirt: <access mode='shared'/>)",

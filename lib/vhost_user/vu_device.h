@@ -40,6 +40,7 @@ struct vu_queue {
 	struct virtq_view *replaced; /* by one that is in force already; until reconciling ends */
 	bool positioned;             /* virtq_start() has run since the last kick */
 	uint32_t start;              /* and from here */
+	bool waits;                  /* for the IOMMU's translation of its addresses */
 	bool bad_addr;               /* its addresses are not in the memory table */
 	bool fetching, fetched;      /* its pages, in a post-copy migration */
 	bool bad_position;           /* its format does not allow this size and base */
@@ -103,6 +104,7 @@ struct vu_device {
 	uint64_t connections;
 
 	struct vu_conn conn;
+	struct vu_iommu *iommu;     /* NULL: not offered */
 	struct vu_backend *backend; /* channel for our requests; NULL: none */
 	bool features_set;
 	bool features_refused; /* the last that were asked for: there is no FEATURES_OK */
@@ -162,6 +164,7 @@ int vu_device_reset(struct vu_device *dev, enum vu_reset what);
 int vu_reconcile_ring(struct vu_device *dev, unsigned ring);
 int vu_reconcile(struct vu_device *dev);
 bool vu_queue_enabled(const struct vu_device *dev, unsigned ring);
+void vu_park(struct vu_device *dev, unsigned ring, enum virtq_fault fault);
 void vu_reap_stuck(struct vu_device *dev);
 void vu_close_call_fd(struct vu_queue *q, int *fd);
 bool vu_any_stuck(const struct vu_device *dev);

@@ -42,19 +42,21 @@ struct request {
 	uint8_t fds_min, fds_max;
 	enum ring_at ring;
 	bool ring_stopped; /* only while we have no position in its ring */
-	int16_t reply;     /* bytes; ACK: none of its own */
+	int16_t reply;     /* bytes; ACK: none of its own; ACKS: nor need that be asked for */
 	enum reconcile reconcile;
 	int8_t needs; /* protocol feature, negotiated; ANY: none */
 	const char *does;
 };
 
 #define ACK    (-1)
+#define ACKS   (-2)
 #define ANY    (-1)
 
 #define U64    sizeof(uint64_t)
 #define STATE  sizeof(struct vu_ring_state)
 #define ADDR   sizeof(struct vu_ring_addr)
 #define CONFIG sizeof(struct vu_config)
+#define IOTLB  sizeof(struct vu_iotlb)
 #define TABLE  sizeof(struct vu_mem_table)
 #define LOG    sizeof(struct vu_log_area)
 #define KEPT   sizeof(struct vu_inflight)
@@ -132,6 +134,9 @@ static const struct request requests[VU_REQUEST_MAX] = {
 [VU_SET_BACKEND_REQ_FD]     = {"SET_BACKEND_REQ_FD", vu_on_set_backend_req_fd,
 				0, 0, 1, 1, RING_NONE, false, ACK, RECONCILE_ALL, VU_PROTOCOL_F_BACKEND_REQ,
 				"takes the socket for requests of ours"},
+[VU_IOTLB_MSG]              = {"IOTLB_MSG", vu_on_iotlb_msg,
+				IOTLB, IOTLB, 0, 0, RING_NONE, false, ACKS, RECONCILE_ALL, ANY,
+				"adds or removes a translation of the guest's IOMMU; always acknowledged"},
 [VU_GET_CONFIG]             = {"GET_CONFIG", vu_on_get_config,
 				12, CONFIG, 0, 0, RING_NONE, false, CONFIG, RECONCILE_NOTHING, VU_PROTOCOL_F_CONFIG,
 				"answers a part of the configuration space; nothing for a part there is not"},
@@ -276,7 +281,7 @@ bool vu_message_handle(struct vu_device *dev, struct vu_message *msg, int *fds, 
 	out->header.request = msg->header.request;
 	vu_log(dev, VU_LOG_DEBUG, "%s", vu_message_name(msg->header.request));
 	err = admit(&c, r);
-	c.replies = r && r->reply != ACK;
+	c.replies = r && r->reply >= 0;
 	if (c.replies)
 		c.reply_size = (uint32_t)r->reply;
 	if (!err)
@@ -290,7 +295,7 @@ bool vu_message_handle(struct vu_device *dev, struct vu_message *msg, int *fds, 
 		vu_refuse(dev, VU_TROUBLE_NONE, "an lcore does not leave a ring");
 		return false;
 	}
-	if (!c.replies && (msg->header.flags & VU_FLAG_NEED_ACK)) {
+	if (!c.replies && ((r && r->reply == ACKS) || (msg->header.flags & VU_FLAG_NEED_ACK))) {
 		out->payload.u64 = err ? 1 : 0;
 		return vu_conn_reply(dev, sizeof(uint64_t), -1) == 0;
 	}

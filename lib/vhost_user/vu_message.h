@@ -59,6 +59,9 @@ int vu_on_set_log_base(struct vu_context *c);
 int vu_on_set_log_fd(struct vu_context *c);
 int vu_on_send_rarp(struct vu_context *c);
 
+/* vu_iommu.c */
+int vu_on_iotlb_msg(struct vu_context *c);
+
 /* vu_on_ring.c */
 int vu_on_set_vring_num(struct vu_context *c);
 int vu_on_set_vring_addr(struct vu_context *c);

@@ -29,6 +29,7 @@ enum vu_request_id {
 	VU_SEND_RARP = 19,
 	VU_NET_SET_MTU = 20,
 	VU_SET_BACKEND_REQ_FD = 21,
+	VU_IOTLB_MSG = 22,
 	VU_GET_CONFIG = 24,
 	VU_SET_CONFIG = 25,
 	VU_POSTCOPY_ADVISE = 28,
@@ -136,12 +137,28 @@ struct vu_config {
 	uint8_t space[VU_CONFIG_MAX];
 };
 
+enum vu_iotlb_type {
+	VU_IOTLB_MISS = 1,
+	VU_IOTLB_UPDATE = 2,
+	VU_IOTLB_INVALIDATE = 3
+};
+
+struct vu_iotlb {
+	uint64_t iova;
+	uint64_t size;
+	uint64_t uva;
+	uint8_t perm; /* enum virtq_perm */
+	uint8_t type;
+	uint8_t padding[6];
+};
+
 union vu_payload {
 	uint64_t u64;
 	struct vu_log_area log;
 	struct vu_ring_state state;
 	struct vu_ring_addr addr;
 	struct vu_mem_table mem;
+	struct vu_iotlb iotlb;
 	struct vu_mem_slot slot;
 	struct vu_inflight inflight;
 	struct vu_config config;
@@ -160,6 +177,7 @@ _Static_assert(offsetof(struct vu_message, payload) ==
 		       offsetof(struct vu_message, header) + sizeof(struct vu_header),
 	"wire format");
 _Static_assert(sizeof(struct vu_ring_state) == 8, "wire format");
+_Static_assert(sizeof(struct vu_iotlb) == 32, "wire format");
 _Static_assert(sizeof(struct vu_ring_addr) == 40, "wire format");
 _Static_assert(sizeof(struct vu_log_area) == 16, "wire format");
 _Static_assert(sizeof(struct vu_inflight) == 24, "wire format");

@@ -12,6 +12,7 @@
 #include "virtq_signal.h"
 #include "vu_backend.h"
 #include "vu_device.h"
+#include "vu_iommu.h"
 
 /*
  * Theory of operation
@@ -67,19 +68,28 @@ bool vu_queue_enabled(const struct vu_device *dev, unsigned ring)
 #define LONG_HEADER \
 	(1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_NET_F_MRG_RXBUF | 1ull << VIRTIO_F_RING_PACKED)
 
+static uint8_t *find_area(struct vu_device *dev, struct vu_queue *q, uint64_t addr, uint64_t len,
+	enum virtq_perm perm)
+{
+	if (vu_iommu_used(dev))
+		return vu_iommu_area(dev, addr, len, perm, &q->waits);
+	return virtq_mem_uva(dev->mem, addr, len);
+}
+
 /* Sizes and alignments of the three areas: virtio 1.2, 2.7 (event indexes included) and 2.8.10.
  * What is aligned for the front-end need not be so where we have the region. */
-static bool find_areas(const struct vu_device *dev, const struct vu_queue *q, struct virtq_view *v,
-	struct vu_range area[3])
+static bool find_areas(
+	struct vu_device *dev, struct vu_queue *q, struct virtq_view *v, struct vu_range area[3])
 {
 	uint64_t n = q->num, event = sizeof(struct vring_packed_desc_event);
 
 	area[0].len = 16 * n;
 	area[1].len = v->packed ? event : 6 + 2 * n;
 	area[2].len = v->packed ? event : 6 + 8 * n;
-	area[0].at = virtq_mem_uva(dev->mem, q->addr.desc, area[0].len);
-	area[1].at = virtq_mem_uva(dev->mem, q->addr.avail, area[1].len);
-	area[2].at = virtq_mem_uva(dev->mem, q->addr.used, area[2].len);
+	area[0].at = find_area(
+		dev, q, q->addr.desc, area[0].len, v->packed ? VIRTQ_PERM_BOTH : VIRTQ_PERM_READ);
+	area[1].at = find_area(dev, q, q->addr.avail, area[1].len, VIRTQ_PERM_READ);
+	area[2].at = find_area(dev, q, q->addr.used, area[2].len, VIRTQ_PERM_BOTH);
 	v->desc = (void *)area[0].at;
 	v->avail = (void *)area[1].at;
 	v->used = (void *)area[2].at;
@@ -115,7 +125,7 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 	bool known = q->started && q->num && q->have_addr && dev->features_set && dev->mem;
 
 	memset(v, 0, sizeof(*v));
-	q->bad_addr = q->bad_position = false;
+	q->bad_addr = q->bad_position = q->waits = false;
 	if (!known || q->fault || q->stuck[0])
 		return false;
 	v->packed = vu_has_feature(dev, VIRTIO_F_RING_PACKED);
@@ -123,8 +133,11 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 	q->bad_position = !position_is_possible(q, v);
 	if (q->bad_position)
 		return false;
-	q->bad_addr = !find_areas(dev, q, v, area);
-	if (q->bad_addr || !vu_postcopy_has(dev, q, area))
+	if (!find_areas(dev, q, v, area)) {
+		q->bad_addr = !q->waits;
+		return false;
+	}
+	if (!vu_postcopy_has(dev, q, area))
 		return false;
 	v->features = dev->features;
 	v->hdr_len = dev->features & LONG_HEADER ? sizeof(struct virtio_net_hdr_v1)
@@ -140,6 +153,8 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 	v->log_used = q->addr.log;
 	v->inflight = dev->inflight;
 	v->inflight_ring = virtq_inflight_ring(dev->inflight, ring, q->num, v->packed);
+	if (vu_iommu_used(dev))
+		vu_iommu_describe(dev, ring, v);
 	dev->ops->prepare(dev->arg, ring, v);
 	return true;
 }
@@ -371,8 +386,12 @@ static void update_link(struct vu_device *dev)
 {
 	bool up = false;
 
-	for (unsigned i = 0; i < dev->nrings && !up; i++)
-		up = virtq_gate_view(&dev->queue[i].vq->gate) != NULL;
+	for (unsigned i = 0; i < dev->nrings && !up; i++) {
+		const struct vu_queue *q = &dev->queue[i];
+
+		/* An invalidation of the IOMMU's is no reason to take the link away. */
+		up = virtq_gate_view(&q->vq->gate) || (q->waits && q->positioned);
+	}
 	if (up == dev->link)
 		return;
 	dev->link = up;
@@ -407,6 +426,7 @@ static int reconcile(struct vu_device *dev, unsigned ring)
 		v.patient = !(v.burst && vu_queue_enabled(dev, ring));
 		err = v.patient ? disable(dev, ring, &v) : open_gate(dev, q, &v);
 	}
+	vu_iommu_look_again(dev, ring);
 	usable = virtq_gate_view(&q->vq->gate) != NULL;
 	if (usable != was_usable && dev->ops->ring_changed)
 		dev->ops->ring_changed(dev->arg, ring, usable);
@@ -423,7 +443,11 @@ static void settle(struct vu_device *dev)
 
 int vu_reconcile_ring(struct vu_device *dev, unsigned ring)
 {
-	int err = reconcile(dev, ring), late = free_replaced(dev, ring, ring + 1);
+	int err, late;
+
+	vu_iommu_sync(dev);
+	err = reconcile(dev, ring);
+	late = free_replaced(dev, ring, ring + 1);
 
 	settle(dev);
 	return err ? err : late;
@@ -433,6 +457,7 @@ int vu_reconcile(struct vu_device *dev)
 {
 	int first = 0, late;
 
+	vu_iommu_sync(dev);
 	for (unsigned i = 0; i < dev->nrings; i++) {
 		int err = reconcile(dev, i);
 
@@ -445,13 +470,11 @@ int vu_reconcile(struct vu_device *dev)
 
 /* ---- what has to be looked at from time to time ---- */
 
-static void notice_fault(struct vu_device *dev, unsigned ring)
+/* Close a ring for a fault of its driver's, and say so. */
+void vu_park(struct vu_device *dev, unsigned ring, enum virtq_fault fault)
 {
 	struct vu_queue *q = &dev->queue[ring];
-	enum virtq_fault fault = virtq_load(&q->vq->fault);
 
-	if (!q->positioned || q->fault || !fault)
-		return;
 	q->fault = fault;
 	snprintf(dev->last_error, sizeof(dev->last_error), "ring %u is parked: %s", ring,
 		virtq_fault_text(fault));
@@ -459,6 +482,15 @@ static void notice_fault(struct vu_device *dev, unsigned ring)
 	if (q->err_fd >= 0 && virtq_signal(q->err_fd) < 0)
 		vu_log(dev, VU_LOG_DEBUG, "ring %u: the error eventfd is none", ring);
 	vu_reconcile_ring(dev, ring);
+}
+
+static void notice_fault(struct vu_device *dev, unsigned ring)
+{
+	const struct vu_queue *q = &dev->queue[ring];
+	enum virtq_fault fault = virtq_load(&q->vq->fault);
+
+	if (q->positioned && !q->fault && fault)
+		vu_park(dev, ring, fault);
 }
 
 /* Chains one tick discards for a device: bounded, whatever its guest does. */
@@ -533,6 +565,7 @@ void vu_on_tick(evutil_socket_t fd, short what, void *arg)
 		}
 	}
 	signal_log(dev);
+	vu_iommu_tick(dev);
 	vu_reap_stuck(dev);
 	if (dev->try_again) {
 		dev->try_again = false;

@@ -6,6 +6,7 @@
 #include "virtq_log.h"
 #include "vu_backend.h"
 #include "vu_device.h"
+#include "vu_iommu.h"
 
 static void forget_driver(struct vu_device *dev)
 {
@@ -37,6 +38,7 @@ static void forget_connection(struct vu_device *dev)
 	}
 	vu_backend_close(dev);
 	vu_memory_forget(dev);
+	vu_iommu_flush(dev);
 	virtq_log_put(dev->log);
 	dev->log = NULL;
 	vu_close_fd(&dev->log_fd);

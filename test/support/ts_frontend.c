@@ -214,14 +214,19 @@ int ts_fe_get_base(struct ts_fe *fe, unsigned index)
 	return 0;
 }
 
+static uint64_t ring_address(const struct ts_fe *fe, uint64_t gpa)
+{
+	return fe->features & TS_BIT(VIRTIO_F_ACCESS_PLATFORM) ? gpa : ts_uva(fe->guest, gpa);
+}
+
 int ts_fe_set_addr(struct ts_fe *fe, unsigned index)
 {
 	const struct ts_ring *r = fe->rings[index].ring;
 	const struct ts_vring_addr a = {.index = index,
 		.flags = fe->log_rings ? TS_VRING_F_LOG : 0,
-		.desc = ts_uva(fe->guest, r->desc_gpa),
-		.avail = ts_uva(fe->guest, r->driver_gpa),
-		.used = ts_uva(fe->guest, r->device_gpa),
+		.desc = ring_address(fe, r->desc_gpa),
+		.avail = ring_address(fe, r->driver_gpa),
+		.used = ring_address(fe, r->device_gpa),
 		.log = r->device_gpa};
 
 	return ts_tell(fe, TS_SET_VRING_ADDR, &a, sizeof(a), NULL, 0);
@@ -300,6 +305,32 @@ int ts_fe_new_call(struct ts_fe *fe, unsigned index, int *old)
 	if (r->ring)
 		r->ring->call_fd = r->call;
 	return rc ? rc : ts_fe_set_fd(fe, TS_SET_VRING_CALL, index, r->call);
+}
+
+int ts_fe_iotlb(struct ts_fe *fe, const struct ts_iotlb *m)
+{
+	uint64_t status;
+	int rc = send_polite(fe, TS_IOTLB_MSG, m, sizeof(*m), NULL, 0);
+
+	if (!rc)
+		rc = ts_recv_answer(fe, TS_IOTLB_MSG, &status, sizeof(status));
+	return rc ? rc : status ? -EREMOTEIO : 0;
+}
+
+int ts_fe_miss(struct ts_fe *fe, struct ts_iotlb *m)
+{
+	uint8_t bytes[sizeof(struct ts_hdr) + sizeof(*m)];
+	struct ts_hdr h;
+	ssize_t n = recv(fe->backend_req, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+	if (n < 0 && errno == EAGAIN)
+		return 0;
+	memcpy(&h, bytes, sizeof(h));
+	memcpy(m, bytes + sizeof(h), sizeof(*m));
+	if (n != sizeof(bytes) || h.request != 1 || h.flags != TS_VERSION || h.size != sizeof(*m) ||
+		m->type != TS_IOTLB_MISS)
+		return ts_fail(fe, -EPROTO, 0, "%zd bytes that are no IOTLB miss", n);
+	return 1;
 }
 
 int ts_fe_set_backend(struct ts_fe *fe, int fd)

@@ -68,7 +68,8 @@ struct ts_fe {
 	struct ts_guest *guest;
 	unsigned pairs;         /* queue pairs the device has */
 	unsigned active;        /* of these, enabled: 1..pairs */
-	uint64_t want;          /* virtio features the guest would take */
+	uint64_t want;          /* virtio features the guest would take; with ACCESS_PLATFORM an
+				 * I/O address has the number of the guest address it stands for */
 	uint64_t want_protocol; /* protocol features the front-end knows */
 	uint64_t need_reply;    /* bit per request id: ask for an acknowledgement if negotiated */
 	uint64_t offered;       /* GET_FEATURES */
@@ -255,6 +256,12 @@ int ts_fe_log(struct ts_fe *fe, bool on);
 
 /** KICK, CALL or ERR with this fd, or with fd -1 and the no-fd bit. */
 int ts_fe_set_fd(struct ts_fe *fe, enum ts_request request, unsigned index, int fd);
+
+/** UPDATE or INVALIDATE a translation, which is always acknowledged: -EREMOTEIO if it failed. */
+int ts_fe_iotlb(struct ts_fe *fe, const struct ts_iotlb *m);
+
+/** Read one request of the back-end's, if there is one: 1, 0, or -EPROTO. */
+int ts_fe_miss(struct ts_fe *fe, struct ts_iotlb *m);
 
 /** Hand over one end of a socket for the back-end's requests; the caller keeps both. */
 int ts_fe_set_backend(struct ts_fe *fe, int fd);

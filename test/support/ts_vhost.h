@@ -131,6 +131,22 @@ struct ts_inflight {
 	uint32_t pad;
 };
 
+/* IOTLB_MSG, and request 1 of the back-end channel. */
+enum ts_iotlb_type {
+	TS_IOTLB_MISS = 1,
+	TS_IOTLB_UPDATE = 2,
+	TS_IOTLB_INVALIDATE = 3,
+};
+
+struct ts_iotlb {
+	uint64_t iova;
+	uint64_t size;
+	uint64_t uva;
+	uint8_t perm; /* 1 read, 2 write, 3 both */
+	uint8_t type;
+	uint8_t pad[6];
+};
+
 struct ts_mem_slot {
 	uint64_t pad;
 	struct ts_mem_region region;
@@ -143,6 +159,7 @@ static_assert(sizeof(struct ts_log_area) == 16, "log");
 static_assert(sizeof(struct ts_mem_region) == 32, "region");
 static_assert(sizeof(struct ts_mem_table) == 8 + 8 * 32, "memory table");
 static_assert(sizeof(struct ts_inflight) == 24, "in-flight region");
+static_assert(sizeof(struct ts_iotlb) == 32, "IOTLB message");
 static_assert(sizeof(struct ts_mem_slot) == 40, "single region");
 
 #endif

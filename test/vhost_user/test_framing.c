@@ -18,6 +18,7 @@ static int setup_with(void **state, uint16_t peer_timeout_ms)
 	t = *state;
 	vd_conf(t, 2);
 	t->conf.peer_timeout_ms = peer_timeout_ms;
+	t->conf.features |= TS_BIT(VIRTIO_F_ACCESS_PLATFORM);
 	vd_create(t);
 	vd_front_end(t, &ts_qemu_10);
 	vd_connect(t);
@@ -316,7 +317,7 @@ static void reads_late(void **state)
 	vd_run_ms(t, 100);
 	while (n-- > 0) {
 		vd_ok(t, ts_recv_answer(&t->fe, TS_GET_FEATURES, &value, sizeof(value)));
-		assert_int_equal(value, vu_default_features());
+		assert_int_equal(value, t->conf.features);
 	}
 	assert_true(ts_fe_quiet(&t->fe));
 	vd_run_ms(t, 2000);

@@ -225,6 +225,25 @@ static void set_backend_wrong(struct vd *t, struct ts_msg *m)
 	attach(m, odd[1]); /* not a socket */
 }
 
+static void put_iotlb(struct ts_msg *m, uint8_t type)
+{
+	const struct ts_iotlb msg = {.size = 0x200000, .type = type};
+
+	ts_msg_make(m, TS_IOTLB_MSG, &msg, sizeof(msg));
+}
+
+static void iotlb(struct vd *t, struct ts_msg *m)
+{
+	(void)t;
+	put_iotlb(m, TS_IOTLB_INVALIDATE);
+}
+
+static void iotlb_wrong(struct vd *t, struct ts_msg *m)
+{
+	(void)t;
+	put_iotlb(m, TS_IOTLB_MISS); /* that is for us to send */
+}
+
 static void set_features(struct vd *t, struct ts_msg *m)
 {
 	t->fe.features = TS_BIT(TS_F_PROTOCOL_FEATURES) | TS_BIT(VIRTIO_F_VERSION_1);
@@ -377,6 +396,7 @@ const struct vd_msg vd_msgs[] = {
 	ROW(GET_QUEUE_NUM, 0, true, get_queue_num),
 	ROW(SET_VRING_ENABLE, 8, false, set_enable),
 	ROW_WITH(TS_PROTO_BACKEND_REQ, SET_BACKEND_REQ_FD, 0, false, set_backend),
+	ROW(IOTLB_MSG, 32, true, iotlb),
 	ROW_WITH(TS_PROTO_INFLIGHT_SHMFD, GET_INFLIGHT_FD, 24, true, get_inflight),
 	ROW_WITH(TS_PROTO_INFLIGHT_SHMFD, SET_INFLIGHT_FD, 24, false, set_inflight),
 	ROW_WITH(TS_PROTO_RESET_DEVICE, RESET_DEVICE, 0, false, reset_device),
@@ -418,7 +438,7 @@ static uint64_t answer_u64(struct vd *t, enum ts_request id)
 {
 	switch (id) {
 	case TS_GET_FEATURES:
-		return vu_default_features();
+		return t->conf.features;
 	case TS_GET_PROTOCOL_FEATURES:
 		return vu_default_protocol_features();
 	case TS_GET_STATUS:
@@ -437,6 +457,10 @@ struct vd_answer vd_msg_answer(struct vd *t, const struct vd_msg *row, bool righ
 	struct vd_answer a = {.len = 0};
 	uint64_t value = right ? 0 : 1;
 
+	if (row->id == TS_IOTLB_MSG) {
+		put_answer(&a, row->id, &value, sizeof(value));
+		return a;
+	}
 	if (!row->has_answer) {
 		a.closes = !right && !need_reply;
 		if (need_reply)

@@ -19,7 +19,7 @@ struct vd_msg {
 	void (*wrong)(struct vd *t, struct ts_msg *m);
 };
 
-/* All of them; id 0 ends it. For a device with two pairs. */
+/* All of them; id 0 ends it. For a device with two pairs that offers VIRTIO_F_ACCESS_PLATFORM. */
 extern const struct vd_msg vd_msgs[];
 extern const unsigned vd_n_msgs;
 

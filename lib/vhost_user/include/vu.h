@@ -182,6 +182,7 @@ enum vu_trouble {
 	VU_TROUBLE_QUEUES,          /* front-end uses more queues than configured */
 	VU_TROUBLE_NOT_ENABLED,     /* started, never enabled */
 	VU_TROUBLE_PARKED,          /* a ring is parked: see its fault */
+	VU_TROUBLE_IOMMU,           /* ring addresses are not translated (yet) */
 	VU_TROUBLE_NOT_SHARED,      /* the driver kicks, and we see empty rings */
 };
 
