@@ -178,7 +178,12 @@ int vu_on_rem_mem_reg(struct vu_context *c)
 	struct virtq_mem_req req = request_of(&c->msg->payload.slot.region, -1);
 	struct virtq_mem *mem;
 	char why[160];
-	int err = virtq_mem_remove(c->dev->mem, &req, &mem, why, sizeof(why));
+	int err;
+
+	if (c->dev->postcopy.waiting)
+		return vu_refuse(c->dev, VU_TROUBLE_MEMORY_REJECTED,
+			"REM_MEM_REG before the regions added were acknowledged");
+	err = virtq_mem_remove(c->dev->mem, &req, &mem, why, sizeof(why));
 
 	if (!err)
 		replace_table(c->dev, mem);

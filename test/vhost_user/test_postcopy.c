@@ -322,12 +322,21 @@ static void refusals(void **state)
 {
 	struct vd *t = *state;
 	struct source s = {.t = t, .uffd = -1};
+	struct ts_mem_slot slot = {0};
+	struct ts_reply reply;
 	struct ts_msg m;
 
-	begin(&s, false);
+	begin(&s, true);
+	slot.region = (struct ts_mem_region){t->guest->r[0].gpa, t->guest->r[0].size,
+		t->guest->r[0].uva, t->guest->r[0].mmap_offset};
 	assert_int_equal(simple(t, TS_POSTCOPY_LISTEN), -EREMOTEIO);
 	advise_and_listen(&s);
 	assert_int_equal(simple(t, TS_POSTCOPY_LISTEN), -EREMOTEIO);
+	send_slots(&s);
+	ts_msg_make(&m, TS_REM_MEM_REG, &slot, sizeof(slot));
+	m.hdr.flags |= 1u << 3;
+	ask(t, &m, &reply, 8);
+	assert_int_equal(*(uint64_t *)reply.payload, 1);
 	ts_msg_make(&m, TS_POSTCOPY_ADVISE, NULL, 0);
 	vd_ok(t, ts_send_msg(&t->fe, &m));
 	assert_true(VD_WAIT(t, vd_info(t).connection == VU_WAITING, 2000));
@@ -338,12 +347,8 @@ static void refusals(void **state)
 	close(s.uffd);
 	t->fe.need_reply = 0;
 	ts_msg_make(&m, TS_POSTCOPY_ADVISE, NULL, 0);
-	{
-		struct ts_reply reply;
-
-		ask(t, &m, &reply, 0);
-		s.uffd = reply.fds[0];
-	}
+	ask(t, &m, &reply, 0);
+	s.uffd = reply.fds[0];
 	assert_int_equal(simple(t, TS_POSTCOPY_LISTEN), -EREMOTEIO);
 	vd_assert_traffic(t, 0, 1);
 	end(&s);
