@@ -391,34 +391,44 @@ static void hopeless_packet_is_dropped(void **state)
 
 /* ---- offloads ---- */
 
-/* A 64 KiB TSO frame goes from one guest to another as it is. */
-static void tso_between_guests(void **state)
+/* 64 KiB frames go from one guest to another as they are: segments, fragments, datagrams. */
+static const struct large {
+	uint64_t features;
+	uint8_t proto, type;
+	uint64_t flag; /* of the mbuf on its way */
+} large[] = {
+	{F(HOST_TSO4) | F(GUEST_TSO4), 6, VIRTIO_NET_HDR_GSO_TCPV4, RTE_MBUF_F_TX_TCP_SEG},
+	{F(HOST_UFO) | F(GUEST_UFO), 17, VIRTIO_NET_HDR_GSO_UDP, VNET_MBUF_F_UFO},
+	{TS_BIT(TS_NET_F_HOST_USO) | TS_BIT(TS_NET_F_GUEST_USO4), 17, TS_NET_HDR_GSO_UDP_L4,
+		RTE_MBUF_F_TX_UDP_SEG},
+};
+
+static void send_large(const struct column *c, const struct large *row)
 {
-	const struct column c = {*state, true, true, true, true};
-	const uint64_t offloads = F(CSUM) | F(GUEST_CSUM) | F(HOST_TSO4) | F(GUEST_TSO4);
-	const struct ts_ip ip = {.proto = 6, .payload = 64000, .partial = true};
+	const uint64_t offloads = F(CSUM) | F(GUEST_CSUM) | row->features;
+	const struct ts_ip ip = {.proto = row->proto, .payload = 64000, .partial = true};
 	struct virtio_net_hdr_v1 hdr, back;
 	struct rte_mbuf *m[VIRTQ_BURST];
 	struct pair p;
 	const char *why = "";
 	uint32_t len;
 
-	pair_open(&p, &c, offloads, 0);
+	pair_open(&p, c, offloads, 0);
 	len = ts_pkt_ip(frame, sizeof(frame), &ip, &hdr);
-	hdr.gso_type = VIRTIO_NET_HDR_GSO_TCPV4;
+	hdr.gso_type = row->type;
 	hdr.gso_size = 1448;
 	assert_int_equal(ts_net_send(&p.net, &hdr, frame, len, NULL, 0, TS_INDIRECT), 0);
 	p.offered++;
 	ts_ring_kick(p.tx_ring);
 	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 1);
-	assert_true(m[0]->ol_flags & RTE_MBUF_F_TX_TCP_SEG);
+	assert_true((m[0]->ol_flags & VNET_SEG_FLAGS) == row->flag);
 	assert_int_equal(m[0]->tso_segsz, 1448);
 	assert_int_equal(ts_net_fill_rx(&p.net, 64, 4096), 64);
 	assert_int_equal(vnet_enqueue(p.tx, m, 1), 1);
 	rte_pktmbuf_free(m[0]);
 	assert_int_equal(ts_net_recv(&p.net, got, sizeof(got), &back), len);
 	assert_int_equal(back.flags, VIRTIO_NET_HDR_F_NEEDS_CSUM);
-	assert_int_equal(back.gso_type, VIRTIO_NET_HDR_GSO_TCPV4);
+	assert_int_equal(back.gso_type, row->type);
 	assert_int_equal(back.gso_size, 1448);
 	assert_int_equal(back.csum_start, hdr.csum_start);
 	assert_int_equal(back.csum_offset, hdr.csum_offset);
@@ -426,6 +436,14 @@ static void tso_between_guests(void **state)
 		fail_msg("%s", why);
 	assert_int_equal(ts_net_reap(&p.net), 1);
 	pair_close(&p);
+}
+
+static void large_between_guests(void **state)
+{
+	const struct column c = {*state, true, true, true, true};
+
+	for (unsigned i = 0; i < RTE_DIM(large); i++)
+		send_large(&c, &large[i]);
 }
 
 /* A guest that did not ask for partial checksums never gets one. */
@@ -487,7 +505,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(empty_descriptors_are_bounded),
 		PAIR_SPLIT(empty_links_are_bounded),
 		cmocka_unit_test(hopeless_packet_is_dropped),
-		cmocka_unit_test(tso_between_guests),
+		cmocka_unit_test(large_between_guests),
 		cmocka_unit_test(offload_not_negotiated),
 		cmocka_unit_test(bad_header_is_dropped),
 	};
