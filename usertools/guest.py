@@ -36,7 +36,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CACHE = Path("/var/cache/sluice")
 QEMU = "qemu-system-x86_64"
-SOCKETS = ("agent.sock", "console.sock", "qmp.sock")
+SOCKETS = ("agent.sock", "console.sock", "qmp.sock", "incoming.sock")
 
 # What makes a guest boot quickly under emulation and come back by itself after a panic. (nokaslr would save 0.2 s at
 # the first boot and cost 2 s at every reboot: the same pages again, with translated code in them.)
@@ -137,6 +137,7 @@ class Job:
 
     def __init__(self, guest, number, command):
         self._guest = guest
+        self._number = number
         self._path = f"/run/job{number}"
         self.command = command
 
@@ -360,6 +361,10 @@ class Guest:
                        f">/dev/null 2>&1 </dev/null & while [ ! -s {job._path}.pid ]; do usleep 1000; done")
         return job
 
+    def adopt(self, job):
+        """The same job, of a guest that has moved here meanwhile."""
+        return Job(self, job._number, job.command)
+
     def reboot(self, timeout=60):
         """Reboots through the firmware, as "reboot" in the guest does, and waits until it is up again."""
         with self._lock:
@@ -380,6 +385,39 @@ class Guest:
         if "error" in answer:
             raise GuestError(f"{self.name}: {command}: {answer['error']['desc']}")
         return answer["return"]
+
+    # --- moving to another QEMU ---
+
+    def twin(self, directory, nics):
+        """Starts a second QEMU, with other back-ends, that waits for this guest to move in; returns it."""
+        twin = Guest(self.name, nics, directory=directory, memory=self.memory, cpus=self.cpus, hugepages=self.hugepages,
+                     share=self.share, accel=self.accel, machine=self.machine, modules=self.modules, keep=self.keep,
+                     extra=self.extra + ["-incoming", "defer"], cache=self.cache)
+        twin._mark, twin._number = self._mark, self._number
+        twin.start()
+        twin.qmp("migrate-incoming", uri=f"unix:{twin.directory}/incoming.sock")
+        return twin
+
+    def move_to(self, twin, timeout=120, moving=lambda guest: None):
+        """Moves the running guest into its twin, while it goes on; returns what QEMU tells of it (query-migrate).
+
+        moving(self) is called again and again meanwhile. Afterwards this QEMU is ended, and commands go to the twin.
+        """
+        self.qmp("migrate", uri=f"unix:{twin.directory}/incoming.sock")
+        deadline = time.monotonic() + timeout
+        while True:
+            told = self.qmp("query-migrate")
+            if told["status"] == "completed":
+                break
+            if told["status"] == "failed":
+                raise GuestError(f"{self.name}: the migration failed: {told.get('error-desc', 'see qemu.log')}")
+            if time.monotonic() > deadline:
+                raise GuestTimeout(f"{self.name}: still moving after {timeout} s: {told}")
+            moving(self)
+            time.sleep(0.05)
+        twin._number = self._number
+        self.stop()
+        return told
 
     def _connect(self, timeout):
         deadline = time.monotonic() + timeout
