@@ -18,6 +18,7 @@
 #include <event2/event.h>
 
 #include "fuzz.h"
+#include "virtq_log.h"
 #include "virtq_split.h"
 #include "vu.h"
 
@@ -67,12 +68,24 @@ __attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct ti
 
 /* ---- the data path: take everything, use both ends of it, give it back ---- */
 
+/* Wherever the front-end said the log and the ring lie. */
+static void mark(const struct virtq *vq, const struct virtq_view *v, uint16_t from,
+	const struct virtq_chain *chain, uint16_t n)
+{
+	uint32_t hint = 0;
+
+	virtq_log_begin();
+	virtq_log_used(vq, v, from);
+	for (uint16_t i = 0; i < n; i++)
+		virtq_log_chain(v, &hint, &chain[i], chain[i].len);
+}
+
 static uint16_t churn(struct virtq *vq, const struct virtq_view *v, void **pkts, uint16_t max)
 {
 	enum virtq_dir dir = v->arg ? VIRTQ_FROM_GUEST : VIRTQ_TO_GUEST;
 	struct virtq_chain chain[VIRTQ_BURST];
 	struct virtq_segs segs;
-	uint16_t n, taken = 0;
+	uint16_t n, taken = 0, from = vq->used;
 
 	(void)pkts;
 	if (vq->fault)
@@ -95,6 +108,8 @@ static uint16_t churn(struct virtq *vq, const struct virtq_view *v, void **pkts,
 	}
 	if (taken)
 		split_publish(vq, v);
+	if (taken && v->log)
+		mark(vq, v, from, chain, taken);
 	return taken;
 }
 
