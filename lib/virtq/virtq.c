@@ -289,7 +289,7 @@ static void start_split(struct virtq *vq, const struct virtq_view *v)
 static void start_packed(struct virtq *vq, uint32_t base)
 {
 	vq->used = (uint16_t)(base >> 16);
-	vq->pending = false;
+	vq->pending = PACKED_NOTHING;
 }
 
 void virtq_start(struct virtq *vq, const struct virtq_view *v, uint32_t base)

@@ -155,6 +155,18 @@ static uint16_t batch_from(const struct virtq *vq)
 	return vq->head_at | (vq->head_at < (vq->used & PACKED_INDEX) ? wrap : wrap ^ PACKED_WRAP);
 }
 
+void virtq_inflight_keep(const struct virtq_view *v, uint16_t at)
+{
+	struct virtq_inflight_packed *part = v->inflight_ring;
+	struct virtq_inflight_packed_desc *keep = &part->desc[at];
+	struct virtq_desc d = virtq_desc_fetch(&v->desc[at], true);
+
+	virtq_store(&keep->addr, d.addr);
+	virtq_store(&keep->len, d.len);
+	virtq_store(&keep->flags, d.flags);
+	virtq_store(&keep->id, d.link);
+}
+
 void virtq_inflight_publish(struct virtq *vq, const struct virtq_view *v)
 {
 	if (v->packed) {
@@ -291,9 +303,8 @@ static bool packed_find(
 	if (pos.used_idx >= v->num || pos.old_used_idx >= v->num)
 		return false;
 	*at = old;
-	if (used == old)
-		return true;
 	published =
+		used != old &&
 		!packed_available(virtq_desc_fetch(&v->desc[pos.old_used_idx], true).flags, old);
 	if (published) {
 		*at = used;
@@ -313,6 +324,49 @@ static void packed_clear_free(struct virtq_inflight_packed *part, uint16_t num)
 	for (uint16_t left = num; left > 0 && i < num; left--) {
 		virtq_store(&part->desc[i].inflight, 0);
 		i = virtq_load(&part->desc[i].next);
+	}
+}
+
+/* Used in this round of the ring? */
+static bool packed_used(uint16_t flags, uint16_t pos)
+{
+	return (flags & PACKED_OWNER) == (pos & PACKED_WRAP ? PACKED_OWNER : 0);
+}
+
+static struct virtq_desc packed_restore(
+	const struct virtq_view *v, const struct virtq_inflight_packed_desc *kept, uint16_t at)
+{
+	struct virtq_desc d = {.len = virtq_load(&kept->len),
+		.flags = virtq_load(&kept->flags),
+		.link = virtq_load(&kept->id)};
+
+	virtq_store((uint64_t *)&v->desc[at] + 1,
+		d.len | (uint64_t)d.link << 32 | (uint64_t)d.flags << 48);
+	return d;
+}
+
+/*
+ * A burst that was cut off before it published has overwritten some chains behind its first: put
+ * back what was there, up to the first that is as the driver left it. In this round of the ring
+ * nobody but that burst has used anything from here on.
+ */
+static void packed_undo(
+	const struct virtq_view *v, const struct virtq_inflight_packed *part, uint16_t pos)
+{
+	bool first = true, head = true;
+
+	for (uint16_t left = v->num; left > 0; left--, pos = packed_advance(pos, 1, v->num)) {
+		uint16_t at = pos & PACKED_INDEX;
+		struct virtq_desc d = virtq_desc_fetch(&v->desc[at], true);
+
+		if (first && !packed_available(d.flags, pos))
+			return;
+		if (head && !first && !packed_used(d.flags, pos))
+			return;
+		if (head && !first)
+			d = packed_restore(v, &part->desc[at], at);
+		head = !(d.flags & VRING_DESC_F_NEXT);
+		first = false;
 	}
 }
 
@@ -337,15 +391,17 @@ static bool packed_hand_back_one(struct virtq *vq, const struct virtq_view *v,
 static bool packed_hand_back(
 	struct virtq *vq, const struct virtq_view *v, struct virtq_inflight_packed *part)
 {
+	struct virtq_view plain = *v;
 	uint16_t from = vq->used, total = 0;
 
+	plain.inflight_ring = NULL; /* the entries tell of other things here */
 	for (uint16_t i = 0; i < v->num; i++)
 		if (virtq_load(&part->desc[i].inflight) == 1 &&
-			!packed_hand_back_one(vq, v, part, i, &total))
+			!packed_hand_back_one(vq, &plain, part, i, &total))
 			virtq_store(&part->desc[i].inflight, 0);
 	if (total == 0)
 		return false;
-	vq->pending = false;
+	vq->pending = PACKED_NOTHING;
 	pos_set(part, vq->used, from);
 	virtq_store_release((uint64_t *)&v->desc[vq->head_at] + 1, vq->head_rest); /* D */
 	for (uint16_t i = 0; i < v->num; i++)
@@ -365,6 +421,8 @@ static bool packed_start(struct virtq *vq, const struct virtq_view *v)
 		packed_clear_free(part, v->num);
 		vq->used = at;
 		back = packed_hand_back(vq, v, part);
+		if (!back)
+			packed_undo(v, part, vq->used);
 		vq->avail = vq->used;
 	} else {
 		packed_begin(vq, part, v->num);

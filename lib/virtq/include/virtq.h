@@ -171,7 +171,8 @@ struct virtq {
 	uint8_t fault;       /* enum virtq_fault, 0 while healthy */
 	uint8_t closed;      /* enum virtq_drop for what is sent while the gate is closed;
 			      * written by control, read by the lcore */
-	bool pending;        /* packed: head_rest is still to be written, which publishes */
+	uint8_t pending;     /* packed: head_rest is still to be written, which publishes;
+			      * enum packed_pending */
 	uint16_t head_at;    /* packed: the first descriptor given since the last publication */
 	uint64_t head_rest;  /* packed: its second half: length, id, flags */
 	uint64_t announce;   /* virtq_announce(); set by control, taken by the lcore */

@@ -20,13 +20,15 @@
  *		(used_idx) beside where we are (old_used_idx); publishing is one store, to the
  *		descriptor at old_used_idx; then old becomes new. Whoever finds two different
  *		positions looks at that descriptor. Still available: the batch was not published,
- *		back to the old one. Otherwise on to the new one.
+ *		back to the old one. Otherwise on to the new one. Chains behind the first are
+ *		overwritten before that store; what was there we keep in the region, in the entry
+ *		of the same index, and whoever goes back puts it there again.
  *
  * Both positions, indexes and wrap counters, are eight aligned bytes and written at once, so there
  * is no moment in which an index has moved and its counter has not.
  *
- * Flags, counters and lists of descriptors are for back-ends that complete out of order. We set none
- * and so cost no more than this; what another back-end has left is honoured (virtq_inflight_start).
+ * Flags, counters and lists are for back-ends that complete out of order. We set none and so cost no
+ * more than this; what another back-end has left is honoured (virtq_inflight_start).
  *
  * A part describes a ring while it runs. Where it was stopped in order (GET_VRING_BASE), whoever
  * starts it again says where, and the part is as good as new (version 0). So a part that has a
@@ -137,6 +139,9 @@ void virtq_inflight_start(struct virtq *vq, const struct virtq_view *v);
 void virtq_inflight_stop(void *part, bool packed);
 
 /* ---- lcore inside the gate, or control with the gate closed ---- */
+
+/** The packed descriptor at this index is about to be overwritten, and not yet published. */
+void virtq_inflight_keep(const struct virtq_view *v, uint16_t at);
 
 /** What publish() stores, and the record of it. Only where view->inflight_ring is not NULL. */
 void virtq_inflight_publish(struct virtq *vq, const struct virtq_view *v);

@@ -38,6 +38,13 @@ virtq_inline uint16_t packed_advance(uint16_t pos, uint16_t n, uint16_t num)
 	return (uint16_t)(pos + n);
 }
 
+/* What has been given and not published. */
+enum packed_pending {
+	PACKED_NOTHING,
+	PACKED_PENDING,
+	PACKED_TRACKED, /* and the in-flight region must know what it replaces */
+};
+
 /* How far from one position to a later one, at most a ring. */
 virtq_inline uint16_t packed_distance(uint16_t from, uint16_t to, uint16_t num)
 {
@@ -130,10 +137,13 @@ virtq_inline void packed_give(struct virtq *vq, const struct virtq_view *v,
 		(vq->used & PACKED_WRAP ? PACKED_OWNER : 0) | (written ? VRING_DESC_F_WRITE : 0);
 	uint64_t rest = written | (uint64_t)chain->id << 32 | flags << 48;
 
-	if (vq->pending) {
+	if (virtq_likely(vq->pending == PACKED_PENDING)) {
 		virtq_store((uint64_t *)&v->desc[at] + 1, rest);
+	} else if (vq->pending == PACKED_TRACKED) {
+		virtq_inflight_keep(v, at);
+		virtq_store_release((uint64_t *)&v->desc[at] + 1, rest);
 	} else {
-		vq->pending = true;
+		vq->pending = v->inflight_ring ? PACKED_TRACKED : PACKED_PENDING;
 		vq->head_at = at;
 		vq->head_rest = rest;
 	}
@@ -163,7 +173,7 @@ virtq_inline bool packed_wants_call(struct virtq *vq, const struct virtq_view *v
 
 virtq_inline void packed_publish(struct virtq *vq, const struct virtq_view *v)
 {
-	vq->pending = false;
+	vq->pending = PACKED_NOTHING;
 	if (virtq_likely(!v->inflight_ring))
 		virtq_store_release((uint64_t *)&v->desc[vq->head_at] + 1, vq->head_rest); /* D */
 	else
