@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -264,6 +265,7 @@ static void trap_5_13_crash(struct vq *t)
 
 static _Noreturn void victim(struct vq *t, const struct virtq_chain *chain, uint16_t n)
 {
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	ptrace(PTRACE_TRACEME, 0, NULL, NULL);
 	raise(SIGSTOP);
 	give_all(t, chain, n);
@@ -470,6 +472,7 @@ static void killed_while_handing_back(struct vq *t)
 		pid = fork();
 		assert_true(pid >= 0);
 		if (pid == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			ptrace(PTRACE_TRACEME, 0, NULL, NULL);
 			raise(SIGSTOP);
 			virtq_start(t->q, &t->view, 0);

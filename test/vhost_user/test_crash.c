@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A back-end that is killed under load and its successor; packed rings stopped at every position. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vd.h"
+#include "virtq_packed.h"
+#include "virtq_split.h"
+
+/*
+ * Theory of operation
+ *
+ * The back-end is a process of its own: a forked child with the device of vd.c and its data path.
+ * The guest and the front-end stay in the parent. Frames are numbered; the child notes in shared
+ * memory which it has taken, before it gives any back, so that after all the deaths the parent can
+ * tell lost from doubled ones. The driver (ts_ring) is strict about used ids.
+ */
+
+#define ROUNDS 200
+#define FRAMES (1u << 20)
+
+/* Written by the children. */
+struct seen {
+	uint8_t times[FRAMES];
+	uint64_t filled; /* receive buffers */
+};
+
+struct crash {
+	struct vd *t;
+	struct seen *seen;
+	pid_t child;
+	uint64_t sent, reaped, received; /* frames and buffers */
+	bool packed, region;
+};
+
+/* ---- the child ---- */
+
+static struct seen *child_seen;
+
+static uint32_t number_of(const struct virtq_chain *chain)
+{
+	uint32_t n;
+
+	memcpy(&n, chain->seg[0].va, sizeof(n));
+	return n % FRAMES;
+}
+
+static uint16_t take(struct virtq *vq, const struct virtq_view *v, enum virtq_dir dir,
+	struct virtq_segs *segs, struct virtq_chain *chain)
+{
+	const struct virtq_ops *ops = v->packed ? &virtq_packed_ops : &virtq_split_ops;
+	uint16_t n = ops->ready(vq, v, VIRTQ_BURST), i = 0;
+
+	virtq_segs_begin(segs);
+	while (!vq->fault && i < n && ops->take(vq, v, dir, segs, &chain[i]))
+		i++;
+	return i;
+}
+
+static uint16_t eat(struct virtq *vq, const struct virtq_view *v, void **pkts, uint16_t max)
+{
+	const struct virtq_ops *ops = v->packed ? &virtq_packed_ops : &virtq_split_ops;
+	struct virtq_chain chain[VIRTQ_BURST];
+	struct virtq_segs segs;
+	uint16_t n = take(vq, v, VIRTQ_FROM_GUEST, &segs, chain);
+
+	(void)pkts, (void)max;
+	for (uint16_t i = 0; i < n; i++)
+		virtq_store(&child_seen->times[number_of(&chain[i])],
+			(uint8_t)(child_seen->times[number_of(&chain[i])] + 1));
+	for (uint16_t i = 0; i < n; i++)
+		ops->give(vq, v, &chain[i], 0);
+	if (n > 0)
+		ops->publish(vq, v);
+	return n;
+}
+
+static uint16_t fill(struct virtq *vq, const struct virtq_view *v, void **pkts, uint16_t max)
+{
+	const struct virtq_ops *ops = v->packed ? &virtq_packed_ops : &virtq_split_ops;
+	struct virtq_chain chain[VIRTQ_BURST];
+	struct virtq_segs segs;
+	uint16_t n = take(vq, v, VIRTQ_TO_GUEST, &segs, chain);
+
+	(void)pkts, (void)max;
+	for (uint16_t i = 0; i < n; i++) {
+		memset(chain[i].seg[0].va, 0x77, 64);
+		ops->give(vq, v, &chain[i], 64);
+	}
+	if (n > 0)
+		ops->publish(vq, v);
+	virtq_count(&child_seen->filled, n);
+	return n;
+}
+
+static void on_prepare(void *arg, unsigned ring, struct virtq_view *view)
+{
+	(void)arg;
+	view->burst = ring & 1 ? eat : fill;
+}
+
+static _Noreturn void back_end(struct crash *c)
+{
+	static const struct vu_device_ops ops = {.prepare = on_prepare};
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	child_seen = c->seen;
+	c->t->conf.ops = &ops;
+	vd_create(c->t);
+	for (;;) {
+		vd_run(c->t);
+		for (unsigned i = 0; i < 100; i++) {
+			vd_burst(c->t, 0);
+			vd_burst(c->t, 1);
+		}
+	}
+}
+
+/* ---- the guest ---- */
+
+static void post(struct crash *c)
+{
+	struct ts_ring *rx = c->t->fe.rings[0].ring, *tx = c->t->fe.rings[1].ring;
+	const struct ts_seg buffer = {0x480000, 1526};
+
+	while (c->sent < FRAMES) {
+		/* A slot of its own for as long as it is out. */
+		const struct ts_seg frame[] = {
+			{0x400000 + 64 * (c->sent % 512), 60}, {0x4f0000, 16}};
+		uint32_t number = (uint32_t)c->sent;
+		bool two = c->sent % 3 == 0;
+
+		ts_guest_write(c->t->guest, frame[0].gpa, &number, sizeof(number));
+		if (ts_ring_add(tx, frame, 1 + two, NULL, 0, tx, TS_DIRECT) != 0)
+			break;
+		c->sent++;
+	}
+	while (ts_ring_add(rx, NULL, 0, &buffer, 1, rx, TS_DIRECT) == 0)
+		;
+	ts_ring_publish(tx);
+	ts_ring_publish(rx);
+}
+
+static void reap(struct crash *c)
+{
+	struct ts_ring *rx = c->t->fe.rings[0].ring, *tx = c->t->fe.rings[1].ring;
+	uint32_t len;
+
+	while (ts_ring_get_used(tx, &len))
+		c->reaped++;
+	while (ts_ring_get_used(rx, &len)) {
+		assert_int_equal(len, 64);
+		c->received++;
+	}
+	if (rx->faults.count || tx->faults.count)
+		fail_msg("after %llu frames: %s", (unsigned long long)c->reaped,
+			rx->faults.count ? rx->faults.first : tx->faults.first);
+}
+
+static void load(struct crash *c, uint64_t us)
+{
+	uint64_t end = ts_now_ms() * 1000 + us;
+
+	do {
+		post(c);
+		reap(c);
+	} while (ts_now_ms() * 1000 < end);
+}
+
+/* ---- life and death ---- */
+
+static void bear(struct crash *c)
+{
+	c->child = fork();
+	assert_true(c->child >= 0);
+	if (c->child == 0)
+		back_end(c);
+}
+
+static void slay(struct crash *c)
+{
+	if (c->child <= 0)
+		return;
+	kill(c->child, SIGKILL);
+	waitpid(c->child, NULL, 0);
+	c->child = 0;
+	unlink(c->t->path);
+}
+
+/* As QEMU does: a split ring goes on where it was used, of a packed one only the beginning is known. */
+static void bases(struct crash *c)
+{
+	ts_fe_recover_bases(&c->t->fe);
+	for (unsigned i = 0; i < 2 && c->packed; i++)
+		c->t->fe.rings[i].base = 0x80008000;
+}
+
+static void connect_again(struct crash *c)
+{
+	struct vd *t = c->t;
+
+	ts_fe_disconnect(&t->fe);
+	t->fe.timeout_ms = 10000;
+	vd_ok(t, ts_fe_connect(&t->fe, t->path));
+	vd_ok(t, ts_fe_negotiate(&t->fe));
+	if (c->region && t->fe.inflight_fd < 0) {
+		vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_FEATURES, t->fe.features));
+		vd_ok(t, ts_fe_get_inflight(&t->fe, 2, VD_RING_SIZE));
+	}
+	if (c->region)
+		vd_ok(t, ts_fe_set_inflight(&t->fe));
+	if (t->fe.rings[0].ring)
+		bases(c);
+	else
+		vd_ok(t, ts_fe_make_rings(&t->fe, 0, VD_RING_SIZE, TS_RING_SHUFFLE));
+	vd_ok(t, ts_fe_start(&t->fe));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+}
+
+/* Nothing lost; what came twice was in the hands of one that died. */
+static void settle(struct crash *c)
+{
+	unsigned twice = 0;
+
+	assert_true(TS_WAIT((reap(c), c->reaped == c->sent), 10000));
+	for (uint64_t i = 0; i < c->sent; i++) {
+		if (c->seen->times[i] == 0)
+			fail_msg("frame %llu was lost", (unsigned long long)i);
+		twice += c->seen->times[i] - 1u;
+	}
+	fprintf(stderr, "# %llu frames and %llu buffers over %u deaths, %u frames twice\n",
+		(unsigned long long)c->sent, (unsigned long long)c->received, ROUNDS, twice);
+	assert_in_range(twice, 0, ROUNDS * VIRTQ_BURST);
+	assert_true(c->received > ROUNDS);
+}
+
+static void die_again_and_again(struct vd *t, bool packed, bool region)
+{
+	struct crash c = {.t = t, .packed = packed, .region = region};
+	struct ts_rng rng;
+
+	ts_rng_init(&rng, ts_seed());
+	c.seen = mmap(
+		NULL, sizeof(*c.seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(c.seen != MAP_FAILED);
+	vd_conf(t, 1);
+	vd_front_end(t, &ts_qemu_10);
+	t->fe.pump = NULL;
+	t->fe.want |= packed ? TS_BIT(VIRTIO_F_RING_PACKED) : 0;
+	t->fe.want_protocol |= region ? TS_BIT(TS_PROTO_INFLIGHT_SHMFD) : 0;
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		uint64_t before = c.reaped;
+
+		bear(&c);
+		connect_again(&c);
+		/* Traffic goes on at once, and in the midst of it: */
+		assert_true(TS_WAIT((post(&c), reap(&c), c.reaped > before), 2000));
+		load(&c, ts_rand_below(&rng, 4000));
+		slay(&c);
+		reap(&c);
+	}
+	bear(&c);
+	connect_again(&c);
+	settle(&c);
+	slay(&c);
+	munmap(c.seen, sizeof(*c.seen));
+}
+
+static void trap_5_13_split(void **state)
+{
+	die_again_and_again(*state, false, false);
+}
+
+static void trap_5_13_split_with_a_region(void **state)
+{
+	die_again_and_again(*state, false, true);
+}
+
+static void trap_5_13_packed_with_a_region(void **state)
+{
+	die_again_and_again(*state, true, true);
+}
+
+/* ---- GET_VRING_BASE of packed rings ---- */
+
+enum halves {
+	BOTH,
+	AVAIL_ONLY /* as DPDK's front-end has it */
+};
+
+static void post_and_serve(struct vd *t, unsigned ring, unsigned n)
+{
+	const struct ts_seg frame = {0x400000, 76}, buffer = {0x480000, 1526};
+	struct ts_ring *r = t->fe.rings[ring].ring;
+
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(ring & 1 ? ts_ring_add(r, &frame, 1, NULL, 0, r, TS_DIRECT)
+					  : ts_ring_add(r, NULL, 0, &buffer, 1, r, TS_DIRECT),
+			0);
+	ts_ring_publish(r);
+	t->ring[ring].to_send = t->ring[ring].sent + n;
+	for (unsigned done = 0; done < n;) {
+		unsigned now = vd_burst(t, ring);
+
+		assert_true(now > 0);
+		done += now;
+	}
+	assert_int_equal(vd_guest_reaps(t, ring), n);
+}
+
+/* Stop, compare with the driver's own count, start again there. */
+static void stop_and_go_on(struct vd *t, unsigned ring, uint64_t at, enum halves halves)
+{
+	struct ts_fe_ring *r = &t->fe.rings[ring];
+	uint32_t expect = ts_base_at(t->fe.features, r->ring->size, at);
+
+	vd_ok(t, ts_fe_get_base(&t->fe, ring));
+	assert_int_equal(r->base, expect);
+	assert_int_equal(ts_ring_used_pos(r->ring), expect);
+	vd_ok(t, ts_fe_get_base(&t->fe, ring));
+	assert_int_equal(r->base, expect);
+	vd_ok(t, ts_fe_set_state(&t->fe, TS_SET_VRING_BASE, ring,
+			 halves == BOTH ? r->base : r->base & UINT16_MAX));
+	vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_KICK, ring, r->kick));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+	assert_int_equal(vd_ring_info(t, ring).avail, expect & UINT16_MAX);
+	assert_int_equal(vd_ring_info(t, ring).used, expect >> 16);
+}
+
+/* Two rounds of the ring and a bit; a large one around its ends only. */
+static void every_position(struct vd *t, uint32_t size, bool region)
+{
+	const unsigned step = size > 1000 ? size - 40 : 0;
+	uint64_t at[2] = {0, 0};
+
+	vd_listen(t, 1, &ts_qemu_10);
+	t->fe.want |= TS_BIT(VIRTIO_F_RING_PACKED);
+	t->fe.want_protocol |= region ? TS_BIT(TS_PROTO_INFLIGHT_SHMFD) : 0;
+	vd_ok(t, ts_fe_negotiate(&t->fe));
+	ts_guest_forget(t->guest);
+	vd_ok(t, ts_fe_make_rings(&t->fe, 0, size, TS_RING_SHUFFLE));
+	if (region) {
+		vd_ok(t, ts_fe_get_inflight(&t->fe, 2, (uint16_t)size));
+		vd_ok(t, ts_fe_set_inflight(&t->fe));
+	}
+	vd_ok(t, ts_fe_start(&t->fe));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+	while (at[0] <= 2 * size + 3) {
+		for (unsigned ring = 0; ring < 2; ring++) {
+			unsigned n = step && at[ring] % size == 20 ? step : 1;
+
+			stop_and_go_on(t, ring, at[ring], at[ring] & 1 ? BOTH : AVAIL_ONLY);
+			post_and_serve(t, ring, n);
+			at[ring] += n;
+		}
+	}
+	vd_disconnect(t);
+	vd_destroy(t);
+}
+
+static void trap_5_11_stop_at_every_position(void **state)
+{
+	static const uint32_t sizes[] = {1, 3, 255, 256, 32768};
+
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(sizes); i++)
+		every_position(*state, sizes[i], false);
+}
+
+static void trap_5_11_with_a_region(void **state)
+{
+	static const uint32_t sizes[] = {1, 3, 255, 32768};
+
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(sizes); i++)
+		every_position(*state, sizes[i], true);
+}
+
+/* ---- what becomes of the region ---- */
+
+/* We did not die, but the front-end believes it, and knows nothing. */
+static void trap_5_13_a_connection_breaks(void **state)
+{
+	struct vd *t = *state;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	t->fe.want |= TS_BIT(VIRTIO_F_RING_PACKED);
+	t->fe.want_protocol |= TS_BIT(TS_PROTO_INFLIGHT_SHMFD);
+	vd_ok(t, ts_fe_negotiate(&t->fe));
+	vd_ok(t, ts_fe_get_inflight(&t->fe, 2, VD_RING_SIZE));
+	vd_ok(t, ts_fe_set_inflight(&t->fe));
+	ts_guest_forget(t->guest);
+	vd_ok(t, ts_fe_make_rings(&t->fe, 0, VD_RING_SIZE, TS_RING_SHUFFLE));
+	for (unsigned round = 0; round < 40; round++) {
+		vd_ok(t, ts_fe_start(&t->fe));
+		vd_ok(t, ts_fe_barrier(&t->fe));
+		/* Not while rings have their state in the other one. */
+		assert_int_equal(ts_count_maps("sluice-inflight"), 1);
+		vd_assert_traffic(t, 0, 1);
+		vd_disconnect(t);
+		assert_int_equal(ts_count_maps("sluice-inflight"), 0);
+		vd_connect(t);
+		vd_ok(t, ts_fe_negotiate(&t->fe));
+		vd_ok(t, ts_fe_set_inflight(&t->fe));
+		t->fe.rings[0].base = t->fe.rings[1].base = round & 1 ? 0 : 0x80008000;
+	}
+}
+
+/* A driver that was reset starts from the beginning, whatever the region said before. */
+static void a_driver_is_reset(void **state)
+{
+	struct vd *t = *state;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	t->fe.want |= TS_BIT(VIRTIO_F_RING_PACKED);
+	t->fe.want_protocol |= TS_BIT(TS_PROTO_INFLIGHT_SHMFD);
+	vd_ok(t, ts_fe_negotiate(&t->fe));
+	vd_ok(t, ts_fe_get_inflight(&t->fe, 2, VD_RING_SIZE));
+	for (unsigned round = 0; round < 6; round++) {
+		vd_ok(t, ts_fe_set_inflight(&t->fe));
+		ts_guest_forget(t->guest);
+		t->fe.rings[0].base = t->fe.rings[1].base = TS_FRESH;
+		vd_ok(t, ts_fe_make_rings(&t->fe, 0, VD_RING_SIZE, TS_RING_SHUFFLE));
+		vd_ok(t, ts_fe_start(&t->fe));
+		vd_ok(t, ts_fe_barrier(&t->fe));
+		vd_assert_traffic(t, 0, 1);
+		if (round & 1) {
+			vd_ok(t, ts_fe_stop(&t->fe));
+		} else {
+			vd_ok(t, ts_fe_simple(&t->fe, TS_RESET_DEVICE));
+			vd_ok(t, ts_fe_barrier(&t->fe));
+			assert_int_equal(ts_count_maps("sluice-inflight"), 0);
+		}
+	}
+}
+
+/* CVE-2020-10726: asked for again and again, nothing piles up. */
+static void trap_5_7_regions_again_and_again(void **state)
+{
+	struct vd *t = *state;
+	int fds;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	t->fe.want_protocol |= TS_BIT(TS_PROTO_INFLIGHT_SHMFD);
+	vd_ok(t, ts_fe_negotiate(&t->fe));
+	vd_ok(t, ts_fe_get_inflight(&t->fe, 2, 32768));
+	vd_ok(t, ts_fe_set_inflight(&t->fe));
+	fds = ts_count_fds(NULL);
+	for (unsigned i = 0; i < 2000; i++) {
+		vd_ok(t, ts_fe_get_inflight(&t->fe, 2, (uint16_t)(1 + i)));
+		if (i % 3)
+			vd_ok(t, ts_fe_set_inflight(&t->fe));
+	}
+	vd_ok(t, ts_fe_barrier(&t->fe));
+	assert_int_equal(ts_count_fds(NULL), fds);
+	assert_int_equal(ts_count_maps("sluice-inflight"), 1);
+}
+
+/* Negotiated and never used: nothing is different. */
+static void negotiated_and_not_used(void **state)
+{
+	struct vd *t = *state;
+
+	vd_listen(t, 1, &ts_qemu_10);
+	t->fe.want_protocol |= TS_BIT(TS_PROTO_INFLIGHT_SHMFD);
+	vd_start(t);
+	assert_true(vd_info(t).protocol_features & TS_BIT(TS_PROTO_INFLIGHT_SHMFD));
+	vd_assert_traffic(t, 0, 1);
+}
+
+/* While rings run their state is in the region they have. */
+static void not_while_running(void **state)
+{
+	struct vd *t = *state;
+
+	vd_listen(t, 2, &ts_cloud_hypervisor); /* it counts in rings */
+	t->fe.pairs = t->fe.active = 1;
+	t->fe.want_protocol &= ~TS_BIT(TS_PROTO_BACKEND_REQ);
+	vd_start(t);
+	assert_true(t->fe.inflight_fd >= 0);
+	vd_assert_traffic(t, 0, 1);
+	assert_int_equal(ts_fe_set_inflight(&t->fe), -EREMOTEIO);
+	assert_true(vd_logged(t, "SET_INFLIGHT_FD while ring 0 is running"));
+	vd_assert_traffic(t, 0, 1);
+}
+
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(trap_5_13_split),
+		CASE(trap_5_13_split_with_a_region),
+		CASE(trap_5_13_packed_with_a_region),
+		CASE(trap_5_11_stop_at_every_position),
+		CASE(trap_5_11_with_a_region),
+		CASE(trap_5_13_a_connection_breaks),
+		CASE(a_driver_is_reset),
+		CASE(trap_5_7_regions_again_and_again),
+		CASE(negotiated_and_not_used),
+		CASE(not_while_running),
+	};
+
+	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);
+}
