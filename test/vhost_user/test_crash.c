@@ -23,7 +23,7 @@
  */
 
 #define ROUNDS 200
-#define FRAMES (1u << 20)
+#define FRAMES (1u << 24)
 
 /* Written by the children. */
 struct seen {
