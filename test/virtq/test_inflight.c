@@ -299,6 +299,12 @@ static unsigned kill_after(
 	return done;
 }
 
+/* From one place to the next, so that all of them together take no more than some seconds. */
+static unsigned few(unsigned all)
+{
+	return 1 + (unsigned)((uint64_t)all * all / 400000);
+}
+
 /* A burst of several chains is cut off at one place after another (at every instruction unless a
  * sanitizer makes thousands of them), and each time the next process goes on. */
 static void trap_5_13_killed_at_any_instruction(struct vq *t)
@@ -319,7 +325,7 @@ static void trap_5_13_killed_at_any_instruction(struct vq *t)
 		done = kill_after(t, chain, n, all == UINT32_MAX ? 1000000 : at);
 		if (all == UINT32_MAX) {
 			all = done;
-			step = all / 400 + 1;
+			step = few(all);
 		}
 		if (vq_shown(t) == shown)
 			before++;
@@ -454,7 +460,7 @@ static void killed_while_handing_back(struct vq *t)
 {
 	unsigned all = 100000;
 
-	for (unsigned at = 0; at <= all; at += all / 150 + 1) {
+	for (unsigned at = 0; at <= all; at += few(all)) {
 		struct virtq_inflight *region = begin(t, 8, (uint16_t)at);
 		struct virtq_chain chain[VIRTQ_BURST];
 		bool seen[8] = {false};
