@@ -204,8 +204,9 @@ int ts_fe_negotiate(struct ts_fe *fe);
 
 /**
  * Make 2 * pairs rings of `size` with the negotiated features in guest region `region`, starting at
- * rings[].base (set it to TS_FRESH for a guest that booted anew), their eventfds attached. Rings
- * made before are freed first; their guest memory is not: ts_guest_forget().
+ * rings[].base (set it to TS_FRESH for a guest that booted anew, which forgets the in-flight region
+ * as well), their eventfds attached. Rings made before are freed first; their guest memory is not:
+ * ts_guest_forget().
  */
 int ts_fe_make_rings(struct ts_fe *fe, unsigned region, uint32_t size, unsigned ring_flags);
 

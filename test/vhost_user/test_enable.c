@@ -20,7 +20,7 @@ static void begin(struct vd *t, enum vu_initial_enable initial)
 	vd_create(t);
 	vd_front_end(t, &ts_qemu_10);
 	vd_connect(t);
-	t->fe.features = MODERN;
+	t->fe.features = MODERN | t->format;
 	vd_ok(t, ts_fe_make_rings(&t->fe, 0, VD_RING_SIZE, 0));
 }
 
@@ -29,7 +29,7 @@ static void negotiate(struct vd *t, uint64_t features, uint64_t protocol)
 	if (protocol != NOT_SENT)
 		vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_PROTOCOL_FEATURES, protocol));
 	if (features != NOT_SENT)
-		vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_FEATURES, features));
+		vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_FEATURES, features | t->format));
 	vd_ok(t, ts_fe_barrier(&t->fe));
 }
 
@@ -197,7 +197,7 @@ static void forgotten_with_the_connection(void **state)
 	vd_connect(t);
 	negotiate(t, MODERN | BIT_30, MQ | REPLY_ACK);
 	assert_enabled(t, 0, "again");
-	assert_int_equal(vd_info(t).features, MODERN | BIT_30);
+	assert_int_equal(vd_info(t).features, MODERN | BIT_30 | t->format);
 }
 
 /* ---- SET_FEATURES ---- */
@@ -452,7 +452,7 @@ static void status_zero(void **state)
 			assert_true(vd_ring_info(t, i).call_fd >= 0);
 			vd_assert_dead(t, i);
 			vd_ok(t, ts_fe_get_base(&t->fe, i));
-			assert_int_equal(t->fe.rings[i].base, 20);
+			assert_int_equal(t->fe.rings[i].base, vd_shown(t, i));
 		}
 	}
 	/* As QEMU does it: after the rings were stopped; and then it starts them again. */
@@ -466,24 +466,22 @@ static void status_zero(void **state)
 	assert_int_equal(status_of(t), UP | TS_STATUS_FEATURES_OK | TS_STATUS_DRIVER_OK);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(trap_5_1_initially),
-		CASE(even_index_is_a_pair),
-		CASE(each_index_is_a_ring),
-		CASE(trap_5_1_enable_before_features),
-		CASE(forgotten_with_the_connection),
-		CASE(trap_5_1_features_again_while_running),
-		CASE(trap_5_1_other_features_while_running),
-		CASE(trap_5_4_disabled_ring_is_drained),
-		CASE(trap_5_4_drained_while_it_talks),
-		CASE(trap_5_4_toggled_under_load),
-		CASE(unpolled_ring),
-		CASE(status_judges_features),
-		CASE(status_zero),
+		VD_BOTH(trap_5_1_initially),
+		VD_BOTH(even_index_is_a_pair),
+		VD_BOTH(each_index_is_a_ring),
+		VD_BOTH(trap_5_1_enable_before_features),
+		VD_BOTH(forgotten_with_the_connection),
+		VD_BOTH(trap_5_1_features_again_while_running),
+		VD_BOTH(trap_5_1_other_features_while_running),
+		VD_BOTH(trap_5_4_disabled_ring_is_drained),
+		VD_BOTH(trap_5_4_drained_while_it_talks),
+		VD_BOTH(trap_5_4_toggled_under_load),
+		VD_BOTH(unpolled_ring),
+		VD_BOTH(status_judges_features),
+		VD_BOTH(status_zero),
 	};
 
 	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);

@@ -2,16 +2,25 @@
 /* What known front-ends send, whole, cut short and in every other order. */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "vd.h"
 
 /* ---- each front-end ---- */
 
+/* What a case is about; its initial state. */
+struct front_end {
+	const struct ts_profile *profile;
+	bool packed;
+};
+
 static int setup(void **state)
 {
-	const struct ts_profile *profile = *state;
+	const struct front_end *who = *state;
+	const struct ts_profile *profile = who->profile;
 	struct vd *t;
 
+	*state = who->packed ? (void *)(uintptr_t)&vd_packed : NULL;
 	vd_setup(state);
 	t = *state;
 	/* It takes the answer to GET_QUEUE_NUM for rings, QEMU takes it for pairs. */
@@ -67,8 +76,8 @@ static void life(void **state)
 		vd_assert_traffic(t, 0, 2);
 		vd_disconnect(t);
 		assert_false(t->link);
-		t->fe.rings[0].base = t->fe.rings[1].base = 0;
-		t->fe.rings[2].base = t->fe.rings[3].base = 0;
+		for (unsigned i = 0; i < 4; i++)
+			t->fe.rings[i].base = TS_FRESH;
 	}
 	assert_int_equal(t->link_changes, 12);
 }
@@ -132,6 +141,14 @@ enum step {
 #define START_AT 100u
 #define USED_AT  90u
 
+/* Where it takes and where it gives back; a split ring's base has no room for the latter. */
+static uint32_t start_base(const struct vd *t)
+{
+	const uint32_t avail = vd_base(t, START_AT), used = vd_base(t, USED_AT);
+
+	return t->format ? (uint16_t)avail | used << 16 : avail;
+}
+
 static void send_step(struct vd *t, enum step step)
 {
 	struct ts_fe *fe = &t->fe;
@@ -154,7 +171,7 @@ static void send_step(struct vd *t, enum step step)
 		vd_ok(t, ts_fe_set_state(fe, TS_SET_VRING_NUM, 1, VD_RING_SIZE));
 		break;
 	case BASE:
-		vd_ok(t, ts_fe_set_state(fe, TS_SET_VRING_BASE, 1, START_AT));
+		vd_ok(t, ts_fe_set_state(fe, TS_SET_VRING_BASE, 1, start_base(t)));
 		break;
 	case ADDR:
 		vd_ok(t, ts_fe_set_addr(fe, 1));
@@ -175,7 +192,7 @@ static void ready_ring(struct vd *t)
 	vd_create(t);
 	vd_front_end(t, &ts_qemu_10);
 	t->fe.need_reply = UINT64_MAX & ~TS_BIT(TS_GET_FEATURES);
-	t->fe.rings[0].base = t->fe.rings[1].base = START_AT;
+	t->fe.rings[0].base = t->fe.rings[1].base = vd_base(t, START_AT);
 	vd_connect(t);
 	vd_start(t);
 	vd_disconnect(t);
@@ -186,23 +203,23 @@ static void assert_running(struct vd *t)
 {
 	struct vu_ring_info info = vd_ring_info(t, 1);
 
-	if (!info.usable || info.avail != START_AT)
+	if (!info.usable || info.avail != (uint16_t)start_base(t))
 		fail_msg("started %d enabled %d usable %d base %u; device: %s", info.started,
 			info.enabled, info.usable, info.avail, vd_info(t).last_error);
 	assert_int_equal(info.num, VD_RING_SIZE);
-	assert_int_equal(info.avail, START_AT);
-	assert_int_equal(info.used, USED_AT);
+	assert_int_equal(info.used, (uint16_t)vd_base(t, USED_AT));
 	assert_true(info.call_fd >= 0 && info.kick_fd >= 0);
 	assert_int_equal(info.fault, VIRTQ_FAULT_NONE);
 	/* The base is where we take, not where we give back. */
 	vd_ok(t, ts_fe_get_base(&t->fe, 1));
-	assert_int_equal(t->fe.rings[1].base, START_AT);
+	assert_int_equal(t->fe.rings[1].base, start_base(t));
 }
 
 static void send_all(struct vd *t, const enum step *order, unsigned n)
 {
-	ts_ring_reset(t->fe.rings[1].ring, START_AT);
-	t->fe.rings[1].ring->used->idx = USED_AT;
+	ts_ring_reset(t->fe.rings[1].ring, start_base(t));
+	if (!t->format)
+		t->fe.rings[1].ring->used->idx = USED_AT;
 	vd_connect(t);
 	vd_ok(t, ts_fe_negotiate(&t->fe));
 	for (unsigned i = 0; i < n; i++)
@@ -311,9 +328,12 @@ static void trap_5_2_anything_missing(void **state)
 static void trap_5_2_no_questions_asked(void **state)
 {
 	struct vd *t = *state;
+	uint64_t features;
 
 	ready_ring(t);
+	features = t->fe.features;
 	vd_connect(t);
+	t->fe.features = features;
 	vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_PROTOCOL_FEATURES,
 			 TS_BIT(TS_PROTO_MQ) | TS_BIT(TS_PROTO_REPLY_ACK)));
 	vd_ok(t, ts_fe_start(&t->fe));
@@ -321,39 +341,34 @@ static void trap_5_2_no_questions_asked(void **state)
 	assert_true(vd_ring_info(t, 0).usable && vd_ring_info(t, 1).usable);
 }
 
-static int setup_bare(void **state)
-{
-	*state = NULL;
-	return vd_setup(state);
-}
-
 #define N_PROFILES 7
 
 int main(int argc, char **argv)
 {
-	struct CMUnitTest tests[2 * N_PROFILES + 5] = {
-		cmocka_unit_test_setup_teardown(
-			trap_5_2_every_order_before_the_rings, setup_bare, vd_teardown),
-		cmocka_unit_test_setup_teardown(
-			trap_5_2_every_order_of_the_ring, setup_bare, vd_teardown),
-		cmocka_unit_test_setup_teardown(trap_5_2_any_order, setup_bare, vd_teardown),
-		cmocka_unit_test_setup_teardown(trap_5_2_anything_missing, setup_bare, vd_teardown),
-		cmocka_unit_test_setup_teardown(
-			trap_5_2_no_questions_asked, setup_bare, vd_teardown),
+	const struct CMUnitTest orders[] = {
+		VD_BOTH(trap_5_2_every_order_before_the_rings),
+		VD_BOTH(trap_5_2_every_order_of_the_ring),
+		VD_BOTH(trap_5_2_any_order),
+		VD_BOTH(trap_5_2_anything_missing),
+		VD_BOTH(trap_5_2_no_questions_asked),
 	};
-	static char names[2 * N_PROFILES][64];
-	size_t n = 5;
+	struct CMUnitTest tests[TS_ARRAY_SIZE(orders) + 4 * N_PROFILES];
+	static struct front_end who[2 * N_PROFILES];
+	static char names[4 * N_PROFILES][64];
+	size_t n = TS_ARRAY_SIZE(orders);
 
-	for (unsigned i = 0; ts_profiles[i]; i++) {
-		void *profile = (void *)(uintptr_t)ts_profiles[i];
+	memcpy(tests, orders, sizeof(orders));
+	for (unsigned i = 0; ts_profiles[i / 2]; i++) {
+		const char *name = ts_profiles[i / 2]->name, *format = i & 1 ? "packed" : "split";
 
-		assert_true(i < N_PROFILES);
-		snprintf(names[2 * i], sizeof(names[0]), "life[%s]", ts_profiles[i]->name);
-		snprintf(names[2 * i + 1], sizeof(names[0]), "cut_at_every_byte[%s]",
-			ts_profiles[i]->name);
-		tests[n++] = (struct CMUnitTest){names[2 * i], life, setup, vd_teardown, profile};
+		assert_true(i / 2 < N_PROFILES);
+		who[i] = (struct front_end){ts_profiles[i / 2], i & 1};
+		snprintf(names[2 * i], sizeof(names[0]), "life[%s,%s]", name, format);
+		snprintf(names[2 * i + 1], sizeof(names[0]), "cut_at_every_byte[%s,%s]", name,
+			format);
+		tests[n++] = (struct CMUnitTest){names[2 * i], life, setup, vd_teardown, &who[i]};
 		tests[n++] = (struct CMUnitTest){
-			names[2 * i + 1], cut_at_every_byte, setup, vd_teardown, profile};
+			names[2 * i + 1], cut_at_every_byte, setup, vd_teardown, &who[i]};
 	}
 	return ts_run_tests(tests, n, argc, argv);
 }

@@ -313,19 +313,17 @@ static void under_load(void **state)
 	fprintf(stderr, "# %u tables, %llu frames\n", round, (unsigned long long)sent);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(the_same),
-		CASE(split_and_joined),
-		CASE(moved),
-		CASE(taken_away),
-		CASE(refused_leaves_the_old_one),
-		CASE(count_of_regions),
-		CASE(changed_while_drained),
-		CASE(under_load),
+		VD_BOTH(the_same),
+		VD_BOTH(split_and_joined),
+		VD_BOTH(moved),
+		VD_BOTH(taken_away),
+		VD_BOTH(refused_leaves_the_old_one),
+		VD_BOTH(count_of_regions),
+		VD_BOTH(changed_while_drained),
+		VD_BOTH(under_load),
 	};
 
 	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);

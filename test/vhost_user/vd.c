@@ -11,6 +11,7 @@
 
 #include <event2/event.h>
 
+#include "ts_raw.h"
 #include "virtq_log.h"
 #include "virtq_packed.h"
 #include "virtq_split.h"
@@ -167,11 +168,14 @@ static const struct vu_device_ops ops = {
 
 /* ---- life ---- */
 
+const char vd_packed;
+
 int vd_setup(void **state)
 {
 	struct vd *t = calloc(1, sizeof(*t));
 
 	assert_non_null(t);
+	t->format = *state == &vd_packed ? TS_BIT(VIRTIO_F_RING_PACKED) : 0;
 	ts_seed();
 	t->fds_before = ts_count_fds(NULL);
 	strcpy(t->dir, "/tmp/vu-test-XXXXXX");
@@ -263,6 +267,7 @@ void vd_front_end(struct vd *t, const struct ts_profile *profile)
 		make_guest(t);
 	ts_guest_forget(t->guest);
 	ts_fe_init(&t->fe, profile, t->guest);
+	t->fe.want |= t->format;
 	t->fe.pump = pump;
 	t->fe.pump_arg = t;
 	t->fe.pairs = t->fe.active = t->conf.queue_pairs;
@@ -413,7 +418,7 @@ void vd_assert_traffic(struct vd *t, unsigned first_pair, unsigned pairs)
 void vd_assert_dead(struct vd *t, unsigned ring)
 {
 	struct ts_ring *r = t->fe.rings[ring].ring;
-	const uint16_t used = r->used->idx;
+	const uint32_t used = vd_shown(t, ring);
 	const uint64_t inside = t->ring[ring].inside;
 
 	ts_ring_calls(r);
@@ -422,8 +427,15 @@ void vd_assert_dead(struct vd *t, unsigned ring)
 	vd_run_ms(t, 30);
 	t->ring[ring].to_send -= 4;
 	assert_int_equal(t->ring[ring].inside, inside);
-	assert_int_equal(r->used->idx, used);
+	assert_int_equal(vd_shown(t, ring), used);
 	assert_int_equal(ts_ring_calls(r), 0);
+}
+
+enum virtq_fault vd_park(struct vd *t, unsigned ring)
+{
+	ts_raw_break(t->fe.rings[ring].ring);
+	vd_burst(t, ring);
+	return t->format ? VIRTQ_FAULT_LOOP : VIRTQ_FAULT_AVAIL_JUMP;
 }
 
 int vd_socket_at(const char *path, int type, int backlog)

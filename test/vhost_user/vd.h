@@ -35,6 +35,7 @@ struct vd_ring {
 };
 
 struct vd {
+	uint64_t format; /* VIRTIO_F_RING_PACKED if this case is about packed rings */
 	char dir[32];
 	char path[64];
 	struct event_base *base;
@@ -53,6 +54,16 @@ struct vd {
 	pthread_t poller;
 	bool polling, stop_polling;
 };
+
+/** A case's table entries: one for each ring format, which is its initial state. */
+#define VD_CASE(fn, setup, teardown, format, initial) \
+	((struct CMUnitTest){#fn "[" format "]", fn, setup, teardown, (void *)(uintptr_t)(initial)})
+#define VD_BOTH_WITH(fn, setup, teardown)            \
+	VD_CASE(fn, setup, teardown, "split", NULL), \
+		VD_CASE(fn, setup, teardown, "packed", &vd_packed)
+#define VD_BOTH(fn) VD_BOTH_WITH(fn, vd_setup, vd_teardown)
+
+extern const char vd_packed;
 
 /** cmocka setup and teardown: *state becomes a struct vd without a device. */
 int vd_setup(void **state);
@@ -94,6 +105,27 @@ unsigned vd_guest_reaps(struct vd *t, unsigned ring);
 
 /** Frames in both directions of these pairs arrive, driven from here. */
 void vd_assert_traffic(struct vd *t, unsigned first_pair, unsigned pairs);
+
+/** The position so far into a ring's life, as SET_VRING_BASE carries it. */
+static inline uint32_t vd_base(const struct vd *t, uint64_t n)
+{
+	return ts_base_at(t->format, VD_RING_SIZE, n);
+}
+
+/** How far the device has come by what the ring says, in the same form. */
+static inline uint32_t vd_shown(const struct vd *t, unsigned ring)
+{
+	return ts_ring_used_pos(t->fe.rings[ring].ring);
+}
+
+/** All that was published has been consumed. */
+static inline bool vd_all_used(const struct vd *t, unsigned ring)
+{
+	return (uint16_t)vd_shown(t, ring) == (uint16_t)ts_ring_avail_pos(t->fe.rings[ring].ring);
+}
+
+/** The driver breaks the ring, and a burst (if anybody polls it) finds out: why. */
+enum virtq_fault vd_park(struct vd *t, unsigned ring);
 
 /** The ring does not move: nothing is consumed, written or called. */
 void vd_assert_dead(struct vd *t, unsigned ring);
