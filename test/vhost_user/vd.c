@@ -29,8 +29,11 @@ static const struct virtq_ops *ops_of(const struct virtq_view *v)
 static void linger(struct vd_ring *r)
 {
 	virtq_count(&r->inside, 1);
-	while (virtq_load(&r->hold))
+	while (virtq_load(&r->hold)) {
+		virtq_store(&r->held, true);
 		ts_nap();
+	}
+	virtq_store(&r->held, false);
 }
 
 static void log_used(const struct virtq *vq, const struct virtq_view *v, uint16_t from)

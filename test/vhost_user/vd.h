@@ -25,6 +25,7 @@ struct vd_ring {
 	uint64_t bytes;    /* in them */
 	uint64_t sent;     /* chains filled and given to the guest */
 	uint64_t inside;   /* bursts that began */
+	bool held;         /* it stays inside, as it was told */
 	/* written by the test */
 	uint64_t to_send; /* chains to fill */
 	bool hold;        /* stay inside the burst */
