@@ -19,6 +19,7 @@
 
 #include "fuzz.h"
 #include "virtq_log.h"
+#include "virtq_packed.h"
 #include "virtq_split.h"
 #include "vu.h"
 
@@ -82,6 +83,7 @@ static void mark(const struct virtq *vq, const struct virtq_view *v, uint16_t fr
 
 static uint16_t churn(struct virtq *vq, const struct virtq_view *v, void **pkts, uint16_t max)
 {
+	const struct virtq_ops *ops = v->packed ? &virtq_packed_ops : &virtq_split_ops;
 	enum virtq_dir dir = v->arg ? VIRTQ_FROM_GUEST : VIRTQ_TO_GUEST;
 	struct virtq_chain chain[VIRTQ_BURST];
 	struct virtq_segs segs;
@@ -90,9 +92,9 @@ static uint16_t churn(struct virtq *vq, const struct virtq_view *v, void **pkts,
 	(void)pkts;
 	if (vq->fault)
 		return 0;
-	n = split_ready(vq, v, max);
+	n = ops->ready(vq, v, max);
 	virtq_segs_begin(&segs);
-	while (taken < n && split_take(vq, v, dir, &segs, &chain[taken]))
+	while (taken < n && ops->take(vq, v, dir, &segs, &chain[taken]))
 		taken++;
 	for (uint16_t i = 0; i < taken; i++) {
 		for (uint16_t k = 0; k < chain[i].nseg; k++) {
@@ -104,10 +106,10 @@ static uint16_t churn(struct virtq *vq, const struct virtq_view *v, void **pkts,
 			else
 				PROMISE((virtq_load(&s->va[s->len - 1]) & 0x100) == 0);
 		}
-		split_give(vq, v, &chain[i], chain[i].len);
+		ops->give(vq, v, &chain[i], chain[i].len);
 	}
 	if (taken)
-		split_publish(vq, v);
+		ops->publish(vq, v);
 	if (taken && v->log)
 		mark(vq, v, from, chain, taken);
 	return taken;
