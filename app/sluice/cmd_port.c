@@ -20,6 +20,7 @@ static int add_vm(struct cmd *c, bool listen)
 {
 	struct port_vm_options options = {
 		.postcopy = cmd_has(c, "postcopy"),
+		.iommu = cmd_has(c, "iommu"),
 		.has_mac = cmd_has(c, "ADDR"),
 	};
 	char why[256] = "";
@@ -130,7 +131,7 @@ static int unpin(struct cmd *c)
 }
 
 const struct command port_commands[] = {
-	{"port add NAME listen PATH [queues N:1..128] [mac ADDR:mac] [postcopy]",
+	{"port add NAME listen PATH [queues N:1..128] [mac ADDR:mac] [postcopy] [iommu]",
 		"add a VM port; the VMM connects to PATH",
 		"PATH is the vhost-user socket, which sluice creates; QEMU's -chardev "
 		"socket,path=PATH,reconnect=1 connects to it. N is how many queue pairs the guest "
@@ -139,9 +140,11 @@ const struct command port_commands[] = {
 		"it, "
 		"as cloud-hypervisor does; QEMU has its own and only warns. With postcopy the "
 		"guest "
-		"may be migrated to here by post-copy.",
+		"may be migrated to here by post-copy, with iommu its driver may use the IOMMU the "
+		"VMM "
+		"gives it (QEMU: iommu_platform=on).",
 		add_listen, 0},
-	{"port add NAME connect PATH [queues N:1..128] [mac ADDR:mac] [postcopy]",
+	{"port add NAME connect PATH [queues N:1..128] [mac ADDR:mac] [postcopy] [iommu]",
 		"add a VM port; sluice connects to the VMM's PATH",
 		"The VMM creates the socket, as QEMU's -chardev socket,path=PATH,server=on does. "
 		"Tried again for ever, so that it survives restarts on both sides.",

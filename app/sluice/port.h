@@ -77,6 +77,7 @@ struct port_txq {
 /* What a VM port has only if it is asked for. */
 struct port_vm_options {
 	bool postcopy; /* a guest may arrive by post-copy migration */
+	bool iommu;    /* VIRTIO_F_ACCESS_PLATFORM is offered */
 	bool has_mac;  /* for the guest, if its front-end asks */
 	struct rte_ether_addr mac;
 };

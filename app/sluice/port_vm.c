@@ -2,6 +2,7 @@
 /* VM ports: a vhost-user device, its rings as the port's queues. */
 #include <errno.h>
 #include <linux/mempolicy.h>
+#include <linux/virtio_config.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -167,7 +168,8 @@ static int vm_open(struct port *port, const char *path, bool listen, char *why, 
 		.path = path,
 		.listen = listen,
 		.queue_pairs = port->n_rxq,
-		.features = vu_default_features(),
+		.features = vu_default_features() |
+			    (port->vm.options.iommu ? 1ull << VIRTIO_F_ACCESS_PLATFORM : 0),
 		.mac = port->vm.options.has_mac ? port->vm.options.mac.addr_bytes : NULL,
 		.initial_enable = VU_ENABLE_AUTO,
 		.postcopy = port->vm.options.postcopy,

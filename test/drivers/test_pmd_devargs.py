@@ -42,7 +42,7 @@ def complaints(said):
     ("iface={s},client=2", "client=2: it takes 0 (listen at iface) or 1 (connect to it)"),
     ("iface={s},tso=yes", "tso=yes: it takes 0 or 1"),
     ("iface={s},tso", "tso=: it takes 0 or 1"),
-    ("iface={s},iommu-support=1", "iommu-support=1 is not supported yet by this version: leave it out"),
+    ("iface={s},iommu-support=2", "iommu-support=2: it takes 0 or 1"),
     ("iface={s},postcopy-support=2", "postcopy-support=2: it takes 0 or 1"),
     ("iface={s},mac=01:00:00:00:00:01", "mac=01:00:00:00:00:01: it takes a unicast address as 02:00:00:00:00:01"),
     ("iface={s},mac=nonsense", "mac=nonsense: it takes a unicast address as 02:00:00:00:00:01"),
@@ -59,7 +59,7 @@ def test_refused(testpmd, sockets, devargs, line):
 
 def test_accepted(testpmd, sockets):
     """Everything net_vhost takes, in one go."""
-    said = attach(testpmd, sockets, "iface={s},queues=128,client=0,iommu-support=0,postcopy-support=1,tso=1,"
+    said = attach(testpmd, sockets, "iface={s},queues=128,client=0,iommu-support=1,postcopy-support=1,tso=1,"
                   "linear-buffer=1,ext-buffer=1,legacy-ol-flags=1,mac=02:00:00:00:00:42")
     assert "is attached" in said and not complaints(said)
     info = testpmd.command("show port info 0")

@@ -60,15 +60,7 @@ FLAG(linear_buffer)
 FLAG(ext_buffer)
 FLAG(legacy_ol_flags)
 FLAG(postcopy_support)
-
-/* Known to net_vhost, not to us: only "no" is an honest value. */
-static int parse_absent(struct sl_devargs *out, const char *value)
-{
-	bool wanted;
-
-	(void)out;
-	return parse_flag(&wanted, value) ? -EINVAL : wanted ? -ENOTSUP : 0;
-}
+FLAG(iommu_support)
 
 static const struct key {
 	const char *name;
@@ -78,7 +70,7 @@ static const struct key {
 	{"iface", parse_iface, "the path of a unix socket"},
 	{"queues", parse_queues, "a number of queue pairs from 1 to 128"},
 	{"client", parse_client, "0 (listen at iface) or 1 (connect to it)"},
-	{"iommu-support", parse_absent, "0"},
+	{"iommu-support", parse_iommu_support, "0 or 1"},
 	{"postcopy-support", parse_postcopy_support, "0 or 1"},
 	{"tso", parse_tso, "0 or 1"},
 	{"linear-buffer", parse_linear_buffer, "0 or 1"},
@@ -96,10 +88,6 @@ static int explain(struct context *c, const struct key *key, const char *value, 
 		snprintf(c->why, c->why_len,
 			"%s has %zu bytes, a socket's path at most %zu: choose a shorter one",
 			key->name, strlen(value), sizeof(c->out->iface) - 1);
-		return err;
-	case -ENOTSUP:
-		snprintf(c->why, c->why_len,
-			"%s=1 is not supported yet by this version: leave it out", key->name);
 		return err;
 	default:
 		snprintf(c->why, c->why_len, "%s=%s: it takes %s", key->name, value, key->takes);

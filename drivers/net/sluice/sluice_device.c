@@ -203,7 +203,11 @@ struct open_call {
 /* Legacy flags are requests that the application may hand to any other device. */
 static uint64_t offered(const struct sl_devargs *args)
 {
-	return vu_default_features() & ~(args->tso ? 0 : SEGMENTATION) &
+	uint64_t features = vu_default_features();
+
+	if (args->iommu_support)
+		features |= 1ull << VIRTIO_F_ACCESS_PLATFORM;
+	return features & ~(args->tso ? 0 : SEGMENTATION) &
 	       ~(args->legacy_ol_flags ? FRAGMENTATION : 0);
 }
 

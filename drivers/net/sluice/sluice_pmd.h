@@ -35,12 +35,13 @@ struct sl_devargs {
 	bool ext_buffer;
 	bool legacy_ol_flags;
 	bool postcopy_support;
+	bool iommu_support;
 	struct rte_ether_addr mac; /* zero: make one up */
 };
 
 /* What dpdk-pmdinfo.py shows of them. */
 #define SL_DEVARGS_HELP                                                          \
-	"iface=<path> queues=<1..128> client=<0|1> iommu-support=<0> "           \
+	"iface=<path> queues=<1..128> client=<0|1> iommu-support=<0|1> "         \
 	"postcopy-support=<0|1> tso=<0|1> linear-buffer=<0|1> ext-buffer=<0|1> " \
 	"legacy-ol-flags=<0|1> mac=<xx:xx:xx:xx:xx:xx>"
 
