@@ -50,8 +50,7 @@ void port_vm_refresh(struct port *port)
 static void vm_prepare(void *arg, unsigned ring, struct virtq_view *view)
 {
 	struct port *port = arg;
-
-	int node = ring & 1 ? memory_node(port, view->mem) : 0;
+	int node = ring & 1 ? memory_node(port, virtq_mem_of_guest(view->mem)) : 0;
 
 	if (node < 0 || node >= RTE_MAX_NUMA_NODES)
 		node = 0;

@@ -304,6 +304,7 @@ int virtq_mem_region(const struct virtq_mem *mem, uint32_t i, struct virtq_regio
 {
 	const struct virtq_region *r;
 
+	mem = virtq_mem_of_guest(mem);
 	if (i >= mem->n)
 		return 0;
 	r = mem->regions[i];

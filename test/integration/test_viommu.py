@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A Linux guest whose driver goes through QEMU's intel-iommu, and one without, on one switch."""
+
+import pytest
+from guest import Guest, Nic
+from sluice import Sluice
+from test_guests import fetch, ping
+
+PROPS = {"iommu_platform": True, "ats": True, "disable-legacy": True}
+
+
+class IommuGuest(Guest):
+    """With an IOMMU, which its kernel uses for every device."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, machine="q35,kernel-irqchip=off", **options)
+
+    def argv(self):
+        argv = super().argv()
+        argv[argv.index("-append") + 1] += " intel_iommu=on iommu.passthrough=0"
+        first = argv.index("-chardev")
+        return argv[:first] + ["-device", "intel-iommu,intremap=on,caching-mode=on,device-iotlb=on"] + argv[first:]
+
+
+@pytest.fixture(scope="module")
+def switch(folder):
+    ports = [f"port add vm1 listen {folder}/vm1.sock iommu", f"port add vm2 listen {folder}/vm2.sock"]
+    with Sluice(folder, commands=ports) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def guests(folder, switch):
+    """10.0.0.1 has the IOMMU."""
+    vms = [IommuGuest("vm1", [Nic(f"{folder}/vm1.sock", address="10.0.0.1/24", props=PROPS)], directory=folder / "vm1"),
+           Guest("vm2", [Nic(f"{folder}/vm2.sock", address="10.0.0.2/24")], directory=folder / "vm2")]
+    try:
+        for vm in vms:
+            vm.start()
+        for vm in vms:
+            vm.wait_ready(120)
+        yield vms
+    finally:
+        for vm in vms:
+            vm.stop()
+
+
+def test_translations_are_used(switch, guests):
+    ping(guests[0], "10.0.0.2")
+    assert "ACCESS_PLATFORM" in str(switch.json("port show vm1")["features"])
+    assert "DMAR: Intel(R) Virtualization Technology" in guests[0].check("dmesg")
+
+
+def test_file_arrives_intact(guests):
+    fetch(guests[1], guests[0], "10.0.0.2", 2)
+    fetch(guests[0], guests[1], "10.0.0.1", 2)
+
+
+def test_driver_unbind_and_bind(switch, guests):
+    """All translations go, and others come."""
+    guests[0].check("cd /sys/bus/virtio/drivers/virtio_net && echo virtio0 > unbind")
+    switch.wait_link("vm1", "down")
+    guests[0].check("cd /sys/bus/virtio/drivers/virtio_net && echo virtio0 > bind && "
+                    "ip addr add 10.0.0.1/24 dev eth0; ip link set eth0 up")
+    switch.wait_link("vm1", "up")
+    ping(guests[0], "10.0.0.2")
+
+
+def test_guest_reboots(switch, guests):
+    guests[0].reboot(120)
+    switch.wait_link("vm1", "up")
+    ping(guests[0], "10.0.0.2")
