@@ -97,10 +97,15 @@ uint32_t ts_fe_base(struct ts_fe *fe, unsigned index)
 	return r->base;
 }
 
+void ts_fe_boot_anew(struct ts_fe *fe)
+{
+	for (unsigned i = 0; i < TS_MAX_RINGS; i++)
+		fe->rings[i].base = TS_FRESH;
+	close_fd(&fe->inflight_fd);
+}
+
 int ts_fe_make_rings(struct ts_fe *fe, unsigned region, uint32_t size, unsigned ring_flags)
 {
-	bool anew = false;
-
 	for (unsigned i = 0; i < 2 * fe->pairs; i++) {
 		struct ts_fe_ring *r = &fe->rings[i];
 		struct ts_ring_conf conf = {.guest = fe->guest,
@@ -111,7 +116,6 @@ int ts_fe_make_rings(struct ts_fe *fe, unsigned region, uint32_t size, unsigned 
 		int rc;
 
 		drop_ring(r);
-		anew |= r->base == TS_FRESH;
 		conf.base = ts_fe_base(fe, i);
 		rc = ts_ring_new(&conf, &r->ring);
 		if (rc)
@@ -125,8 +129,6 @@ int ts_fe_make_rings(struct ts_fe *fe, unsigned region, uint32_t size, unsigned 
 		r->ring->kick_fd = r->kick;
 		r->ring->call_fd = r->call;
 	}
-	if (anew) /* what was in flight, was so for another driver */
-		close_fd(&fe->inflight_fd);
 	return 0;
 }
 

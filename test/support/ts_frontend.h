@@ -204,11 +204,13 @@ int ts_fe_negotiate(struct ts_fe *fe);
 
 /**
  * Make 2 * pairs rings of `size` with the negotiated features in guest region `region`, starting at
- * rings[].base (set it to TS_FRESH for a guest that booted anew, which forgets the in-flight region
- * as well), their eventfds attached. Rings made before are freed first; their guest memory is not:
- * ts_guest_forget().
+ * rings[].base (see ts_fe_boot_anew()), their eventfds attached. Rings made before are freed first;
+ * their guest memory is not: ts_guest_forget().
  */
 int ts_fe_make_rings(struct ts_fe *fe, unsigned region, uint32_t size, unsigned ring_flags);
+
+/** The guest boots anew: its rings will begin at their beginning, and nothing is in flight. */
+void ts_fe_boot_anew(struct ts_fe *fe);
 
 /** rings[].base; TS_FRESH becomes where a new ring of the negotiated format begins. */
 uint32_t ts_fe_base(struct ts_fe *fe, unsigned index);

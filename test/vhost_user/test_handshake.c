@@ -76,8 +76,7 @@ static void life(void **state)
 		vd_assert_traffic(t, 0, 2);
 		vd_disconnect(t);
 		assert_false(t->link);
-		for (unsigned i = 0; i < 4; i++)
-			t->fe.rings[i].base = TS_FRESH;
+		ts_fe_boot_anew(&t->fe);
 	}
 	assert_int_equal(t->link_changes, 12);
 }
