@@ -342,7 +342,7 @@ static void trap_5_14_channel_not_read(void **state)
 	assert_served_traffic(t, PAGE);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
+#define CASE(fn) VD_BOTH(fn)
 
 int main(int argc, char **argv)
 {

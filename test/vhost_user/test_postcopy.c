@@ -377,7 +377,7 @@ static void only_if_configured(void **state)
 	}
 }
 
-#define CASE(f) cmocka_unit_test_setup_teardown(f, vd_setup, vd_teardown)
+#define CASE(fn) VD_BOTH(fn)
 
 int main(int argc, char **argv)
 {

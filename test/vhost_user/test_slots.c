@@ -378,7 +378,7 @@ static void trap_5_5_ten_thousand_changes(void **state)
 	close(fd);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
+#define CASE(fn) VD_BOTH(fn)
 
 int main(int argc, char **argv)
 {
