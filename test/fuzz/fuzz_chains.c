@@ -2,8 +2,9 @@
 /* Fuzz target: a ring and all of guest memory, walked in both directions. */
 
 /*
- * An input is four bytes of settings and then pieces of the guest's memory: where, how many bytes,
- * the bytes. The first region begins with the descriptor table, the avail ring and the used ring;
+ * An input is four bytes of settings (flags and size of the ring, chains to put back, position) and
+ * then pieces of the guest's memory: where, how many bytes, the bytes. The first region begins with
+ * the descriptor table, the avail ring and the used ring, or a packed ring and what it has of these;
  * the second is its neighbour, the third lies behind a hole; guard pages are around each, so that
  * an access outside is a fault.
  */
@@ -11,14 +12,18 @@
 
 #include "fuzz.h"
 #include "ts_guest.h"
+#include "virtq_packed.h"
 #include "virtq_split.h"
 
 enum setting {
 	TO_GUEST = 1 << 0,
 	INDIRECT = 1 << 1,
 	EVENT_IDX = 1 << 2,
-	DISCARD = 1 << 3, /* the upper four bits: log2 of the ring's size */
+	DISCARD = 1 << 3,
+	/* the upper four bits: log2 of a split ring's size, above 8 the size of a packed one */
 };
+
+static const uint16_t packed_sizes[] = {1, 3, 7, 16, 100, 255, 256};
 
 #define A_SIZE 0x4000u
 #define B_SIZE 0x1000u
@@ -66,20 +71,39 @@ static void load_memory(struct fuzz_input *in)
 
 static struct virtq_view view_of(uint8_t settings)
 {
-	uint16_t num = (uint16_t)(1u << ((settings >> 4) % 9));
+	const bool packed = settings >> 4 > 8;
+	uint16_t num =
+		packed ? packed_sizes[(settings >> 4) - 9] : (uint16_t)(1u << (settings >> 4));
 	uint8_t *at = guest->r[0].va;
+	uint32_t used = packed ? 16u * num + 4 : (16u * num + 6 + 2 * num + 3) & ~3u;
 
 	return (struct virtq_view){
 		.desc = (struct vring_desc *)at,
 		.avail = (struct vring_avail *)(at + 16u * num),
-		.used = (struct vring_used *)(at + ((16u * num + 6 + 2 * num + 3) & ~3u)),
+		.used = (struct vring_used *)(at + used),
 		.num = num,
+		.packed = packed,
 		.hdr_len = 12,
 		.event_idx = settings & EVENT_IDX,
 		.indirect = settings & INDIRECT,
 		.call_fd = call_fd,
 		.mem = mem,
 	};
+}
+
+/* Both halves of a packed ring's base; lib/vhost_user sees to it that they are in the ring. */
+static uint32_t base_of(const struct virtq_view *v, uint16_t base)
+{
+	if (!v->packed)
+		return base;
+	base = (uint16_t)((base & PACKED_WRAP) | (base & PACKED_INDEX) % v->num);
+	return base | (uint32_t)base << 16;
+}
+
+/* The position behind a chain at another one. */
+static uint16_t behind(const struct virtq_view *v, uint16_t pos, const struct virtq_chain *chain)
+{
+	return v->packed ? packed_advance(pos, chain->ndesc, v->num) : (uint16_t)(pos + 1);
 }
 
 static bool in_guest(const uint8_t *va, uint64_t len)
@@ -111,32 +135,47 @@ static void use(const struct virtq_chain *chain, enum virtq_dir dir)
 	PROMISE(sum == chain->len);
 }
 
-static void burst(const struct virtq_view *v, enum virtq_dir dir, uint8_t back)
+/* As many chains as there are. */
+static uint16_t take(const struct virtq_view *v, const struct virtq_ops *ops, enum virtq_dir dir,
+	struct virtq_segs *segs, struct virtq_chain *chain)
 {
-	struct virtq_chain chain[VIRTQ_BURST];
-	const uint16_t avail = vq->avail, used = vq->used;
-	uint16_t n = virtq_split_ops.ready(vq, v, VIRTQ_BURST), taken = 0;
-	struct virtq_segs segs;
+	uint16_t n = ops->ready(vq, v, VIRTQ_BURST), taken = 0, pos = vq->avail;
 
-	PROMISE(n <= VIRTQ_BURST && n <= v->num);
-	virtq_segs_begin(&segs);
-	while (taken < n && virtq_split_ops.take(vq, v, dir, &segs, &chain[taken])) {
-		PROMISE(segs.n <= VIRTQ_SEGS);
+	PROMISE(n <= VIRTQ_BURST && (v->packed || n <= v->num));
+	virtq_segs_begin(segs);
+	while (taken < n && ops->take(vq, v, dir, segs, &chain[taken])) {
+		PROMISE(segs->n <= VIRTQ_SEGS && chain[taken].pos == pos);
+		PROMISE(chain[taken].ndesc > 0 && chain[taken].ndesc <= v->num);
+		pos = behind(v, pos, &chain[taken]);
 		use(&chain[taken++], dir);
 	}
-	PROMISE(vq->avail == (uint16_t)(avail + taken));
-	PROMISE(taken == n || vq->fault || segs.full);
-	if (taken == 0 && segs.full) /* alone too long for any burst */
+	PROMISE(vq->avail == pos);
+	PROMISE(taken == n || vq->fault || segs->full || v->packed);
+	if (taken == 0 && segs->full) /* alone too long for any burst */
 		virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
+	return taken;
+}
+
+static void burst(const struct virtq_view *v, enum virtq_dir dir, uint8_t back)
+{
+	const struct virtq_ops *ops = v->packed ? &virtq_packed_ops : &virtq_split_ops;
+	struct virtq_chain chain[VIRTQ_BURST];
+	struct virtq_segs segs;
+	uint16_t taken = take(v, ops, dir, &segs, chain), pos = vq->used;
+
 	back = taken ? back % (taken + 1) : 0;
-	if (back > 0)
-		virtq_split_ops.untake(vq, v, &chain[taken - back]);
-	for (uint16_t i = 0; i < taken - back; i++)
-		virtq_split_ops.give(vq, v, &chain[i], chain[i].len);
+	if (back > 0) {
+		ops->untake(vq, v, &chain[taken - back]);
+		PROMISE(vq->avail == chain[taken - back].pos);
+	}
+	for (uint16_t i = 0; i < taken - back; i++) {
+		ops->give(vq, v, &chain[i], chain[i].len);
+		pos = behind(v, pos, &chain[i]);
+	}
 	if (taken > back)
-		virtq_split_ops.publish(vq, v);
-	PROMISE(vq->avail == (uint16_t)(avail + taken - back));
-	PROMISE(vq->used == (uint16_t)(used + taken - back));
+		ops->publish(vq, v);
+	PROMISE(vq->used == pos && !vq->pending);
+	PROMISE(!v->packed || (pos & PACKED_INDEX) < v->num);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -153,7 +192,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	base = fuzz_u16(&in);
 	load_memory(&in);
 	v = view_of(settings);
-	virtq_start(vq, &v, base);
+	virtq_start(vq, &v, base_of(&v, base));
 	for (unsigned i = 0; i < 4 && !vq->fault; i++)
 		burst(&v, settings & TO_GUEST ? VIRTQ_TO_GUEST : VIRTQ_FROM_GUEST,
 			i == 0 ? back : 0);
