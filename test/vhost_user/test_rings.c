@@ -93,6 +93,41 @@ static void trap_5_3_stop_through_the_end_of_the_index(void **state)
 	}
 }
 
+/* Round after round of a ring of any size, stopped and started anywhere in it. */
+static void trap_5_11_any_size(void **state)
+{
+	static const uint32_t sizes[] = {1, 2, 3, 7, 61, 255, 256, 1000, 32767, 32768};
+	struct vd *t = *state;
+
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(sizes); i++) {
+		const uint32_t size = sizes[i];
+		uint64_t posted = 0;
+
+		vd_listen(t, 1, &ts_qemu_10);
+		vd_ok(t, ts_fe_negotiate(&t->fe));
+		ts_guest_forget(t->guest);
+		vd_ok(t, ts_fe_make_rings(&t->fe, 0, size, TS_RING_SHUFFLE));
+		vd_ok(t, ts_fe_start(&t->fe));
+		vd_ok(t, ts_fe_barrier(&t->fe));
+		assert_int_equal(vd_ring_info(t, 0).num, size);
+		while (posted < 2 * size + 20) {
+			const unsigned n = size < 61 ? size : 61;
+
+			vd_guest_posts(t, 0, n);
+			t->ring[0].to_send = t->ring[0].sent + n;
+			vd_burst(t, 0);
+			assert_int_equal(vd_guest_reaps(t, 0), n);
+			posted += n;
+			if (posted % 5)
+				continue;
+			vd_ok(t, ts_fe_get_base(&t->fe, 0));
+			assert_int_equal(t->fe.rings[0].base, ts_base_at(t->format, size, posted));
+			restart(t, 0);
+		}
+		vd_destroy(t);
+	}
+}
+
 /* VPP once wiped the position first, DPDK crashed on a ring it had never seen. */
 static void trap_5_3_stop_what_never_ran(void **state)
 {
@@ -507,6 +542,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		VD_BOTH(trap_5_3_stop_one_ring),
 		VD_BOTH(trap_5_3_stop_through_the_end_of_the_index),
+		VD_CASE(trap_5_11_any_size, vd_setup, vd_teardown, "packed", &vd_packed),
 		CASE(trap_5_3_stop_what_never_ran),
 		VD_BOTH(trap_5_2_enable_does_not_start),
 		VD_BOTH(trap_5_3_stop_a_disabled_ring),
