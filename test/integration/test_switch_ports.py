@@ -134,7 +134,7 @@ def loop(many, last_two):
         many.run("cross del vm38")
 
 
-def test_add_and_delete_200_times_under_traffic(folder, many, loop):
+def test_trap_5_14_add_and_delete_200_times_under_traffic(folder, many, loop):
     """Ports come, are connected to, and go; two others lose nothing meanwhile."""
     path = folder / "churn"
     for n in range(200):
@@ -151,7 +151,7 @@ def test_add_and_delete_200_times_under_traffic(folder, many, loop):
     assert len(many.json("port show")) == 40
 
 
-def test_neighbours_reconnect_under_traffic(folder, many, loop):
+def test_trap_5_14_neighbours_reconnect_under_traffic(folder, many, loop):
     """A front-end comes and goes ten times, link and queues with it; two others lose nothing meanwhile."""
     for _ in range(2):
         with front(folder / "many0"):

@@ -208,13 +208,13 @@ static void good_before_bad(struct vq *t)
 }
 
 static const struct vq_test tests[] = {
-	{"addresses", addresses, 256, 65500, VQ_OVER_LAYOUT},
-	{"wrong_direction", wrong_direction, 256, 0, VQ_OVER_LAYOUT},
-	{"longest_chain", longest_chain, 256, 100, VQ_OVER_LAYOUT},
-	{"table_lengths", table_lengths, 256, 0, VQ_OVER_FORMAT},
-	{"table_rules", table_rules, 256, 0, VQ_OVER_FORMAT},
-	{"table_anywhere", table_anywhere, 256, 0, VQ_OVER_FORMAT},
-	{"good_before_bad", good_before_bad, 256, 0, VQ_OVER_LAYOUT},
+	{"trap_5_9_addresses", addresses, 256, 65500, VQ_OVER_LAYOUT},
+	{"trap_5_9_wrong_direction", wrong_direction, 256, 0, VQ_OVER_LAYOUT},
+	{"trap_5_9_longest_chain", longest_chain, 256, 100, VQ_OVER_LAYOUT},
+	{"trap_5_9_table_lengths", table_lengths, 256, 0, VQ_OVER_FORMAT},
+	{"trap_5_9_table_rules", table_rules, 256, 0, VQ_OVER_FORMAT},
+	{"trap_5_9_table_anywhere", table_anywhere, 256, 0, VQ_OVER_FORMAT},
+	{"trap_5_9_good_before_bad", good_before_bad, 256, 0, VQ_OVER_LAYOUT},
 };
 
 int main(int argc, char **argv)

@@ -217,10 +217,10 @@ static void any_packed_ring(struct vq *t)
 }
 
 static const struct vq_test tests[] = {
-	{"any_split_ring", any_split_ring, 8, 0, VQ_OVER_LAYOUT | VQ_SPLIT},
-	{"any_packed_ring", any_packed_ring, 8, 0, VQ_OVER_LAYOUT | VQ_PACKED},
-	{"any_packed_ring_of_seven", any_packed_ring, 7, 0, VQ_OVER_LAYOUT | VQ_PACKED},
-	{"any_packed_ring_of_one", any_packed_ring, 1, 0, VQ_OVER_LAYOUT | VQ_PACKED},
+	{"trap_5_9_any_split_ring", any_split_ring, 8, 0, VQ_OVER_LAYOUT | VQ_SPLIT},
+	{"trap_5_9_any_packed_ring", any_packed_ring, 8, 0, VQ_OVER_LAYOUT | VQ_PACKED},
+	{"trap_5_9_any_packed_ring_of_seven", any_packed_ring, 7, 0, VQ_OVER_LAYOUT | VQ_PACKED},
+	{"trap_5_9_any_packed_ring_of_one", any_packed_ring, 1, 0, VQ_OVER_LAYOUT | VQ_PACKED},
 };
 
 int main(int argc, char **argv)

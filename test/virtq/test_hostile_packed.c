@@ -158,18 +158,20 @@ static void all_or_nothing(struct vq *t)
 }
 
 static const struct vq_test tests[] = {
-	{"bits", bits, 5, 0, VQ_OVER_FORMAT | VQ_PACKED},
-	{"bits_of_one", bits, 1, 0, VQ_OVER_FORMAT | VQ_PACKED},
-	{"without_end_1", without_end, 1, 0, VQ_OVER_FORMAT | VQ_PACKED},
-	{"without_end_7", without_end, 7, 11, VQ_OVER_FORMAT | VQ_PACKED},
-	{"without_end_256", without_end, 256, 200, VQ_OVER_FORMAT | VQ_PACKED},
-	{"as_long_as_the_ring_1", as_long_as_the_ring, 1, 1, VQ_OVER_FORMAT | VQ_PACKED},
-	{"as_long_as_the_ring_7", as_long_as_the_ring, 7, 11, VQ_OVER_FORMAT | VQ_PACKED},
-	{"as_long_as_the_ring_1024", as_long_as_the_ring, 1024, 99, VQ_OVER_FORMAT | VQ_PACKED},
-	{"longer_than_a_burst", longer_than_a_burst, 32768, 60000, VQ_OVER_FORMAT | VQ_PACKED},
-	{"any_id", any_id, 7, 0, VQ_OVER_FORMAT | VQ_PACKED},
-	{"used_flags", used_flags, 255, 0, VQ_OVER_FORMAT | VQ_PACKED},
-	{"all_or_nothing", all_or_nothing, 6, 4, VQ_OVER_FORMAT | VQ_PACKED},
+	{"trap_5_9_bits", bits, 5, 0, VQ_OVER_FORMAT | VQ_PACKED},
+	{"trap_5_9_bits_of_one", bits, 1, 0, VQ_OVER_FORMAT | VQ_PACKED},
+	{"trap_5_9_without_end_1", without_end, 1, 0, VQ_OVER_FORMAT | VQ_PACKED},
+	{"trap_5_9_without_end_7", without_end, 7, 11, VQ_OVER_FORMAT | VQ_PACKED},
+	{"trap_5_9_without_end_256", without_end, 256, 200, VQ_OVER_FORMAT | VQ_PACKED},
+	{"trap_5_9_as_long_as_the_ring_1", as_long_as_the_ring, 1, 1, VQ_OVER_FORMAT | VQ_PACKED},
+	{"trap_5_9_as_long_as_the_ring_7", as_long_as_the_ring, 7, 11, VQ_OVER_FORMAT | VQ_PACKED},
+	{"trap_5_9_as_long_as_the_ring_1024", as_long_as_the_ring, 1024, 99,
+		VQ_OVER_FORMAT | VQ_PACKED},
+	{"trap_5_9_longer_than_a_burst", longer_than_a_burst, 32768, 60000,
+		VQ_OVER_FORMAT | VQ_PACKED},
+	{"trap_5_9_any_id", any_id, 7, 0, VQ_OVER_FORMAT | VQ_PACKED},
+	{"trap_5_9_used_flags", used_flags, 255, 0, VQ_OVER_FORMAT | VQ_PACKED},
+	{"trap_5_9_all_or_nothing", all_or_nothing, 6, 4, VQ_OVER_FORMAT | VQ_PACKED},
 };
 
 int main(int argc, char **argv)

@@ -139,14 +139,14 @@ static void avail_jumps(struct vq *t)
 }
 
 static const struct vq_test tests[] = {
-	{"loops", loops, 256, 0, VQ_OVER_LAYOUT | VQ_SPLIT},
-	{"one_too_many", one_too_many, 256, 0, VQ_OVER_LAYOUT | VQ_SPLIT},
-	{"longest_loop", longest_loop, 32768, 0, VQ_OVER_FORMAT | VQ_SPLIT},
-	{"next_out_of_range", next_out_of_range, 256, 0, VQ_OVER_LAYOUT | VQ_SPLIT},
-	{"head_out_of_range", head_out_of_range, 256, 0, VQ_OVER_FORMAT | VQ_SPLIT},
-	{"avail_jumps", avail_jumps, 256, 0, VQ_OVER_FORMAT | VQ_SPLIT},
-	{"avail_jumps_smallest", avail_jumps, 2, 0, VQ_OVER_FORMAT | VQ_SPLIT},
-	{"avail_jumps_largest", avail_jumps, 32768, 0, VQ_OVER_FORMAT | VQ_SPLIT},
+	{"trap_5_9_loops", loops, 256, 0, VQ_OVER_LAYOUT | VQ_SPLIT},
+	{"trap_5_9_one_too_many", one_too_many, 256, 0, VQ_OVER_LAYOUT | VQ_SPLIT},
+	{"trap_5_9_longest_loop", longest_loop, 32768, 0, VQ_OVER_FORMAT | VQ_SPLIT},
+	{"trap_5_9_next_out_of_range", next_out_of_range, 256, 0, VQ_OVER_LAYOUT | VQ_SPLIT},
+	{"trap_5_9_head_out_of_range", head_out_of_range, 256, 0, VQ_OVER_FORMAT | VQ_SPLIT},
+	{"trap_5_9_avail_jumps", avail_jumps, 256, 0, VQ_OVER_FORMAT | VQ_SPLIT},
+	{"trap_5_9_avail_jumps_smallest", avail_jumps, 2, 0, VQ_OVER_FORMAT | VQ_SPLIT},
+	{"trap_5_9_avail_jumps_largest", avail_jumps, 32768, 0, VQ_OVER_FORMAT | VQ_SPLIT},
 };
 
 int main(int argc, char **argv)

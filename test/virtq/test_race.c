@@ -257,10 +257,10 @@ static void no_lost_calls(struct vq *t)
 }
 
 static const struct vq_test tests[] = {
-	{"double_fetch", double_fetch, 8, 0, VQ_OVER_FORMAT},
-	{"double_fetch_seven", double_fetch, 7, 0, VQ_OVER_FORMAT | VQ_PACKED},
-	{"no_lost_calls", no_lost_calls, 16, 65000, VQ_OVER_FORMAT},
-	{"no_lost_calls", no_lost_calls, 16, 65000, VQ_OVER_EVENT_IDX},
+	{"trap_5_9_double_fetch", double_fetch, 8, 0, VQ_OVER_FORMAT},
+	{"trap_5_9_double_fetch_seven", double_fetch, 7, 0, VQ_OVER_FORMAT | VQ_PACKED},
+	{"trap_5_12_no_lost_calls", no_lost_calls, 16, 65000, VQ_OVER_FORMAT},
+	{"trap_5_12_no_lost_calls", no_lost_calls, 16, 65000, VQ_OVER_EVENT_IDX},
 };
 
 int main(int argc, char **argv)
