@@ -280,10 +280,20 @@ bool virtq_announced(struct virtq *vq, uint8_t mac[6])
 	return word != 0;
 }
 
+/*
+ * A base behind what was used would give chains back twice, one ahead of what is available points at
+ * nothing: DPDK's virtio-user sends 0 to whoever follows a back-end that died. Then the ring's own
+ * word counts.
+ */
 static void start_split(struct virtq *vq, const struct virtq_view *v)
 {
-	vq->avail_seen = vq->avail;
+	uint16_t out;
+
 	vq->used = virtq_load(&v->used->idx);
+	out = (uint16_t)(virtq_load_acquire(&v->avail->idx) - vq->used);
+	if (out <= v->num && (uint16_t)(vq->avail - vq->used) > out)
+		virtq_store(&vq->avail, vq->used);
+	vq->avail_seen = vq->avail;
 }
 
 static void start_packed(struct virtq *vq, uint32_t base)

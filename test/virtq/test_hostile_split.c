@@ -125,12 +125,14 @@ static void avail_jumps(struct vq *t)
 		for (unsigned i = 0; i < TS_ARRAY_SIZE(by); i++) {
 			if (by[i] <= size || by[i] > UINT16_MAX)
 				continue;
+			t->ring->used->idx = t->ring->avail->idx = bases[b];
 			virtq_start(t->q, &t->view, bases[b]);
 			t->ring->avail->idx = (uint16_t)(bases[b] + by[i]);
 			assert_int_equal(t->ops->ready(t->q, &t->view, 64), 0);
 			assert_int_equal(t->q->fault, VIRTQ_FAULT_AVAIL_JUMP);
 			assert_int_equal(t->q->avail, bases[b]);
 		}
+		t->ring->avail->idx = bases[b];
 		virtq_start(t->q, &t->view, bases[b]);
 		t->ring->avail->idx = (uint16_t)(bases[b] + size);
 		assert_int_equal(t->ops->ready(t->q, &t->view, 64), size < 64 ? size : 64);

@@ -170,6 +170,24 @@ static void start_between(struct vq *t)
 	assert_int_equal(take_some(t, chain, VIRTQ_BURST), 8);
 }
 
+/* Bases outside what the driver has in the ring; with them used ids would come twice, or none. */
+static void trap_5_13_base_that_cannot_be(struct vq *t)
+{
+	static const int from_used[] = {-1, -60, -30000, 21, 300, 32768};
+	struct virtq_chain chain[VIRTQ_BURST];
+	uint64_t posted = 0, reaped = 0;
+
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(from_used); i++) {
+		assert_int_equal(post_some(t, 20, &posted), 20);
+		virtq_start(t->q, &t->view, (uint16_t)(vq_shown(t) + from_used[i]));
+		assert_int_equal(t->q->avail, vq_shown(t));
+		assert_int_equal(take_some(t, chain, VIRTQ_BURST), 20);
+		give_all(t, chain, 20);
+		reap_in_order(t, 20, &reaped);
+	}
+	vq_assert_polite(t);
+}
+
 static void start_asks_for_no_kicks(struct vq *t)
 {
 	uint64_t posted = 0;
@@ -183,6 +201,7 @@ static void start_asks_for_no_kicks(struct vq *t)
 static void start_clears_a_fault(struct vq *t)
 {
 	virtq_park(t->q, VIRTQ_FAULT_LOOP);
+	ts_ring_reset(t->ring, ts_base_at(t->ring->features, 256, 7));
 	virtq_start(t->q, &t->view, ts_base_at(t->ring->features, 256, 7));
 	assert_int_equal(t->q->fault, VIRTQ_FAULT_NONE);
 	assert_int_equal(t->q->avail, vq_pos(t, 7));
@@ -509,6 +528,8 @@ static const struct vq_test tests[] = {
 	{"untake", untake, 256, 60000, VQ_OVER_ALL},
 	{"start_after_a_crash", start_after_a_crash, 256, 65530, VQ_OVER_LAYOUT},
 	{"start_between", start_between, 256, 65530, VQ_OVER_LAYOUT},
+	{"trap_5_13_base_that_cannot_be", trap_5_13_base_that_cannot_be, 256, 65530,
+		VQ_OVER_LAYOUT | VQ_SPLIT},
 	{"start_asks_for_no_kicks", start_asks_for_no_kicks, 256, 65500, VQ_OVER_ALL},
 	{"start_clears_a_fault", start_clears_a_fault, 256, 0, VQ_OVER_FORMAT},
 	{"discard", discard, 256, 65500, VQ_OVER_ALL},
