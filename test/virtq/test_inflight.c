@@ -302,7 +302,7 @@ static unsigned kill_after(
 /* From one place to the next, so that all of them together take no more than some seconds. */
 static unsigned few(unsigned all)
 {
-	return 1 + (unsigned)((uint64_t)all * all / 400000);
+	return 1 + (unsigned)((uint64_t)all * all / 100000);
 }
 
 /* A burst of several chains is cut off at one place after another (at every instruction unless a
