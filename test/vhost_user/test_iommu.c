@@ -342,15 +342,15 @@ static void trap_5_14_channel_not_read(void **state)
 	assert_served_traffic(t, PAGE);
 }
 
-#define CASE(fn) VD_BOTH(fn)
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(from_nothing),
+		VD_BOTH(from_nothing),
 		CASE(asked_once_and_again),
-		CASE(invalidated_under_traffic),
-		CASE(ring_invalidated),
+		VD_BOTH(invalidated_under_traffic),
+		VD_BOTH(ring_invalidated),
 		CASE(flushed),
 		CASE(not_permitted),
 		CASE(updates_that_cannot_be),

@@ -379,13 +379,13 @@ static void only_if_configured(void **state)
 	}
 }
 
-#define CASE(fn) VD_BOTH(fn)
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(trap_5_15_table),
-		CASE(trap_5_15_slots),
+		VD_BOTH(trap_5_15_table),
+		VD_BOTH(trap_5_15_slots),
 		CASE(trap_5_15_control_goes_on),
 		CASE(gone_in_the_middle),
 		CASE(refusals),

@@ -378,7 +378,7 @@ static void trap_5_5_ten_thousand_changes(void **state)
 	close(fd);
 }
 
-#define CASE(fn) VD_BOTH(fn)
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
 
 int main(int argc, char **argv)
 {
@@ -388,8 +388,8 @@ int main(int argc, char **argv)
 		CASE(trap_5_5_refused_leaves_the_old_one),
 		CASE(as_many_as_promised),
 		CASE(once_for_each_pair),
-		CASE(trap_5_5_ring_in_a_region_that_goes),
-		CASE(all_of_them),
+		VD_BOTH(trap_5_5_ring_in_a_region_that_goes),
+		VD_BOTH(all_of_them),
 		CASE(trap_5_5_ten_thousand_changes),
 	};
 
