@@ -30,13 +30,18 @@
  *   control	new tables, new views; then clears the note: the lcore finds the address, or notes
  *		the next one
  *
+ * While a ring waits, what is sent to the guest is lost. So with each miss, and from time to time,
+ * we look ahead for the buffers that will come next (virtq_peek()), and most translations are there
+ * before they are needed.
+ *
  * A ring notes one address at a time. Areas of a ring that is to start are asked for when it is
  * described; until all are there it does not run. What was asked is remembered for a while, so that
  * rings that miss the same page ask once; what is still missing after that is asked for again, for
  * a request may have been lost (vu_backend.h).
  */
 
-#define ASKED_MAX   64
+#define ASKED_MAX   512
+#define AHEAD_MAX   256
 #define PATIENCE_MS 1000
 #define PAGE        4096ull
 
@@ -157,6 +162,35 @@ static void forget_asked(struct vu_iommu *io, uint64_t first, uint64_t last)
 			io->asked[i].perm = 0;
 }
 
+struct ahead {
+	struct vu_device *dev;
+	uint8_t perm;
+};
+
+/* The first and the last page: few buffers have more, and those wait for the miss. */
+static void ask_ahead(void *arg, uint64_t addr, uint32_t len, bool table)
+{
+	const struct ahead *a = arg;
+	const struct virtq_iotlb *cache = a->dev->iommu->cache;
+	uint64_t last = addr + (len ? len - 1 : 0);
+	uint8_t perm = table ? VIRTQ_PERM_READ : a->perm;
+
+	if (len && !virtq_iotlb_perm(cache, addr))
+		ask(a->dev, addr, perm);
+	if (last / PAGE != addr / PAGE && !virtq_iotlb_perm(cache, last))
+		ask(a->dev, last, perm);
+}
+
+static void look_ahead(struct vu_device *dev, unsigned ring)
+{
+	const struct vu_queue *q = &dev->queue[ring];
+	const struct virtq_view *v = virtq_gate_view(&q->vq->gate);
+	struct ahead ahead = {dev, ring & 1 ? VIRTQ_PERM_READ : VIRTQ_PERM_WRITE};
+
+	if (v)
+		virtq_peek(q->vq, v, AHEAD_MAX, ask_ahead, &ahead);
+}
+
 /* What the lcore noted: ask, or it will never come. */
 static void serve_miss(struct vu_device *dev, unsigned ring)
 {
@@ -174,6 +208,7 @@ static void serve_miss(struct vu_device *dev, unsigned ring)
 		vu_park(dev, ring, VIRTQ_FAULT_NO_PERMISSION);
 	else
 		ask(dev, iova, perm);
+	look_ahead(dev, ring);
 }
 
 void vu_iommu_look_again(struct vu_device *dev, unsigned ring)
@@ -186,6 +221,7 @@ void vu_iommu_tick(struct vu_device *dev)
 {
 	for (unsigned i = 0; vu_iommu_used(dev) && i < dev->nrings; i++) {
 		serve_miss(dev, i);
+		look_ahead(dev, i);
 		if (dev->queue[i].waits)
 			vu_reconcile_ring(dev, i);
 	}

@@ -539,7 +539,7 @@ static bool has_drain(const struct vu_device *dev)
 /* Never later than it was due: a front-end that keeps talking must not put it off. */
 void vu_tick_start(struct vu_device *dev)
 {
-	bool soon = has_drain(dev) || dev->postcopy.listening;
+	bool soon = vu_iommu_used(dev) || has_drain(dev) || dev->postcopy.listening;
 	struct timeval next = {.tv_usec = (soon ? DRAIN_MS : WATCH_MS) * 1000};
 
 	if (evtimer_pending(dev->tick, NULL) && dev->tick_us <= next.tv_usec)

@@ -344,6 +344,75 @@ uint16_t virtq_fill(const struct virtq *vq, const struct virtq_view *v)
 	return n <= v->num ? n : 0; /* else between two looks, or a parked ring */
 }
 
+/* A table that cannot be read yet will be looked at another time. */
+static uint32_t peek_table(const struct virtq_view *v, struct virtq_desc head, uint32_t max,
+	virtq_peek_fn fn, void *arg)
+{
+	const struct virtq_mem *mem = v->tables ? v->tables : v->mem;
+	uint32_t n = head.len / sizeof(struct vring_desc), i;
+
+	fn(arg, head.addr, head.len, true);
+	for (i = 0; i < n && i < max; i++) {
+		struct vring_desc copy;
+		struct virtq_desc d;
+
+		if (virtq_mem_read(mem, head.addr + i * sizeof(copy), &copy, sizeof(copy)) != 0)
+			break;
+		d = virtq_desc_fetch(&copy, v->packed);
+		fn(arg, d.addr, d.len, false);
+	}
+	return i + 1;
+}
+
+static uint32_t peek_desc(
+	const struct virtq_view *v, struct virtq_desc d, uint32_t max, virtq_peek_fn fn, void *arg)
+{
+	if (d.flags & VRING_DESC_F_INDIRECT)
+		return peek_table(v, d, max, fn, arg);
+	fn(arg, d.addr, d.len, false);
+	return 1;
+}
+
+static void peek_split(const struct virtq *vq, const struct virtq_view *v, uint32_t max,
+	virtq_peek_fn fn, void *arg)
+{
+	uint16_t n = virtq_fill(vq, v), pos = virtq_load(&vq->avail), mask = v->num - 1;
+	uint32_t seen = 0;
+
+	for (; n > 0 && seen < max; n--, pos++) {
+		uint16_t i = virtq_load(&v->avail->ring[pos & mask]);
+		struct virtq_desc d;
+
+		do {
+			if (i >= v->num)
+				return;
+			d = virtq_desc_fetch(&v->desc[i], false);
+			seen += peek_desc(v, d, max - seen, fn, arg);
+			i = d.link;
+		} while ((d.flags & VRING_DESC_F_NEXT) && seen < max);
+	}
+}
+
+static void peek_packed(const struct virtq *vq, const struct virtq_view *v, uint32_t max,
+	virtq_peek_fn fn, void *arg)
+{
+	uint16_t n = virtq_fill(vq, v), at = virtq_load(&vq->avail) & PACKED_INDEX;
+
+	for (uint32_t seen = 0; n > 0 && seen < max && at < v->num; n--) {
+		seen += peek_desc(v, virtq_desc_fetch(&v->desc[at], true), max - seen, fn, arg);
+		at = (uint16_t)(at + 1 == v->num ? 0 : at + 1);
+	}
+}
+
+void virtq_peek(const struct virtq *vq, const struct virtq_view *v, uint32_t max, virtq_peek_fn fn,
+	void *arg)
+{
+	if (v->packed)
+		peek_packed(vq, v, max, fn, arg);
+	else
+		peek_split(vq, v, max, fn, arg);
+}
+
 uint32_t virtq_discard(struct virtq *vq, const struct virtq_view *v, uint32_t max)
 {
 	const struct virtq_ops *ops = v->packed ? &virtq_packed_ops : &virtq_split_ops;

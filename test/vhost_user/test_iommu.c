@@ -162,6 +162,30 @@ static void asked_once_and_again(void **state)
 		5000));
 }
 
+/* What is posted is asked for before it is needed: the burst that comes then misses nothing. */
+static void looked_ahead(void **state)
+{
+	struct vd *t = *state;
+	uint64_t before;
+
+	for (unsigned packed = 0; packed < 2; packed++) {
+		start(t, 1, packed);
+		vd_guest_posts(t, 0, 9);
+		/* Indirect tables, then what they say. */
+		assert_true(VD_WAIT(t, serve_all(t, PAGE) > 0, 1000));
+		for (unsigned i = 0; i < 5; i++) {
+			vd_run_ms(t, 20);
+			serve_all(t, PAGE);
+		}
+		t->ring[0].to_send = t->ring[0].sent + 9;
+		before = t->ring[0].sent;
+		vd_burst(t, 0);
+		assert_int_equal(t->ring[0].sent, before + 9);
+		assert_int_equal(misses(t, 0), 0);
+		vd_destroy(t);
+	}
+}
+
 /* ---- invalidations ---- */
 
 /* Once it is acknowledged nothing is taken from there, until there is an update again. */
@@ -349,6 +373,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		VD_BOTH(from_nothing),
 		CASE(asked_once_and_again),
+		CASE(looked_ahead),
 		VD_BOTH(invalidated_under_traffic),
 		VD_BOTH(ring_invalidated),
 		CASE(flushed),

@@ -283,6 +283,18 @@ uint16_t virtq_fill(const struct virtq *vq, const struct virtq_view *view);
  */
 uint32_t virtq_discard(struct virtq *vq, const struct virtq_view *view, uint32_t max);
 
+/* What virtq_peek() found: a descriptor as the driver wrote it, or one of an indirect table. */
+typedef void (*virtq_peek_fn)(void *arg, uint64_t addr, uint32_t len, bool table);
+
+/**
+ * Look at buffers the driver has made available, without taking them; what they say may change at
+ * any moment, and a chain that makes no sense ends it.
+ * @param view	in force: it is read while the lcore works with it
+ * @param max	at most so many descriptors
+ */
+void virtq_peek(const struct virtq *vq, const struct virtq_view *view, uint32_t max,
+	virtq_peek_fn fn, void *arg);
+
 /* Room for the view's lifetime. */
 struct virtq_view *virtq_view_new(const struct virtq_view *from);
 
