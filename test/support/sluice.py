@@ -52,7 +52,10 @@ class Sluice:
             conf.write_text("\n".join(self.commands) + "\n")
             argv += ["--commands", conf]
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            # A session of its own, as the guests have: where the kernel shares CPUs out among sessions, a switch in that of
+            # a favoured shell would starve them.
+            self.process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            start_new_session=True)
         deadline = time.monotonic() + self.timeout
         while not self._connect():
             if self.process.poll() is not None or time.monotonic() > deadline:
