@@ -46,6 +46,7 @@ struct vu_queue {
 	bool bad_position;           /* its format does not allow this size and base */
 	enum virtq_fault fault;      /* noticed and reported */
 	uint32_t last_turn;          /* of the gate, a tick ago */
+	struct virtq_lender *lender; /* its owner's, once it has lent; or NULL */
 
 	/* views an lcore has not come out with in time, freed when it does: it may be in with
 	 * the one that was taken away or with the one that was to follow */
@@ -127,7 +128,9 @@ struct vu_device {
 	time_t log_second;
 	unsigned log_lines; /* in that second */
 
-	bool try_again; /* memory was short; the tick reconciles once more */
+	bool try_again;       /* memory was short; the tick reconciles once more */
+	bool lend_later;      /* lent buffers hold memory: the tick looks after them */
+	int64_t lend_wait_us; /* until when rings wait for lent buffers */
 	unsigned drain_first;
 	struct vu_queue *queue;
 };
@@ -170,6 +173,10 @@ void vu_close_call_fd(struct vu_queue *q, int *fd);
 bool vu_any_stuck(const struct vu_device *dev);
 void vu_tick_start(struct vu_device *dev);
 void vu_on_tick(evutil_socket_t fd, short what, void *arg);
+
+/* vu_lend.c: buffers that are lent */
+void vu_lend_drain(struct vu_device *dev, struct vu_queue *q, const struct virtq_view *old);
+void vu_lend_reap(struct vu_device *dev);
 
 /* vu_on_inflight.c: the ring was stopped, and who starts it again will say where */
 void vu_inflight_stop(struct vu_device *dev, unsigned ring);

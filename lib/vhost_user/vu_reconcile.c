@@ -156,6 +156,8 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 	if (vu_iommu_used(dev))
 		vu_iommu_describe(dev, ring, v);
 	dev->ops->prepare(dev->arg, ring, v);
+	if (v->lender)
+		q->lender = v->lender;
 	return true;
 }
 
@@ -182,8 +184,9 @@ static int keep_until_left(
 	return -ETIMEDOUT;
 }
 
-static void free_stuck(struct vu_queue *q)
+static void free_stuck(struct vu_device *dev, struct vu_queue *q)
 {
+	vu_lend_drain(dev, q, q->stuck[0]);
 	for (unsigned i = 0; i < 2; i++) {
 		if (q->stuck[i] && q->stuck_owns_call[i])
 			vu_close_fd(&q->stuck[i]->call_fd);
@@ -202,7 +205,7 @@ void vu_reap_stuck(struct vu_device *dev)
 
 		if (!q->stuck[0] || virtq_gate_wait(&q->vq->gate, q->stuck_ticket, 0) != 0)
 			continue;
-		free_stuck(q);
+		free_stuck(dev, q);
 		reaped = true;
 	}
 	if (reaped)
@@ -263,6 +266,8 @@ static int let_go(
 		if (virtq_gate_wait(gate, ticket, VIRTQ_GATE_WAIT_MS - PATIENCE_MS) != 0)
 			return keep_until_left(dev, q, old, ticket);
 	}
+	if (!virtq_gate_view(gate))
+		vu_lend_drain(dev, q, old);
 	virtq_view_free(old);
 	return 0;
 }
@@ -544,7 +549,7 @@ void vu_tick_start(struct vu_device *dev)
 
 	if (evtimer_pending(dev->tick, NULL) && dev->tick_us <= next.tv_usec)
 		return;
-	if (dev->conn.fd >= 0 || vu_any_stuck(dev)) {
+	if (dev->conn.fd >= 0 || vu_any_stuck(dev) || dev->lend_later) {
 		dev->tick_us = next.tv_usec;
 		evtimer_add(dev->tick, &next);
 	}
@@ -567,6 +572,7 @@ void vu_on_tick(evutil_socket_t fd, short what, void *arg)
 	signal_log(dev);
 	vu_iommu_tick(dev);
 	vu_reap_stuck(dev);
+	vu_lend_reap(dev);
 	if (dev->try_again) {
 		dev->try_again = false;
 		vu_reconcile(dev);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "virtq_inflight.h"
+#include "virtq_lend.h"
 #include "virtq_log.h"
 #include "virtq_packed.h"
 #include "virtq_signal.h"
@@ -223,10 +224,13 @@ static void want_kicks(struct virtq *vq, const struct virtq_view *v, bool want)
 	}
 }
 
+/* Buffers that come home wake nobody. */
 static bool has_work(struct virtq *vq, const struct virtq_view *v)
 {
 	struct virtq_desc head;
 
+	if (v->lender && virtq_window_len(&v->lender->window) > 0)
+		return true;
 	return v->packed ? packed_head(vq, v, &head) : split_ready(vq, v, 1) > 0;
 }
 

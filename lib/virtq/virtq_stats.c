@@ -33,7 +33,9 @@ static const struct stat {
 	/* hits: every address that is no miss; no asynchronous copies */
 	{"iotlb_hits", NOTHING, BOTH}, {"iotlb_misses", COUNTER(iotlb_misses), BOTH},
 	{"inflight_submitted", NOTHING, BOTH}, {"inflight_completed", NOTHING, BOTH},
-	{"mbuf_alloc_failed", COUNTER(no_mbuf), BIT_RX}, VIRTQ_DROPS(X)};
+	{"mbuf_alloc_failed", COUNTER(no_mbuf), BIT_RX},
+	{"zero_copy_packets", COUNTER(lent), BIT_RX},
+	{"zero_copy_declined_packets", COUNTER(lent_not), BIT_RX}, VIRTQ_DROPS(X)};
 
 #undef X
 

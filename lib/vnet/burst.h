@@ -19,9 +19,10 @@ enum {
 	VNET_OFFLOADS = 1, /* checksum or segmentation negotiated: look at headers */
 	VNET_MERGEABLE = 2,
 	VNET_LINEAR = 4,
+	VNET_LEND = 8, /* the view has a lender */
 };
 
-virtq_burst_fn vnet_dequeue_fn(uint64_t features, const struct vnet_rx_conf *conf);
+virtq_burst_fn vnet_dequeue_fn(uint64_t features, const struct vnet_rx_conf *conf, bool lend);
 virtq_burst_fn vnet_enqueue_fn(uint64_t features);
 
 static inline bool vnet_packed(uint64_t features)

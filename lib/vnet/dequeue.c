@@ -4,7 +4,7 @@
 #include <rte_ether.h>
 #include <rte_malloc.h>
 
-#include "burst.h"
+#include "lend.h"
 #include "offload.h"
 #include "virtq_log.h"
 #include "virtq_packed.h"
@@ -16,8 +16,9 @@
  * Three passes over a burst:
  *
  *   take   walk every chain into an array of segments, prefetching the payload
- *   copy   each chain into an mbuf of ours; from here on nothing of the guest's is read
- *   give   hand all chains back, publish once, call the guest at most once
+ *   copy   each chain into an mbuf of ours, or lend its buffers (lend.h); from here on nothing
+ *	    of the guest's is read but what is lent
+ *   give   hand all chains back that are not lent, publish once, call the guest at most once
  *
  * A chain whose packet must not go on is given back like any other.
  */
@@ -32,6 +33,8 @@ virtq_inline void chain_prefetch(
 	if (variant & VNET_OFFLOADS)
 		rte_prefetch0(chain->seg[0].va);
 	rte_prefetch0(chain->seg[0].va + v->hdr_len);
+	if (variant & VNET_LEND)
+		rte_prefetch0(chain->seg[0].va + v->hdr_len + RTE_CACHE_LINE_SIZE);
 	if (chain->nseg > 1)
 		rte_prefetch0(chain->seg[1].va);
 }
@@ -251,73 +254,274 @@ static __rte_noinline uint16_t announce(
 	return 1;
 }
 
+/* What a burst has taken, and what it makes of it. */
+struct taking {
+	struct virtq_chain chain[VIRTQ_BURST];
+	uint16_t lent[VIRTQ_BURST]; /* buffers of each chain that are lent */
+	uint16_t n;                 /* chains; fewer if mbufs run out */
+	uint16_t n_lent;            /* of them, not copied */
+	struct rte_mbuf **pkts;     /* where packets go */
+	uint16_t kept;              /* packets */
+	uint64_t bytes;             /* in them */
+};
+
+/* A chain has become a packet, or (lost >= 0) why not. */
+virtq_inline void packet_made(struct virtq *vq, struct taking *t, struct rte_mbuf *m, int lost)
+{
+	if (unlikely(lost >= 0)) {
+		virtq_drop(vq, (enum virtq_drop)lost, 1);
+		rte_pktmbuf_free(m);
+		return;
+	}
+	t->bytes += m->pkt_len;
+	virtq_count_frame(&vq->stats, rte_pktmbuf_mtod(m, uint8_t *), m->pkt_len);
+	t->pkts[t->kept++] = m;
+}
+
+/* So many mbufs, or as many as the pool has. */
+virtq_inline uint16_t mbufs_get(
+	struct virtq *vq, const struct virtq_view *v, struct rte_mbuf **pkts, uint16_t n)
+{
+	const struct vnet_rx_conf *conf = v->arg;
+
+	if (likely(rte_mempool_get_bulk(conf->pool, (void **)pkts, n) == 0))
+		return n;
+	virtq_count(&vq->stats.no_mbuf, 1);
+	return alloc_some(conf->pool, pkts, n);
+}
+
+virtq_inline void copy_all(
+	struct virtq *vq, const struct virtq_view *v, struct taking *t, const int variant)
+{
+	const struct vnet_rx_conf *conf = v->arg;
+	const struct rte_mbuf template = mbuf_template(conf);
+	const uint32_t room = rte_pktmbuf_data_room_size(conf->pool) - template.data_off;
+
+	t->n = mbufs_get(vq, v, t->pkts, t->n);
+	for (uint16_t i = 0; i < t->n; i++) {
+		struct rte_mbuf *m = t->pkts[i];
+
+		mbuf_init(m, &template);
+		packet_made(vq, t, m, chain_to_mbuf(v, &t->chain[i], m, room, variant));
+	}
+}
+
+/* ---- lending: lend.h ---- */
+
+static struct rte_mbuf lent_template(const struct virtq_view *v)
+{
+	const struct vnet_rx_conf *conf = v->arg;
+
+	return (struct rte_mbuf){
+		.data_off = RTE_PKTMBUF_HEADROOM,
+		.refcnt = 1,
+		.nb_segs = 1,
+		.port = conf->port,
+		.ol_flags = RTE_MBUF_F_EXTERNAL | VNET_MBUF_F_LENT |
+			    (v->lender->window.ordered ? VNET_MBUF_F_LENT_ORDERED : 0),
+		.data_len = LEND_HEADER,
+	};
+}
+
+/* Several pieces. Returns how many are lent, 0: none, and head is back where it was. */
+static __rte_noinline uint16_t lend_scattered(const struct virtq_view *v,
+	const struct virtq_chain *chain, union header *hdr, struct rte_mbuf *head, uint32_t place)
+{
+	struct vnet_cursor c = header_copy(vnet_cursor_at(chain), hdr->raw, v->hdr_len);
+
+	return lend_pieces(lender_of(v),
+		header_copy(c, rte_pktmbuf_mtod(head, uint8_t *), LEND_HEADER), head, place);
+}
+
+/* Does all the guest asks for concern the part that was copied? */
+virtq_inline bool asks_for_header(const struct virtio_net_hdr *h)
+{
+	return !(h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) ||
+	       (uint32_t)h->csum_start + h->csum_offset + sizeof(uint16_t) <= LEND_HEADER;
+}
+
+/* Lend a chain. Returns how many of its buffers, 0: it must be copied. */
+virtq_inline uint16_t lend(const struct virtq_view *v, const struct virtq_chain *chain,
+	const struct rte_mbuf *template, uint32_t place, struct rte_mbuf **pkt, const int variant)
+{
+	const struct vnet_rx_conf *conf = v->arg;
+	const uint32_t len = chain->len - v->hdr_len;
+	struct vnet_lender *l = lender_of(v);
+	struct rte_mbuf *m = l->heads[--l->n_heads];
+	union header hdr;
+	uint16_t n = 1;
+
+	mbuf_init(m, template);
+	m->pkt_len = len;
+	if (likely(chain->nseg == 1 && len - LEND_HEADER <= UINT16_MAX)) {
+		uint8_t *va = chain->seg[0].va;
+
+		if (variant & VNET_OFFLOADS)
+			memcpy(&hdr.h, va, sizeof(hdr.h));
+		va += v->hdr_len;
+		memcpy(rte_pktmbuf_mtod(m, void *), va, LEND_HEADER);
+		m->next = lend_body(l, va + LEND_HEADER, len - LEND_HEADER, place);
+		m->nb_segs = 2;
+	} else {
+		n = lend_scattered(v, chain, &hdr, m, place);
+		if (n == 0)
+			return 0;
+	}
+	if ((variant & VNET_OFFLOADS) && unlikely(hdr.h.flags | hdr.h.gso_type) &&
+		(!asks_for_header(&hdr.h) ||
+			vnet_hdr_to_mbuf(&hdr.h, v->features, conf->style, m) != 0)) {
+		lend_undo(l, m);
+		return 0;
+	}
+	*pkt = m;
+	return n;
+}
+
+virtq_inline bool is_large(const struct virtq_view *v, const struct virtq_chain *chain)
+{
+	return chain->len - v->hdr_len >= VNET_LEND_MIN && chain->len >= v->hdr_len &&
+	       chain->len <= VNET_FRAME_MAX;
+}
+
+/* As copy_all(), but large packets are lent. */
+virtq_inline void lend_all(
+	struct virtq *vq, const struct virtq_view *v, struct taking *t, const int variant)
+{
+	const struct vnet_rx_conf *conf = v->arg;
+	const struct rte_mbuf template = mbuf_template(conf), lent = lent_template(v);
+	const uint32_t data_room = rte_pktmbuf_data_room_size(conf->pool) - template.data_off;
+	struct vnet_lender *l = lender_of(v);
+	struct rte_mbuf *mbuf[VIRTQ_BURST];
+	const struct virtq_window *w = &l->base.window;
+	uint32_t room = lend_room(l), place = w->tail; /* in the window, of the next that waits */
+	uint16_t small = 0, got, used = 0, i;
+
+	for (i = 0; i < t->n; i++)
+		small += !is_large(v, &t->chain[i]);
+	got = small ? mbufs_get(vq, v, mbuf, small) : 0;
+	for (i = 0; i < t->n; i++) {
+		const struct virtq_chain *chain = &t->chain[i];
+		struct rte_mbuf *m = NULL;
+
+		t->lent[i] = 0;
+		if (is_large(v, chain)) {
+			if (likely(chain->ndesc <= room && l->n_heads && l->n_bodies))
+				t->lent[i] = lend(v, chain, &lent, place, &m, variant);
+			if (likely(t->lent[i])) {
+				room -= chain->ndesc;
+				place++;
+				t->n_lent++;
+				packet_made(vq, t, m, -1);
+				continue;
+			}
+			virtq_count(&vq->stats.lent_not, 1);
+			if (mbufs_get(vq, v, &m, 1) == 0)
+				break;
+		} else {
+			if (unlikely(used == got))
+				break;
+			m = mbuf[used++];
+		}
+		place += virtq_window_waits(w, place);
+		mbuf_init(m, &template);
+		packet_made(vq, t, m, chain_to_mbuf(v, chain, m, data_room, variant));
+	}
+	if (unlikely(used < got))
+		rte_mempool_put_bulk(conf->pool, (void **)&mbuf[used], got - used);
+	t->n = i;
+	virtq_count(&vq->stats.lent, t->n_lent);
+}
+
+/* Chains that are done with go back, now or when it is their turn. True: something went back. */
+virtq_inline bool lend_give(struct virtq *vq, const struct virtq_view *v, const struct taking *t,
+	const struct virtq_ops *ops)
+{
+	struct virtq_window *w = &v->lender->window;
+	bool gave = false;
+
+	for (uint16_t i = 0; i < t->n; i++) {
+		if (t->lent[i] || virtq_window_waits(w, w->tail)) {
+			virtq_window_add(w, &t->chain[i], t->lent[i]);
+		} else {
+			ops->give(vq, v, &t->chain[i], 0);
+			gave = true;
+		}
+	}
+	return gave;
+}
+
+/* ---- the burst ---- */
+
+/* Walk up to n chains. */
+virtq_inline void take_all(struct virtq *vq, const struct virtq_view *v, struct taking *t,
+	struct virtq_segs *segs, uint16_t n, const struct virtq_ops *ops, const int variant)
+{
+	t->n = t->n_lent = t->kept = 0;
+	t->bytes = 0;
+	ops->prefetch(vq, v, n);
+	virtq_segs_begin(segs);
+	while (t->n < n && ops->take(vq, v, VIRTQ_FROM_GUEST, segs, &t->chain[t->n]))
+		chain_prefetch(v, &t->chain[t->n++], variant);
+	if (t->n == 0 && unlikely(segs->full))
+		virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
+}
+
+/* Make packets of what there is. True: chains were given back. */
+virtq_inline bool receive(struct virtq *vq, const struct virtq_view *v, struct taking *t,
+	uint16_t n, const struct virtq_ops *ops, const int variant)
+{
+	struct virtq_segs segs;
+	uint16_t taken;
+	bool gave = false;
+
+	take_all(vq, v, t, &segs, n, ops, variant);
+	taken = t->n;
+	if (taken == 0)
+		return false;
+	if (variant & VNET_LEND)
+		lend_all(vq, v, t, variant);
+	else
+		copy_all(vq, v, t, variant);
+	if (unlikely(t->n < taken))
+		ops->untake(vq, v, &t->chain[t->n]);
+
+	if (variant & VNET_LEND) {
+		gave = lend_give(vq, v, t, ops);
+	} else {
+		for (uint16_t i = 0; i < t->n; i++)
+			ops->give(vq, v, &t->chain[i], 0);
+		gave = t->n > 0;
+	}
+	vnet_count_burst(&vq->stats, t->kept, t->bytes);
+	return gave;
+}
+
 virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void **out, uint16_t n,
 	const struct virtq_ops *ops, const int variant)
 {
-	const struct vnet_rx_conf *conf = v->arg;
-	struct rte_mbuf **pkts = (struct rte_mbuf **)out;
-	struct virtq_chain chain[VIRTQ_BURST];
-	struct virtq_segs segs;
-	uint16_t taken = 0, have, kept = 0, from;
-	uint64_t bytes = 0;
-	struct rte_mbuf template;
-	uint32_t room;
+	struct taking t = {.pkts = (struct rte_mbuf **)out};
+	const uint16_t from = vq->used;
+	bool gave = false;
 
 	if (unlikely(vq->fault))
 		return 0;
-	if (unlikely(virtq_load(&vq->announce)) && n > 0 && announce(vq, v, pkts))
-		return 1;
-	n = ops->ready(vq, v, RTE_MIN(n, VIRTQ_BURST));
-	if (n == 0)
-		return 0;
-
-	ops->prefetch(vq, v, n);
-	virtq_segs_begin(&segs);
-	while (taken < n && ops->take(vq, v, VIRTQ_FROM_GUEST, &segs, &chain[taken]))
-		chain_prefetch(v, &chain[taken++], variant);
-	if (taken == 0) {
-		if (unlikely(segs.full))
-			virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
-		return 0;
+	if (variant & VNET_LEND)
+		gave = lend_settle(vq, v, lender_of(v), ops);
+	if (unlikely(virtq_load(&vq->announce)) && n > 0 && announce(vq, v, t.pkts)) {
+		t.kept = 1;
+	} else {
+		n = ops->ready(vq, v, RTE_MIN(n, VIRTQ_BURST));
+		if ((variant & VNET_LEND) && unlikely(virtq_window_full(&v->lender->window)))
+			n = 0;
+		if (n > 0)
+			gave |= receive(vq, v, &t, n, ops, variant);
 	}
-
-	have = taken;
-	if (unlikely(rte_mempool_get_bulk(conf->pool, out, taken) != 0)) {
-		have = alloc_some(conf->pool, pkts, taken);
-		if (have < taken)
-			ops->untake(vq, v, &chain[have]);
-		virtq_count(&vq->stats.no_mbuf, 1);
-		if (have == 0)
-			return 0;
-	}
-
-	template = mbuf_template(conf);
-	room = rte_pktmbuf_data_room_size(conf->pool) - template.data_off;
-	for (uint16_t i = 0; i < have; i++) {
-		struct rte_mbuf *m = pkts[i];
-		int lost;
-
-		mbuf_init(m, &template);
-		lost = chain_to_mbuf(v, &chain[i], m, room, variant);
-
-		if (unlikely(lost >= 0)) {
-			virtq_drop(vq, (enum virtq_drop)lost, 1);
-			rte_pktmbuf_free(m);
-			continue;
-		}
-		bytes += m->pkt_len;
-		virtq_count_frame(&vq->stats, rte_pktmbuf_mtod(m, uint8_t *), m->pkt_len);
-		pkts[kept++] = m;
-	}
-
-	from = vq->used;
-	for (uint16_t i = 0; i < have; i++)
-		ops->give(vq, v, &chain[i], 0);
+	if (!gave)
+		return t.kept;
 	ops->publish(vq, v);
 	if (unlikely(v->log))
 		log_burst(vq, v, from);
-	vnet_count_burst(&vq->stats, kept, bytes);
-	return kept;
+	return t.kept;
 }
 
 #define INSTANCE(name, ops, variant)                                                             \
@@ -326,26 +530,32 @@ virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void
 		return dequeue(vq, v, p, n, ops, variant);                                       \
 	}
 
-#define INSTANCES(ring)                                                           \
-	INSTANCE(dequeue_##ring, &virtq_##ring##_ops, 0)                          \
-	INSTANCE(dequeue_##ring##_offloads, &virtq_##ring##_ops, VNET_OFFLOADS)   \
-	INSTANCE(dequeue_##ring##_linear, &virtq_##ring##_ops, VNET_LINEAR)       \
-	INSTANCE(dequeue_##ring##_offloads_linear, &virtq_##ring##_ops,           \
-		VNET_OFFLOADS | VNET_LINEAR)                                      \
-	static const virtq_burst_fn dequeue_##ring##_fns[] = {                    \
-		[0] = dequeue_##ring,                                             \
-		[VNET_OFFLOADS] = dequeue_##ring##_offloads,                      \
-		[VNET_LINEAR] = dequeue_##ring##_linear,                          \
-		[VNET_OFFLOADS | VNET_LINEAR] = dequeue_##ring##_offloads_linear, \
+#define INSTANCES(ring)                                                                          \
+	INSTANCE(dequeue_##ring, &virtq_##ring##_ops, 0)                                         \
+	INSTANCE(dequeue_##ring##_offloads, &virtq_##ring##_ops, VNET_OFFLOADS)                  \
+	INSTANCE(dequeue_##ring##_linear, &virtq_##ring##_ops, VNET_LINEAR)                      \
+	INSTANCE(dequeue_##ring##_offloads_linear, &virtq_##ring##_ops,                          \
+		VNET_OFFLOADS | VNET_LINEAR)                                                     \
+	INSTANCE(dequeue_##ring##_lend, &virtq_##ring##_ops, VNET_LEND)                          \
+	INSTANCE(dequeue_##ring##_offloads_lend, &virtq_##ring##_ops, VNET_OFFLOADS | VNET_LEND) \
+	static const virtq_burst_fn dequeue_##ring##_fns[] = {                                   \
+		[0] = dequeue_##ring,                                                            \
+		[VNET_OFFLOADS] = dequeue_##ring##_offloads,                                     \
+		[VNET_LINEAR] = dequeue_##ring##_linear,                                         \
+		[VNET_OFFLOADS | VNET_LINEAR] = dequeue_##ring##_offloads_linear,                \
+		[VNET_LEND] = dequeue_##ring##_lend,                                             \
+		[VNET_OFFLOADS | VNET_LEND] = dequeue_##ring##_offloads_lend,                    \
 	};
 
 INSTANCES(split)
 INSTANCES(packed)
 
-virtq_burst_fn vnet_dequeue_fn(uint64_t features, const struct vnet_rx_conf *conf)
+virtq_burst_fn vnet_dequeue_fn(uint64_t features, const struct vnet_rx_conf *conf, bool lend)
 {
 	int variant = (features & (1ull << VIRTIO_NET_F_CSUM) ? VNET_OFFLOADS : 0) |
-		      (conf->linear ? VNET_LINEAR : 0);
+		      (lend                  ? VNET_LEND
+			      : conf->linear ? VNET_LINEAR
+					     : 0);
 
 	return vnet_packed(features) ? dequeue_packed_fns[variant] : dequeue_split_fns[variant];
 }

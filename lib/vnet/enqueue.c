@@ -166,19 +166,30 @@ virtq_inline void header_write(uint8_t *va, const struct virtio_net_hdr_v1 *hdr,
 		memcpy(va, hdr, len);
 }
 
+/* A packet to one place with room for it, whatever its segments say. */
+virtq_inline void packet_write(uint8_t *va, const struct rte_mbuf *m)
+{
+	uint32_t left = m->pkt_len, part = RTE_MIN(m->data_len, left);
+
+	memcpy(va, rte_pktmbuf_mtod(m, const void *), part);
+	while (unlikely(left -= part) && (m = m->next)) {
+		va += part;
+		part = RTE_MIN(m->data_len, left);
+		memcpy(va, rte_pktmbuf_mtod(m, const void *), part);
+	}
+}
+
 virtq_inline void packet_copy(const struct virtq_view *v, const struct slot *s,
 	const struct virtq_chain *chain, const struct rte_mbuf *m, const int variant)
 {
-	uint32_t len = m->data_len;
-
-	if (likely(m->nb_segs == 1 && chain->seg[0].len >= v->hdr_len + len)) {
+	if (likely(chain->seg[0].len >= v->hdr_len + m->pkt_len)) {
 		uint8_t *va = chain->seg[0].va;
 
 		if (likely(v->hdr_len == sizeof(s->hdr)))
 			header_write(va, &s->hdr, sizeof(s->hdr));
 		else
 			header_write(va, &s->hdr, sizeof(struct virtio_net_hdr));
-		memcpy(va + v->hdr_len, rte_pktmbuf_mtod(m, const void *), len);
+		packet_write(va + v->hdr_len, m);
 	} else {
 		copy_slow(v, s, chain, m);
 	}

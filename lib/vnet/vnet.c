@@ -8,29 +8,40 @@
 #include "burst.h"
 #include "offload.h"
 
-/* A constant, not what DPDK happens to give: bursts test it together with other flags. DPDK gives
+/* Constants, not what DPDK happens to give: bursts test them together with other flags. DPDK gives
  * bits away from the other end. */
-#define UFO_BIT 40
-_Static_assert(VNET_MBUF_F_UFO == 1ull << UFO_BIT, "the last free mbuf flag has moved");
+static const struct {
+	const char *name;
+	uint64_t flag;
+} flags[] = {
+	{"sluice_ufo", VNET_MBUF_F_UFO},
+	{"sluice_lent", VNET_MBUF_F_LENT},
+	{"sluice_lent_ordered", VNET_MBUF_F_LENT_ORDERED},
+};
 
 int vnet_init(char *why, size_t why_len)
 {
-	const struct rte_mbuf_dynflag flag = {.name = "sluice_ufo"};
+	for (unsigned i = 0; i < RTE_DIM(flags); i++) {
+		int bit = __builtin_ctzll(flags[i].flag);
+		struct rte_mbuf_dynflag flag = {0};
 
-	if (rte_mbuf_dynflag_register_bitnum(&flag, UFO_BIT) == UFO_BIT)
-		return 0;
-	snprintf(why, why_len,
-		"mbuf flag %d cannot be reserved (%s): another library of this program has taken "
-		"it, use one of the two only",
-		UFO_BIT, rte_strerror(rte_errno));
-	return -rte_errno;
+		snprintf(flag.name, sizeof(flag.name), "%s", flags[i].name);
+		if (rte_mbuf_dynflag_register_bitnum(&flag, (unsigned)bit) == bit)
+			continue;
+		snprintf(why, why_len,
+			"mbuf flag %d cannot be reserved (%s): another library of this program has "
+			"taken it, use one of the two only",
+			bit, rte_strerror(rte_errno));
+		return -rte_errno;
+	}
+	return 0;
 }
 
 void vnet_prepare(struct virtq_view *view, const struct vnet_rx_conf *conf)
 {
 	view->arg = conf;
-	view->burst =
-		conf ? vnet_dequeue_fn(view->features, conf) : vnet_enqueue_fn(view->features);
+	view->burst = conf ? vnet_dequeue_fn(view->features, conf, false)
+			   : vnet_enqueue_fn(view->features);
 }
 
 void vnet_give_up(struct virtq *vq, uint16_t n)

@@ -9,7 +9,13 @@
 #include <rte_eal.h>
 #include <rte_string_fns.h>
 
+#include "virtq_lend.h"
+
 #define GUEST_SIZE (48u << 20)
+#define LENT_MAX   128
+
+/* Whether pairs that are opened lend. */
+static bool lending;
 
 struct rte_mempool *pair_pool;
 
@@ -53,6 +59,8 @@ static struct virtq *begin(struct pair *p, const struct ts_ring *r, struct virtq
 	v->hdr_len = (uint8_t)ts_net_hdr_len(r->features);
 	v->mem = p->mem;
 	vnet_prepare(v, conf);
+	if (conf && p->lender)
+		assert_true(vnet_lend(v, p->lender, true));
 	virtq_start(vq, v, ts_ring_used_pos(r));
 	assert_null(virtq_gate_swap(&vq->gate, v, &ticket));
 	return vq;
@@ -66,6 +74,9 @@ void pair_open(struct pair *p, const struct column *c, uint64_t extra, uint16_t 
 	p->guest = ts_guest_one(GUEST_SIZE);
 	assert_non_null(p->guest);
 	p->mem = vq_guarded_mem(p->guest);
+	if (lending)
+		p->lender = vnet_lender_create(LENT_MAX, SOCKET_ID_ANY);
+	assert_true(!lending || p->lender);
 	p->rx_ring = new_ring(p, features, start);
 	p->tx_ring = new_ring(p, features, start);
 	ts_net_init(&p->net, p->guest, 0, p->rx_ring, p->tx_ring);
@@ -73,10 +84,23 @@ void pair_open(struct pair *p, const struct column *c, uint64_t extra, uint16_t 
 	p->tx = begin(p, p->rx_ring, &p->tx_view, NULL);
 }
 
+unsigned pair_reap(struct pair *p)
+{
+	struct virtq_lender *lender = p->rx_view.lender;
+
+	if (lender)
+		lender->settle(lender, p->rx, &p->rx_view);
+	return ts_net_reap(&p->net);
+}
+
 void pair_close(struct pair *p)
 {
 	uint64_t accounted = p->rx->stats.packets;
 
+	pair_reap(p);
+	vnet_lender_release(p->lender);
+	assert_int_equal(vnet_lenders_reap(), 0);
+	assert_int_equal(p->mem->refs, 1);
 	for (unsigned i = 0; i < VIRTQ_DROP_COUNT; i++)
 		accounted += p->rx->stats.drops[i];
 	assert_int_equal(accounted, p->offered);
@@ -139,25 +163,41 @@ struct rte_mbuf *pair_mbuf(const uint8_t *bytes, uint32_t len)
 	return head;
 }
 
-/* Each test as often as there are formats. */
-static int run_over_formats(const struct CMUnitTest *tests, size_t n, int argc, char **argv)
+static int set_copying(void **state)
 {
-	struct CMUnitTest *all = calloc(n * vq_n_formats, sizeof(*all));
-	char(*name)[96] = calloc(n * vq_n_formats, sizeof(*name));
+	(void)state;
+	lending = false;
+	return 0;
+}
+
+static int set_lending(void **state)
+{
+	(void)state;
+	lending = true;
+	return 0;
+}
+
+/* Each test as often as there are formats, and all that without and with lending. */
+static int run_over_formats(
+	unsigned modes, const struct CMUnitTest *tests, size_t n, int argc, char **argv)
+{
+	const size_t times = 2 * vq_n_formats;
+	struct CMUnitTest *all = calloc(n * times, sizeof(*all));
+	char(*name)[96] = calloc(n * times, sizeof(*name));
 	size_t count = 0;
 	int rc = 1;
 
-	for (size_t i = 0; all && name && i < n * vq_n_formats; i++) {
-		const struct vq_format *format = &vq_formats[i % vq_n_formats];
-		struct CMUnitTest t = tests[i / vq_n_formats];
+	for (size_t i = 0; all && name && i < n * times; i++) {
+		const struct vq_format *format = &vq_formats[i % times / 2];
+		struct CMUnitTest t = tests[i / times];
 
-		if (t.initial_state && t.initial_state != format)
+		if ((t.initial_state && t.initial_state != format) || !(modes & (1u << i % 2)))
 			continue;
-		if (!t.initial_state) {
-			snprintf(name[count], sizeof(*name), "%s[%s]", t.name, format->name);
-			t.name = name[count];
-			t.initial_state = (void *)(uintptr_t)format;
-		}
+		t.setup_func = i % 2 ? set_lending : set_copying;
+		snprintf(name[count], sizeof(*name), "%.*s[%s%s]", (int)strcspn(t.name, "["),
+			t.name, format->name, i % 2 ? ",lend" : "");
+		t.name = name[count];
+		t.initial_state = (void *)(uintptr_t)format;
 		all[count++] = t;
 	}
 	if (count)
@@ -167,7 +207,7 @@ static int run_over_formats(const struct CMUnitTest *tests, size_t n, int argc, 
 	return rc;
 }
 
-int pair_run(const struct CMUnitTest *tests, size_t n, int argc, char **argv)
+int pair_run_with(unsigned modes, const struct CMUnitTest *tests, size_t n, int argc, char **argv)
 {
 	static char line[] = "pair --no-huge -m 256 --no-pci --no-shconf --no-telemetry -l 0 "
 			     "--log-level error";
@@ -181,7 +221,7 @@ int pair_run(const struct CMUnitTest *tests, size_t n, int argc, char **argv)
 		"pair", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 	if (!pair_pool)
 		return 99;
-	err = run_over_formats(tests, n, argc, argv);
+	err = run_over_formats(modes, tests, n, argc, argv);
 	rte_mempool_free(pair_pool);
 	rte_eal_cleanup();
 	return err;

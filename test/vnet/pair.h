@@ -36,7 +36,8 @@ struct pair {
 	struct virtq *rx, *tx; /* ours: we receive from the guest's tx */
 	struct virtq_view rx_view, tx_view;
 	struct vnet_rx_conf conf;
-	uint64_t offered; /* packets the guest sent */
+	struct vnet_lender *lender; /* NULL: everything is copied */
+	uint64_t offered;           /* packets the guest sent */
 };
 
 /** @param extra features beyond those of the column
@@ -45,6 +46,9 @@ void pair_open(struct pair *p, const struct column *c, uint64_t extra, uint16_t 
 
 /** Nothing the driver may object to; every packet the guest sent is accounted for; no mbuf lost. */
 void pair_close(struct pair *p);
+
+/** What has come home goes back to the driver, which takes it. @return how many packets' chains */
+unsigned pair_reap(struct pair *p);
 
 /** Call run for every column of a format. */
 void pair_over_columns(const struct vq_format *format, void (*run)(const struct column *));
@@ -62,11 +66,20 @@ struct rte_mbuf *pair_mbuf(const uint8_t *bytes, uint32_t len);
 #define PAIR_SPLIT(fn) \
 	((struct CMUnitTest){#fn "[split]", fn, NULL, NULL, (void *)(uintptr_t)&vq_formats[0]})
 
+/* How pairs receive: in either way, or both one after the other. */
+#define PAIR_COPY 1u
+#define PAIR_LEND 2u
+
 /**
  * Start the EAL, run the tests, stop it. Each runs once for every ring format, which is its initial
- * state (const struct vq_format *), unless it brings one.
+ * state (const struct vq_format *), unless it brings one; and that for each mode.
  * @return main()'s value
  */
-int pair_run(const struct CMUnitTest *tests, size_t n, int argc, char **argv);
+int pair_run_with(unsigned modes, const struct CMUnitTest *tests, size_t n, int argc, char **argv);
+
+static inline int pair_run(const struct CMUnitTest *tests, size_t n, int argc, char **argv)
+{
+	return pair_run_with(PAIR_COPY | PAIR_LEND, tests, n, argc, argv);
+}
 
 #endif

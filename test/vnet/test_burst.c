@@ -65,7 +65,7 @@ static void receive_column(const struct column *c)
 			assert_int_equal(m[i]->port, 7);
 			rte_pktmbuf_free(m[i]);
 		}
-		assert_int_equal(ts_net_reap(&p.net), RTE_DIM(lengths));
+		assert_int_equal(pair_reap(&p), RTE_DIM(lengths));
 	}
 	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 0);
 	pair_close(&p);
@@ -94,7 +94,7 @@ static void receive_counts_what_it_cannot_use(void **state)
 	rte_pktmbuf_free(m[0]);
 	assert_int_equal(p.rx->stats.drops[VIRTQ_DROP_RX_SHORT], 14);
 	assert_int_equal(p.rx->stats.drops[VIRTQ_DROP_RX_TOO_BIG], 1);
-	assert_int_equal(ts_net_reap(&p.net), 16);
+	assert_int_equal(pair_reap(&p), 16);
 	pair_close(&p);
 }
 
@@ -113,7 +113,7 @@ static void receive_waits_for_mbufs(void **state)
 	assert_int_equal(rte_pktmbuf_alloc_bulk(pair_pool, hoard, all), 0);
 	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 0);
 	assert_int_equal(p.rx->stats.no_mbuf, 1);
-	assert_int_equal(ts_net_reap(&p.net), 0);
+	assert_int_equal(pair_reap(&p), 0);
 	rte_pktmbuf_free_bulk(hoard, 4);
 	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 4);
 	rte_pktmbuf_free_bulk(m, 4);
@@ -126,7 +126,7 @@ static void receive_waits_for_mbufs(void **state)
 		assert_int_equal(number, i + 4);
 		rte_pktmbuf_free(m[i]);
 	}
-	assert_int_equal(ts_net_reap(&p.net), 10);
+	assert_int_equal(pair_reap(&p), 10);
 	free(hoard);
 	pair_close(&p);
 }
@@ -152,7 +152,7 @@ static void receive_linear(void **state)
 			rte_pktmbuf_free(m[i]);
 		}
 		assert_int_equal(p.rx->stats.drops[VIRTQ_DROP_RX_TOO_BIG], 1 - ext);
-		assert_int_equal(ts_net_reap(&p.net), 2);
+		assert_int_equal(pair_reap(&p), 2);
 		pair_close(&p);
 	}
 }
@@ -312,7 +312,7 @@ static void fault_in_the_middle(void **state)
 	rte_pktmbuf_free_bulk(m, 2);
 	assert_int_equal(p.rx->fault, VIRTQ_FAULT_BAD_ADDRESS);
 	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 0);
-	assert_int_equal(ts_net_reap(&p.net), 2);
+	assert_int_equal(pair_reap(&p), 2);
 	*bad = good;
 	pair_close(&p);
 }
@@ -434,7 +434,7 @@ static void send_large(const struct column *c, const struct large *row)
 	assert_int_equal(back.csum_offset, hdr.csum_offset);
 	if (ts_pkt_ip_check(got, len, true, &why) != 64000)
 		fail_msg("%s", why);
-	assert_int_equal(ts_net_reap(&p.net), 1);
+	assert_int_equal(pair_reap(&p), 1);
 	pair_close(&p);
 }
 
@@ -466,7 +466,7 @@ static void offload_not_negotiated(void **state)
 	assert_int_equal(vnet_enqueue(p.tx, m, 1), 1);
 	assert_int_equal(p.tx->stats.drops[VIRTQ_DROP_TX_OFFLOAD], 1);
 	rte_pktmbuf_free(m[0]);
-	assert_int_equal(ts_net_reap(&p.net), 1);
+	assert_int_equal(pair_reap(&p), 1);
 	pair_close(&p);
 }
 
@@ -486,7 +486,7 @@ static void bad_header_is_dropped(void **state)
 	ts_ring_kick(p.tx_ring);
 	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 0);
 	assert_int_equal(p.rx->stats.drops[VIRTQ_DROP_RX_BAD_HEADER], 1);
-	assert_int_equal(ts_net_reap(&p.net), 1);
+	assert_int_equal(pair_reap(&p), 1);
 	pair_close(&p);
 }
 

@@ -61,6 +61,7 @@ FLAG(ext_buffer)
 FLAG(legacy_ol_flags)
 FLAG(postcopy_support)
 FLAG(iommu_support)
+FLAG(zero_copy)
 
 static const struct key {
 	const char *name;
@@ -76,6 +77,7 @@ static const struct key {
 	{"linear-buffer", parse_linear_buffer, "0 or 1"},
 	{"ext-buffer", parse_ext_buffer, "0 or 1"},
 	{"legacy-ol-flags", parse_legacy_ol_flags, "0 or 1"},
+	{"zero-copy", parse_zero_copy, "0 or 1"},
 	{"mac", parse_mac, "a unicast address as 02:00:00:00:00:01"},
 };
 
@@ -133,6 +135,17 @@ int sl_devargs_parse(const char *args, struct sl_devargs *out, char *why, size_t
 	}
 	if (err)
 		return -EINVAL;
+	if (out->zero_copy && out->linear_buffer) {
+		snprintf(why, why_len,
+			"zero-copy=1 makes chains of mbufs, linear-buffer=1 none: use one of them");
+		return -EINVAL;
+	}
+	if (out->zero_copy && (out->postcopy_support || out->iommu_support)) {
+		snprintf(why, why_len,
+			"zero-copy=1 does not go together with %s=1: use one of them",
+			out->iommu_support ? "iommu-support" : "postcopy-support");
+		return -EINVAL;
+	}
 	if (out->tso && out->linear_buffer && !out->ext_buffer) {
 		SL_LOG(WARNING, "%s: tso=1 has no effect with linear-buffer=1 and ext-buffer=0",
 			out->iface);

@@ -102,9 +102,25 @@ static void notify_no_more(struct sl_port *port)
 
 /* ---- what the device asks and tells ---- */
 
+/* All queues of a port together; a guest's ring is seldom longer than 1024, and half of it is lent. */
+#define LENT_MAX   512
+#define LENT_TOTAL 4096
+
+static void prepare_lending(const struct sl_port *port, struct sl_queue *q, struct virtq_view *view)
+{
+	uint16_t packets = RTE_MIN(LENT_MAX, RTE_MAX(LENT_TOTAL / port->args.queues, 64));
+
+	if (!q->lender)
+		q->lender = vnet_lender_create(packets, port->eth->data->numa_node);
+	if (q->lender)
+		vnet_lend(view, q->lender, true);
+}
+
 static void prepare_rx(struct sl_port *port, struct sl_queue *q, struct virtq_view *view)
 {
 	vnet_prepare(view, &q->rx);
+	if (port->args.zero_copy)
+		prepare_lending(port, q, view);
 	/* Only ever set while the port runs: the lcore reads it outside the gate. */
 	if (port->checksum_rx && (view->features & (1ull << VIRTIO_NET_F_CSUM)))
 		virtq_store(&q->soften, VNET_OFFLOAD_FLAGS);
@@ -205,6 +221,9 @@ static uint64_t offered(const struct sl_devargs *args)
 {
 	uint64_t features = vu_default_features();
 
+	/* Who keeps a packet must not keep all that were received after it. */
+	if (args->zero_copy)
+		features &= ~(1ull << VIRTIO_F_IN_ORDER);
 	if (args->iommu_support)
 		features |= 1ull << VIRTIO_F_ACCESS_PLATFORM;
 	return features & ~(args->tso ? 0 : SEGMENTATION) &
@@ -257,6 +276,8 @@ static int device_close(void *arg)
 	port->started = false;
 	err = vu_device_reconcile(port->dev);
 	vu_device_destroy(port->dev);
+	for (unsigned int i = 0; i < 2u * port->args.queues; i++)
+		vnet_lender_release(port->queue[i].lender);
 	notify_no_more(port);
 	return err == -ETIMEDOUT ? err : 0;
 }

@@ -103,11 +103,14 @@ struct virtq_stats {
 	uint64_t calls_failed; /* its eventfd was full or broken */
 	uint64_t iotlb_misses; /* addresses that had to be asked for */
 	uint64_t no_mbuf;      /* times a burst found the mbuf pool empty; nothing was lost */
+	uint64_t lent;         /* packets that were not copied */
+	uint64_t lent_not;     /* that were, because too much was lent, or for too long */
 	uint64_t drops[VIRTQ_DROP_COUNT];
 };
 
 struct virtq;
 struct virtq_inflight;
+struct virtq_lender;
 struct virtq_log;
 struct virtq_view;
 
@@ -157,6 +160,10 @@ struct virtq_view {
 	 * holds a reference to the region. */
 	void *inflight_ring;
 	struct virtq_inflight *inflight;
+
+	/* Who lends the ring's buffers, NULL: nobody, every chain is given back in the burst that
+	 * took it; virtq_lend.h. Lasts longer than the view. */
+	struct virtq_lender *lender;
 };
 
 /* Where we are. Line 0 is all an idle poll touches. */

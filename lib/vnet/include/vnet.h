@@ -45,6 +45,47 @@ struct vnet_rx_conf {
  */
 void vnet_prepare(struct virtq_view *view, const struct vnet_rx_conf *conf);
 
+/* ---- lending: packets over the guest's own memory ---- */
+
+/* Shorter packets are always copied: that is cheaper than keeping account of them. */
+#define VNET_LEND_MIN 256
+
+/* mbuf flags of a lent packet: segments behind the first are guest memory. Whoever cannot send them
+ * so (a NIC that does not reach the memory), or holds packets for long, must copy it. The second
+ * flag besides: the ring gives buffers back in order only, so that the guest gets none back before
+ * this one; where that may take for ever, copy. */
+#define VNET_MBUF_F_LENT         RTE_BIT64(39)
+#define VNET_MBUF_F_LENT_ORDERED RTE_BIT64(38)
+
+/* Lends a ring's buffers. One a ring, for all its starts and stops. */
+struct vnet_lender;
+
+/**
+ * @param packets that may be lent at a time
+ * @param socket NUMA node
+ * @return NULL: short of memory. Control thread.
+ */
+struct vnet_lender *vnet_lender_create(uint16_t packets, int socket);
+
+/**
+ * The owner does not need it any more, its ring is stopped. It is freed, and guest memory unmapped,
+ * when the last buffer has come home: now, or in vnet_lenders_reap(). NULL is fine. Control thread.
+ */
+void vnet_lender_release(struct vnet_lender *lender);
+
+/** Free what is released and has come home. Call from time to time. @return how many are left.
+ * Any thread. */
+unsigned vnet_lenders_reap(void);
+
+/**
+ * After vnet_prepare() of a ring we receive from: lend large packets instead of copying them.
+ *
+ * Nothing is lent from rings whose guest has an IOMMU, whose translations may end at any moment.
+ * @param now	false: not for the time being, but what is lent is looked after
+ * @return whether packets are lent
+ */
+bool vnet_lend(struct virtq_view *view, struct vnet_lender *lender, bool now);
+
 /**
  * Receive up to n packets from the guest. The caller owns them.
  *
@@ -91,7 +132,7 @@ void vnet_give_up(struct virtq *vq, uint16_t n);
 #define VNET_TX_OFFLOAD_OWN    (VNET_TX_OFFLOAD_UFO | VNET_TX_OFFLOAD_NO_CWR)
 
 /**
- * Reserve VNET_MBUF_F_UFO, so that no other library of the program puts something else there.
+ * Reserve the VNET_MBUF_F_ flags, so that no other library of the program puts something else there.
  * Call after rte_eal_init(), before the first packet; more than once does no harm.
  *
  * @param why	on failure: what is wrong, for people

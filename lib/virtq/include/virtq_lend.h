@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Chains that are taken and not given back yet, because their buffers are lent out. */
+#ifndef VIRTQ_LEND_H
+#define VIRTQ_LEND_H
+
+#include "virtq_ring.h"
+
+/*
+ * Theory of operation
+ *
+ * A burst that copies gives every chain back before it ends. One that lends a chain's buffers
+ * (lib/vnet/lend.c makes mbufs of them) gives it back when the last of them has come home. Until
+ * then the chain is in the ring's window, in the order in which chains were taken:
+ *
+ *	head                                   tail
+ *	 | lent | done | lent | lent | done |   taken next ->
+ *
+ * Chains are given back in that order, up to the first whose buffers are out. So a burst that
+ * copies adds its chains to a window that is not empty; they are done at once. While it is so, the
+ * ring looks to the driver, and to a back-end that follows one that died, as if chains just took
+ * longer.
+ *
+ * Somebody may keep a buffer for long, though: a NIC frees what it has sent when it needs room.
+ * When the window has waited too long, or has grown too long, later chains overtake (virtio 1.2,
+ * 2.7.8: used entries come in any order): whatever is done is given back at once and only what is
+ * lent stays, until the window is empty. Not with IN_ORDER and not with an in-flight region, whose
+ * record says that order is kept: there who lends must see to it that buffers come home.
+ */
+
+/* More than any ring has entries, so that the window of a driver that keeps to its ring is never
+ * full. Only what is used of it takes memory. */
+#define VIRTQ_WINDOW 65536u
+
+struct virtq_lent {
+	uint16_t id, ndesc; /* what give() needs */
+	uint16_t out;       /* buffers that have not come home */
+	bool given;         /* already, in overtaking */
+	bool lent;          /* counted in virtq_window.out */
+};
+
+/* Whoever is inside the gate; control with the gate closed. */
+struct virtq_window {
+	uint32_t head, tail; /* free running */
+	uint32_t out;        /* ring entries of chains with buffers that are not home */
+	bool ordered;        /* never overtake */
+	bool overtaking;
+	struct virtq_lent *chain; /* VIRTQ_WINDOW of them */
+};
+
+/* Who lends a ring's buffers. The owner of the ring fills it in; lib/vhost_user calls it. */
+struct virtq_lender {
+	/**
+	 * Give back the chains whose buffers have come home.
+	 * @return how many ring entries are still lent. Control thread, gate closed.
+	 */
+	uint32_t (*settle)(
+		struct virtq_lender *lender, struct virtq *vq, const struct virtq_view *v);
+	/**
+	 * Give back all chains, whoever may be reading their buffers.
+	 * @return how many ring entries were still lent. Control thread, gate closed.
+	 */
+	uint32_t (*abandon)(
+		struct virtq_lender *lender, struct virtq *vq, const struct virtq_view *v);
+	/**
+	 * Let go of memory that no buffer refers to any more.
+	 * @param stopped the gate is closed and the window empty
+	 * @return true: some is still referred to, call again. Control thread.
+	 */
+	bool (*reap)(struct virtq_lender *lender, bool stopped);
+
+	struct virtq_window window;
+};
+
+static inline uint32_t virtq_window_len(const struct virtq_window *w)
+{
+	return w->tail - w->head;
+}
+
+/* Room for a burst? A driver that makes chains available again before they were given back can
+ * fill it. */
+static inline bool virtq_window_full(const struct virtq_window *w)
+{
+	return w->tail - w->head > VIRTQ_WINDOW - VIRTQ_BURST;
+}
+
+/* With the window up to this place: must a chain that is done wait for its turn? */
+virtq_inline bool virtq_window_waits(const struct virtq_window *w, uint32_t tail)
+{
+	return w->head != tail && !w->overtaking;
+}
+
+virtq_inline struct virtq_lent *virtq_window_at(const struct virtq_window *w, uint32_t place)
+{
+	return &w->chain[place % VIRTQ_WINDOW];
+}
+
+/* Add a chain that was taken. @param out buffers of it that were lent; 0: it is done with */
+virtq_inline void virtq_window_add(
+	struct virtq_window *w, const struct virtq_chain *chain, uint16_t out)
+{
+	*virtq_window_at(w, w->tail++) =
+		(struct virtq_lent){chain->id, chain->ndesc, out, false, out > 0};
+	if (out)
+		virtq_store(&w->out, w->out + chain->ndesc);
+}
+
+virtq_inline void virtq_lent_give(struct virtq *vq, const struct virtq_view *v,
+	const struct virtq_lent *e, const struct virtq_ops *ops)
+{
+	const struct virtq_chain chain = {.id = e->id, .ndesc = e->ndesc};
+
+	ops->give(vq, v, &chain, 0);
+}
+
+/* A buffer of the chain at this place is home. True: that gave the chain back. */
+virtq_inline bool virtq_window_home(struct virtq *vq, const struct virtq_view *v,
+	struct virtq_window *w, uint32_t place, const struct virtq_ops *ops)
+{
+	struct virtq_lent *e = virtq_window_at(w, place);
+
+	if (--e->out > 0)
+		return false;
+	virtq_store(&w->out, w->out - e->ndesc);
+	if (virtq_likely(!w->overtaking))
+		return false;
+	e->given = true;
+	virtq_lent_give(vq, v, e, ops);
+	return true;
+}
+
+/* Give back what is at its turn. True: that was something. */
+virtq_inline bool virtq_window_give(struct virtq *vq, const struct virtq_view *v,
+	struct virtq_window *w, const struct virtq_ops *ops)
+{
+	bool gave = false;
+
+	for (; w->head != w->tail; w->head++) {
+		const struct virtq_lent *e = virtq_window_at(w, w->head);
+
+		if (e->out > 0)
+			return gave;
+		if (virtq_unlikely(e->given))
+			continue;
+		virtq_lent_give(vq, v, e, ops);
+		gave = true;
+	}
+	w->overtaking = false;
+	return gave;
+}
+
+/* From now on what is done does not wait for its turn. True: that gave something back. */
+virtq_inline bool virtq_window_overtake(struct virtq *vq, const struct virtq_view *v,
+	struct virtq_window *w, const struct virtq_ops *ops)
+{
+	bool gave = false;
+
+	if (w->ordered || w->overtaking)
+		return false;
+	w->overtaking = true;
+	for (uint32_t i = w->head; i != w->tail; i++) {
+		struct virtq_lent *e = virtq_window_at(w, i);
+
+		if (e->out > 0)
+			continue;
+		e->given = true;
+		virtq_lent_give(vq, v, e, ops);
+		gave = true;
+	}
+	return gave;
+}
+
+#endif
