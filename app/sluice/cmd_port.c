@@ -21,6 +21,7 @@ static int add_vm(struct cmd *c, bool listen)
 	struct port_vm_options options = {
 		.postcopy = cmd_has(c, "postcopy"),
 		.iommu = cmd_has(c, "iommu"),
+		.copy = cmd_has(c, "copy"),
 		.has_mac = cmd_has(c, "ADDR"),
 	};
 	char why[256] = "";
@@ -131,7 +132,7 @@ static int unpin(struct cmd *c)
 }
 
 const struct command port_commands[] = {
-	{"port add NAME listen PATH [queues N:1..128] [mac ADDR:mac] [postcopy] [iommu]",
+	{"port add NAME listen PATH [queues N:1..128] [mac ADDR:mac] [postcopy] [iommu] [copy]",
 		"add a VM port; the VMM connects to PATH",
 		"PATH is the vhost-user socket, which sluice creates; QEMU's -chardev "
 		"socket,path=PATH,reconnect=1 connects to it. N is how many queue pairs the guest "
@@ -142,9 +143,10 @@ const struct command port_commands[] = {
 		"guest "
 		"may be migrated to here by post-copy, with iommu its driver may use the IOMMU the "
 		"VMM "
-		"gives it (QEMU: iommu_platform=on).",
+		"gives it (QEMU: iommu_platform=on). Large packets are sent out of the guest's own "
+		"memory; with copy they are copied first, as they are with postcopy and iommu.",
 		add_listen, 0},
-	{"port add NAME connect PATH [queues N:1..128] [mac ADDR:mac] [postcopy] [iommu]",
+	{"port add NAME connect PATH [queues N:1..128] [mac ADDR:mac] [postcopy] [iommu] [copy]",
 		"add a VM port; sluice connects to the VMM's PATH",
 		"The VMM creates the socket, as QEMU's -chardev socket,path=PATH,server=on does. "
 		"Tried again for ever, so that it survives restarts on both sides.",

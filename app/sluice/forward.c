@@ -2,6 +2,8 @@
 /* Sending: to one outlet, to many, with software where a port lacks an offload. */
 #include "forward.h"
 
+#include <errno.h>
+
 #include <rte_cycles.h>
 
 #include "plan.h"
@@ -51,7 +53,7 @@ static inline bool fits(const struct outlet *out, const struct shape *s)
 {
 	const struct outlet_limits *l = &out->limits;
 
-	return !(s->flags & out->soften) && s->shortest >= l->min_len && s->longest <= l->max_len &&
+	return !(s->flags & (out->soften | out->copy)) && s->shortest >= l->min_len && s->longest <= l->max_len &&
 	       s->segs <= l->max_segs && s->tso_segs <= l->max_tso_segs;
 }
 
@@ -148,6 +150,8 @@ static struct forward_result dev_send(struct worker *w, const struct plan *plan,
 
 	if ((s->flags & RTE_MBUF_F_TX_OFFLOAD_MASK) || s->segs > 1)
 		ready = dev_prepare(w, out, pkts, n);
+	if ((s->flags & VNET_MBUF_F_LENT) && out->reclaim)
+		worker_lends(w, out->port);
 	done = dev_try(out, pkts, ready);
 	for (unsigned i = retries(plan, out); done < ready && i > 0; i--) {
 		rte_delay_us_block(plan->conf.retry_delay_us);
@@ -185,10 +189,20 @@ static struct forward_result send_plain(struct worker *w, const struct plan *pla
 	return r;
 }
 
+/* The same packet in memory of ours. NULL: no mbuf. */
+static struct rte_mbuf *copy_of(const struct worker *w, const struct rte_mbuf *pkt)
+{
+	struct rte_mbuf *copy = rte_pktmbuf_copy(pkt, w->pool, 0, UINT32_MAX);
+
+	if (copy)
+		copy->ol_flags &= ~VNET_LENT_FLAGS;
+	return copy;
+}
+
 /* As few mbufs as it can be. Always consumes pkt; NULL: more than max, or no mbuf. */
 static struct rte_mbuf *compact(struct worker *w, struct rte_mbuf *pkt, uint16_t max)
 {
-	struct rte_mbuf *copy = rte_pktmbuf_copy(pkt, w->pool, 0, UINT32_MAX);
+	struct rte_mbuf *copy = copy_of(w, pkt);
 
 	rte_pktmbuf_free(pkt);
 	if (copy && copy->nb_segs > max) {
@@ -239,6 +253,13 @@ static uint16_t make_fit(struct worker *w, const struct outlet *out, struct rte_
 {
 	uint16_t n = 1, left = 0;
 
+	if (pkt->ol_flags & out->copy)
+		pkt = compact(w, pkt, UINT16_MAX);
+	if (!pkt) {
+		worker_drop(w, out->port, SWITCH_DROP_TX_NO_MBUF, 1);
+		*lost = 1;
+		return 0;
+	}
 	fit[0] = pkt;
 	if (pkt->ol_flags & out->soften)
 		n = vnet_soften(w->soft, pkt, out->offloads, fit, SOFT_SEGS);
@@ -333,6 +354,58 @@ void forward_flush(struct worker *w, const struct plan *plan, uint16_t port)
 		forward_burst(w, plan, &w->work->outlets[port], out->pkts, n);
 }
 
+/*
+ * Devices free what they have sent when they need room for more, which may be never: they are asked to.
+ * One that was given something long ago is asked less and less often.
+ */
+#define RECLAIM_MIN_US 20
+#define RECLAIM_MAX_US 10000
+#define RECLAIM_SHARE  8 /* of the time since */
+
+static void reclaim_from(const struct outlet *out)
+{
+	outlet_lock(out);
+	/* Where that is not supported, some drivers do it in a burst, also in an empty one. */
+	if (rte_eth_tx_done_cleanup(out->eth, out->queue, 0) == -ENOTSUP)
+		rte_eth_tx_burst(out->eth, out->queue, NULL, 0);
+	outlet_unlock(out);
+}
+
+static bool is_time(struct lending *l, uint64_t now)
+{
+	const uint64_t us = rte_get_tsc_hz() / US_PER_S;
+	uint64_t pause = RTE_MAX((now - l->given) / RECLAIM_SHARE, RECLAIM_MIN_US * us);
+
+	if (now - l->asked < RTE_MIN(pause, RECLAIM_MAX_US * us))
+		return false;
+	l->asked = now;
+	return true;
+}
+
+void forward_reclaim(struct worker *w, const struct plan *plan)
+{
+	uint64_t now = rte_rdtsc();
+	uint16_t kept = 0;
+
+	for (uint16_t i = 0; i < w->n_lending; i++) {
+		uint16_t port = w->lending[i];
+		struct output *o = &w->outputs[port];
+		const struct outlet *out = &w->work->outlets[port];
+
+		if (port >= plan->n_ports || !out->reclaim) {
+			o->lending.listed = false;
+			continue;
+		}
+		w->lending[kept++] = port;
+		if (o->lending.fresh)
+			o->lending.given = now;
+		o->lending.fresh = false;
+		if (is_time(&o->lending, now))
+			reclaim_from(out);
+	}
+	w->n_lending = kept;
+}
+
 void forward_flush_all(struct worker *w, const struct plan *plan)
 {
 	for (uint16_t i = 0; i < w->n_dirty; i++) {
@@ -349,7 +422,7 @@ static struct rte_mbuf *duplicate(
 	struct shape s = shape_of(&pkt, 1);
 
 	if (!fits(out, &s) || (s.flags & RTE_MBUF_F_TX_OFFLOAD_MASK))
-		return rte_pktmbuf_copy(pkt, w->pool, 0, UINT32_MAX);
+		return copy_of(w, pkt);
 	for (struct rte_mbuf *seg = pkt; seg; seg = seg->next)
 		rte_mbuf_refcnt_update(seg, 1);
 	return pkt;

@@ -68,6 +68,9 @@ void forward_stream(struct worker *w, const struct plan *plan, const struct stre
 /** Send what waits for a port. */
 void forward_flush(struct worker *w, const struct plan *plan, uint16_t port);
 
+/** Have devices give back what was lent to them, if it is time. Now and then, if worker.n_lending. */
+void forward_reclaim(struct worker *w, const struct plan *plan);
+
 /** Send all that waits. */
 void forward_flush_all(struct worker *w, const struct plan *plan);
 

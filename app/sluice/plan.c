@@ -120,6 +120,7 @@ static void vm_outlet(const struct port *port, unsigned k, struct outlet *out)
 	if (port->vm.relay) {
 		out->kind = PORT_RELAY;
 		out->relay = relay_to_guest(port->vm.relay, out->queue);
+		out->copy = VNET_LENT_FLAGS; /* nobody waits for a guest whose pages are on their way */
 	}
 	/* It copies chains; and a ring that is down counts, whatever it is given. */
 	out->offloads = port->tx_offloads | RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
@@ -136,6 +137,12 @@ static void dev_outlet(const struct port *port, unsigned k, struct outlet *out)
 	out->queue = (uint16_t)(k % port->n_txq);
 	out->offloads = port->tx_offloads;
 	out->soften = vnet_soft_mask(out->offloads);
+	if (port->dev.reach == VNET_REACH_NONE)
+		out->copy = VNET_LENT_FLAGS;
+	else if (port->dev.reach == VNET_REACH_MAPPED)
+		out->copy = VNET_MBUF_F_LENT_UNMAPPED |
+			    (port->dev.cleans ? 0 : VNET_MBUF_F_LENT_ORDERED);
+	out->reclaim = port->dev.reach == VNET_REACH_MAPPED;
 	out->limits = port->dev.limits;
 }
 

@@ -53,6 +53,8 @@ struct outlet {
 	struct rte_ring *relay; /* PORT_RELAY */
 	rte_spinlock_t *lock;   /* NULL: nobody else sends there */
 	uint64_t soften;        /* mbuf flags it cannot take as they are */
+	uint64_t copy;          /* VNET_LENT_FLAGS of packets it must be given copies of */
+	bool reclaim;           /* it keeps what it has sent until it is asked, or sends more */
 	uint64_t offloads;      /* RTE_ETH_TX_OFFLOAD_* it takes */
 	struct outlet_limits limits;
 };

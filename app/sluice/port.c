@@ -376,7 +376,8 @@ void port_save(const struct port *port, FILE *f)
 			fprintf(f, " mac " RTE_ETHER_ADDR_PRT_FMT,
 				RTE_ETHER_ADDR_BYTES(&port->vm.options.mac));
 		fputs(port->vm.options.postcopy ? " postcopy" : "", f);
-		fputs(port->vm.options.iommu ? " iommu\n" : "\n", f);
+		fputs(port->vm.options.iommu ? " iommu" : "", f);
+		fputs(port->vm.options.copy ? " copy\n" : "\n", f);
 	} else {
 		fputs("dev ", f);
 		cmd_put_word(f, port->dev.devargs);

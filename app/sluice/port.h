@@ -13,6 +13,7 @@
 
 #include "drops.h"
 #include "vnet.h"
+#include "vnet_dma.h"
 #include "vu.h"
 
 /*
@@ -57,6 +58,7 @@ struct port_rxq {
 	uint64_t gen;      /* written by the worker: packets generated (txonly, flowgen) */
 	uint32_t tx_first; /* written by the worker: bursts sent of engine_conf.tx_first */
 	_Alignas(64) struct virtq *vq; /* VM */
+	struct vnet_lender *lender;    /* VM: NULL unless it has ever lent */
 	bool usable;                   /* can be polled */
 	int16_t worker;                /* index of the worker that shall poll it, or -1 */
 	int16_t polled_by;             /* the one that may, in a plan not over yet, or -1 */
@@ -78,6 +80,7 @@ struct port_txq {
 struct port_vm_options {
 	bool postcopy; /* a guest may arrive by post-copy migration */
 	bool iommu;    /* VIRTIO_F_ACCESS_PLATFORM is offered */
+	bool copy;     /* its buffers are never lent */
 	bool has_mac;  /* for the guest, if its front-end asks */
 	struct rte_ether_addr mac;
 };
@@ -89,7 +92,8 @@ struct port_vm {
 	struct vnet_rx_conf rx_conf[RTE_MAX_NUMA_NODES]; /* constant; rings use their node's */
 	const struct virtq_mem *node_mem; /* only compared: the table mem_node is of */
 	int mem_node;
-	uint16_t mtu; /* what the guest was told; 0: any */
+	uint16_t mtu;          /* what the guest was told; 0: any */
+	const char *unmapped; /* why devices must be given copies; NULL: they need none. Static */
 	struct port_vm_options options;
 	bool relay_planned;          /* there was a plan since relay was set */
 	struct relay *relay;         /* while a guest arrives by post-copy migration */
@@ -114,6 +118,9 @@ struct port_dev {
 	bool interrupts; /* it wakes who sleeps */
 	char *devargs;
 	struct outlet_limits limits;
+	enum vnet_reach reach; /* what it can do with packets over guest memory */
+	char reach_why[128];   /* VNET_REACH_NONE: why */
+	bool cleans;           /* gives back what it has sent when asked to */
 };
 
 /* Since the port was added or cleared. Packets the switch lost are in drops, packets the
@@ -243,6 +250,9 @@ void port_set_up(struct port *port, bool up);
 void port_free(struct port *port);
 
 void port_vm_close(struct port *port);
+
+/** There is another device, which may reach guest memory or not: look again. */
+void ports_vm_remap(struct sluice *sl);
 
 /** There is a plan that knows the port's relay, if it has one. */
 void port_vm_relay_planned(struct port *port);

@@ -13,7 +13,8 @@
 
 #define RX_OFFLOADS (RTE_ETH_RX_OFFLOAD_CHECKSUM | RTE_ETH_RX_OFFLOAD_SCATTER)
 
-/* No FAST_FREE: our mbufs come from several pools and may have several owners. */
+/* No FAST_FREE: our mbufs come from several pools, of which one completes what guests have lent, and may
+ * have several owners. */
 #define TX_OFFLOADS                                                         \
 	(RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM |     \
 		RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_TSO | \
@@ -193,6 +194,18 @@ static int start(struct port *port, const struct rte_eth_dev_info *info)
 	return 0;
 }
 
+/* What it can do with packets over guest memory, and whether it lets go of them when asked to. */
+static void learn_reach(struct port *port, const struct rte_eth_dev_info *info)
+{
+	struct port_dev *dev = &port->dev;
+
+	dev->reach = vnet_dma_add(info->device, dev->reach_why, sizeof(dev->reach_why));
+	dev->cleans = dev->reach == VNET_REACH_ALL ||
+		      rte_eth_tx_done_cleanup(dev->eth, 0, 0) != -ENOTSUP;
+	if (dev->reach == VNET_REACH_MAPPED)
+		ports_vm_remap(port->sl);
+}
+
 /* Close the ethdev and take its device out of DPDK, unless another port is on it. */
 static void detach(const struct sluice *sl, uint16_t eth)
 {
@@ -264,6 +277,7 @@ static int dev_open(struct sluice *sl, const char *name, const char *devargs, ui
 		port_free(port);
 		return err;
 	}
+	learn_reach(port, &info);
 	*out = port;
 	return 0;
 }
@@ -290,8 +304,15 @@ int port_add_dev(struct sluice *sl, const char *name, const char *devargs, uint1
 	return 0;
 }
 
+/* Stopped first: what it holds comes home, then it loses the way to it. */
 void port_dev_close(struct port *port)
 {
+	struct rte_eth_dev_info info;
+
+	rte_eth_dev_stop(port->dev.eth);
+	if (port->dev.reach == VNET_REACH_MAPPED &&
+		rte_eth_dev_info_get(port->dev.eth, &info) == 0)
+		vnet_dma_remove(info.device);
 	detach(port->sl, port->dev.eth);
 	free(port->dev.devargs);
 }

@@ -122,6 +122,10 @@ static json_t *ring_json(const struct port *port, unsigned ring)
 	set_number(row, "calls", r.stats.calls);
 	if (rx && q->worker >= 0)
 		set_number(row, "lcore", port->sl->workers[q->worker]->lcore);
+	if (rx && q->lender) {
+		set_number(row, "zero_copy", r.stats.lent);
+		set_number(row, "lent_now", vnet_lender_out(q->lender));
+	}
 	if (r.fault)
 		set_text(row, "fault", virtq_fault_text(r.fault));
 	return row;
@@ -192,6 +196,21 @@ static void add_trouble(json_t *o, const struct port *port, const struct vu_info
 	}
 }
 
+static void add_zero_copy(json_t *o, const struct port *port)
+{
+	const struct port_vm_options *opt = &port->vm.options;
+	char text[128];
+
+	snprintf(text, sizeof(text), "%s%s%s",
+		opt->copy       ? "off: copy"
+		: opt->postcopy ? "off: postcopy"
+		: opt->iommu    ? "off: iommu"
+				: "on",
+		port->vm.unmapped ? ", but not to devices: " : "",
+		port->vm.unmapped ? port->vm.unmapped : "");
+	set_text(o, "zero_copy", text);
+}
+
 static void add_vm(json_t *o, const struct port *port)
 {
 	struct vu_info info;
@@ -209,6 +228,7 @@ static void add_vm(json_t *o, const struct port *port)
 		set_number(o, "mtu", info.mtu);
 	if (info.status)
 		add_names(o, "device_status", vu_status_names, info.status);
+	add_zero_copy(o, port);
 	json_object_set_new(o, "memory", memory_json(info.mem));
 	json_object_set_new(o, "rings", rings_json(port));
 }
@@ -255,6 +275,7 @@ static void add_dev(json_t *o, const struct port *port)
 	if (rte_eth_link_get_nowait(port->dev.eth, &link) == 0 &&
 		link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN)
 		set_number(o, "speed_mbps", link.link_speed);
+	set_text(o, "zero_copy", port->dev.reach == VNET_REACH_NONE ? port->dev.reach_why : "yes");
 	set_number(o, "rx_queues", port->n_rxq);
 	set_number(o, "tx_queues", port->n_txq);
 	add_offloads(o, port->tx_offloads);

@@ -47,6 +47,29 @@ void port_vm_refresh(struct port *port)
 
 /* ---- vhost-user events, on the control thread ---- */
 
+/* Packets a port may lend at a time: a ring lends half of it, and seldom has more than 1024. */
+#define LENT_MAX   512
+#define LENT_TOTAL 4096
+#define LENT_MIN   64
+
+/* A guest that moves here page by page, or may move its addresses, keeps its buffers to itself. */
+static bool may_lend(const struct port *port)
+{
+	return !port->vm.options.copy && !port->vm.options.postcopy && !port->vm.options.iommu;
+}
+
+static void lend(struct port *port, struct port_rxq *q, struct virtq_view *view, int node)
+{
+	const uint16_t packets = RTE_MIN(LENT_MAX, RTE_MAX(LENT_TOTAL / port->n_rxq, LENT_MIN));
+
+	if (!q->lender)
+		q->lender = vnet_lender_create(packets, node);
+	if (!q->lender)
+		return; /* short of memory: everything is copied */
+	port->vm.unmapped = NULL;
+	vnet_lend(view, q->lender, vnet_dma_map(view->mem, &port->vm.unmapped));
+}
+
 static void vm_prepare(void *arg, unsigned ring, struct virtq_view *view)
 {
 	struct port *port = arg;
@@ -55,6 +78,17 @@ static void vm_prepare(void *arg, unsigned ring, struct virtq_view *view)
 	if (node < 0 || node >= RTE_MAX_NUMA_NODES)
 		node = 0;
 	vnet_prepare(view, ring & 1 ? &port->vm.rx_conf[node] : NULL);
+	if ((ring & 1) && may_lend(port))
+		lend(port, &port->rxq[ring / 2], view, node);
+}
+
+void ports_vm_remap(struct sluice *sl)
+{
+	struct port *port;
+
+	PORT_FOREACH(sl, port)
+	if (port->kind == PORT_VM)
+		vu_device_reconcile(port->vm.dev);
 }
 
 static void vm_ring_changed(void *arg, unsigned ring, bool usable)
@@ -222,6 +256,8 @@ void port_vm_close(struct port *port)
 		vu_device_disconnect(port->vm.dev, NULL);
 	port_vm_relay_left(port);
 	vu_device_destroy(port->vm.dev);
+	for (unsigned i = 0; i < port->n_rxq; i++)
+		vnet_lender_release(port->rxq[i].lender);
 }
 
 /* ---- counters ---- */

@@ -100,6 +100,7 @@ static void tick(int fd, short what, void *arg)
 
 	virtq_store(&sl->now, coarse_seconds());
 	workers_measure(sl);
+	vnet_lenders_reap();
 	fdb_age(sl->fdb, sl->now);
 	PORT_FOREACH(sl, port)
 	if (port->kind == PORT_DEV)

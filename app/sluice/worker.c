@@ -21,6 +21,9 @@
 /* How long the end waits for them. */
 #define STOP_SECONDS 5
 
+/* Iterations between two looks at what devices hold. */
+#define RECLAIM_EVERY 16
+
 /* ---- the loop ---- */
 
 /*
@@ -62,6 +65,8 @@ uint32_t worker_iterate(struct worker *w, const struct plan *plan)
 		forward_flush_all(w, plan);
 		busy += rte_rdtsc() - begin;
 	}
+	if (unlikely(w->n_lending) && w->stats.iterations % RECLAIM_EVERY == 0)
+		forward_reclaim(w, plan);
 	virtq_count(&w->stats.iterations, 1);
 	if (moved) {
 		virtq_count(&w->stats.iterations_busy, 1);
@@ -133,6 +138,7 @@ static void worker_free(struct worker *w)
 	rte_free(w->outputs);
 	rte_free(w->ports);
 	rte_free(w->dirty);
+	rte_free(w->lending);
 	rte_free(w);
 }
 
@@ -158,8 +164,10 @@ static struct worker *worker_new(struct sluice *sl, unsigned lcore, uint16_t ind
 	w->outputs = worker_zalloc(PORT_MAX * sizeof(*w->outputs), node);
 	w->ports = worker_zalloc(PORT_MAX * sizeof(*w->ports), node);
 	w->dirty = worker_zalloc(PORT_MAX * sizeof(*w->dirty), node);
+	w->lending = worker_zalloc(PORT_MAX * sizeof(*w->lending), node);
 	w->soft = vnet_soft_create(name, node);
-	if (worker_sleep_init(w) < 0 || !w->outputs || !w->ports || !w->dirty || !w->soft) {
+	if (worker_sleep_init(w) < 0 || !w->outputs || !w->ports || !w->dirty ||
+		!w->lending || !w->soft) {
 		worker_free(w);
 		return NULL;
 	}

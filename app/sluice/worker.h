@@ -34,9 +34,17 @@ struct worker_stats {
 /* Packets waiting for a port until the end of the iteration. */
 #define OUTPUT_MAX 64
 
+/* Packets over guest memory were given to a device. Times are TSC's. */
+struct lending {
+	bool listed; /* its port is in worker.lending */
+	bool fresh;  /* since forward_reclaim() looked */
+	uint64_t given, asked;
+};
+
 struct output {
 	uint16_t n;
 	bool dirty; /* its port is in worker.dirty */
+	struct lending lending;
 	struct rte_mbuf *pkts[OUTPUT_MAX];
 };
 
@@ -63,6 +71,8 @@ struct worker {
 	struct worker_port *ports; /* PORT_MAX */
 	uint16_t *dirty;           /* numbers of the outputs that hold packets */
 	uint16_t n_dirty;
+	uint16_t n_lending;
+	uint16_t *lending;   /* numbers of the devices that may hold what was lent */
 	uint64_t idle_since; /* cycle count; 0: it is not idle */
 	struct fdb_cache fdb_cache;
 
@@ -98,6 +108,18 @@ struct worker *worker_of_lcore(const struct sluice *sl, unsigned lcore);
 
 /** Measure the load of workers and queues; call once a second. Control thread. */
 void workers_measure(struct sluice *sl);
+
+/* Packets over guest memory go to this port, a device. */
+static inline void worker_lends(struct worker *w, uint16_t port)
+{
+	struct lending *l = &w->outputs[port].lending;
+
+	l->fresh = true;
+	if (l->listed)
+		return;
+	l->listed = true;
+	w->lending[w->n_lending++] = port;
+}
 
 static inline void worker_drop(struct worker *w, uint16_t port, enum switch_drop why, uint64_t n)
 {

@@ -17,6 +17,7 @@ struct virtq_region {
 	uint64_t gpa, size, uva, mmap_offset;
 	struct virtq_map map;
 	struct virtq_file file;
+	struct virtq_region_user *user;
 };
 
 static int refuse(char *why, size_t len, int err, const char *fmt, ...)
@@ -82,6 +83,8 @@ static void region_put(struct virtq_region *region)
 {
 	if (__atomic_sub_fetch(&region->refs, 1, __ATOMIC_ACQ_REL) != 0)
 		return;
+	if (region->user)
+		region->user->closing(region->user);
 	virtq_map_close(&region->map);
 	free(region);
 }
@@ -308,8 +311,15 @@ int virtq_mem_region(const struct virtq_mem *mem, uint32_t i, struct virtq_regio
 	if (i >= mem->n)
 		return 0;
 	r = mem->regions[i];
-	*info = (struct virtq_region_info){r->gpa, r->size, r->uva, r->map.page_size, r->map.at};
+	*info = (struct virtq_region_info){r->gpa, r->size, r->uva, r->map.page_size, r->map.at,
+		r->map.map, r->map.map_len};
 	return 1;
+}
+
+struct virtq_region_user **virtq_mem_user(const struct virtq_mem *mem, uint32_t i)
+{
+	mem = virtq_mem_of_guest(mem);
+	return i < mem->n ? &mem->regions[i]->user : NULL;
 }
 
 uint8_t *virtq_mem_uva(const struct virtq_mem *mem, uint64_t uva, uint64_t len)

@@ -318,6 +318,7 @@ static struct rte_mbuf lent_template(const struct virtq_view *v)
 		.nb_segs = 1,
 		.port = conf->port,
 		.ol_flags = RTE_MBUF_F_EXTERNAL | VNET_MBUF_F_LENT |
+			    virtq_load(&lender_of(v)->unmapped) |
 			    (v->lender->window.ordered ? VNET_MBUF_F_LENT_ORDERED : 0),
 		.data_len = LEND_HEADER,
 	};

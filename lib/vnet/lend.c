@@ -393,7 +393,7 @@ static bool lender_reap(struct virtq_lender *lender, bool stopped)
 	return l->held || l->orphans;
 }
 
-bool vnet_lend(struct virtq_view *view, struct vnet_lender *l, bool now)
+bool vnet_lend(struct virtq_view *view, struct vnet_lender *l, bool mapped)
 {
 	uint32_t half = view->num / 2u;
 
@@ -401,10 +401,16 @@ bool vnet_lend(struct virtq_view *view, struct vnet_lender *l, bool now)
 		return false;
 	l->base.window.ordered =
 		view->inflight_ring || (view->features & (1ull << VIRTIO_F_IN_ORDER));
-	virtq_store(&l->limit, now ? RTE_MIN(half, l->max_heads) : 0);
+	virtq_store(&l->limit, RTE_MIN(half, l->max_heads));
+	virtq_store(&l->unmapped, mapped ? 0 : VNET_MBUF_F_LENT_UNMAPPED);
 	view->lender = &l->base;
 	view->burst = vnet_dequeue_fn(view->features, view->arg, true);
-	return now;
+	return true;
+}
+
+uint32_t vnet_lender_out(const struct vnet_lender *l)
+{
+	return virtq_load(&l->base.window.out);
 }
 
 /* ---- packets ---- */

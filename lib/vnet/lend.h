@@ -67,7 +67,8 @@ struct vnet_lender {
 	uint32_t orphans; /* read by control */
 	uint64_t since;   /* TSC: the window's head has not moved since; 0: it has just moved */
 	bool late;
-	uint32_t limit; /* ring entries that may be lent; written by control */
+	uint32_t limit;    /* ring entries that may be lent; written by control */
+	uint64_t unmapped; /* VNET_MBUF_F_LENT_UNMAPPED or 0; written by control */
 
 	/* constant */
 	uint32_t max_heads, max_bodies;

@@ -17,6 +17,7 @@ static const struct {
 	{"sluice_ufo", VNET_MBUF_F_UFO},
 	{"sluice_lent", VNET_MBUF_F_LENT},
 	{"sluice_lent_ordered", VNET_MBUF_F_LENT_ORDERED},
+	{"sluice_lent_unmapped", VNET_MBUF_F_LENT_UNMAPPED},
 };
 
 int vnet_init(char *why, size_t why_len)

@@ -134,8 +134,23 @@ static inline const struct virtq_mem *virtq_mem_of_guest(const struct virtq_mem 
 struct virtq_region_info {
 	uint64_t gpa, size, uva, page_size;
 	const uint8_t *hva;
+	void *map; /* all of it that is mapped: whole pages */
+	uint64_t map_len;
 };
 int virtq_mem_region(const struct virtq_mem *mem, uint32_t i, struct virtq_region_info *info);
+
+/* Somebody who has to know when a region ends: its memory is known to devices, say. */
+struct virtq_region_user {
+	/** The region is about to be unmapped; this struct is the user's again. Whatever thread
+	 * drops the last reference. */
+	void (*closing)(struct virtq_region_user *user);
+};
+
+/**
+ * Where region i has its user, one at most, NULL as long as there is none. Regions are shared by tables:
+ * what one finds is found by the next. One thread at a time. NULL past the end.
+ */
+struct virtq_region_user **virtq_mem_user(const struct virtq_mem *mem, uint32_t i);
 
 /**
  * Translate a front-end address; the whole range must lie in one region.

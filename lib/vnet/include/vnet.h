@@ -51,11 +51,15 @@ void vnet_prepare(struct virtq_view *view, const struct vnet_rx_conf *conf);
 #define VNET_LEND_MIN 256
 
 /* mbuf flags of a lent packet: segments behind the first are guest memory. Whoever cannot send them
- * so (a NIC that does not reach the memory), or holds packets for long, must copy it. The second
- * flag besides: the ring gives buffers back in order only, so that the guest gets none back before
- * this one; where that may take for ever, copy. */
-#define VNET_MBUF_F_LENT         RTE_BIT64(39)
-#define VNET_MBUF_F_LENT_ORDERED RTE_BIT64(38)
+ * so, or holds packets for long, must copy it. Two more flags say what NICs have to know:
+ * of the ring, that it gives buffers back in order only, so that the guest gets none back before this
+ * one; where that may take for ever, copy. Of the memory, that not every device reaches it, see
+ * vnet_dma.h. */
+#define VNET_MBUF_F_LENT	  RTE_BIT64(39)
+#define VNET_MBUF_F_LENT_ORDERED  RTE_BIT64(38)
+#define VNET_MBUF_F_LENT_UNMAPPED RTE_BIT64(37)
+#define VNET_LENT_FLAGS \
+	(VNET_MBUF_F_LENT | VNET_MBUF_F_LENT_ORDERED | VNET_MBUF_F_LENT_UNMAPPED)
 
 /* Lends a ring's buffers. One a ring, for all its starts and stops. */
 struct vnet_lender;
@@ -77,14 +81,17 @@ void vnet_lender_release(struct vnet_lender *lender);
  * Any thread. */
 unsigned vnet_lenders_reap(void);
 
+/** Ring entries whose buffers are lent right now. Any thread. */
+uint32_t vnet_lender_out(const struct vnet_lender *lender);
+
 /**
  * After vnet_prepare() of a ring we receive from: lend large packets instead of copying them.
  *
  * Nothing is lent from rings whose guest has an IOMMU, whose translations may end at any moment.
- * @param now	false: not for the time being, but what is lent is looked after
+ * @param mapped every device that may be given a packet reaches the view's memory
  * @return whether packets are lent
  */
-bool vnet_lend(struct virtq_view *view, struct vnet_lender *lender, bool now);
+bool vnet_lend(struct virtq_view *view, struct vnet_lender *lender, bool mapped);
 
 /**
  * Receive up to n packets from the guest. The caller owns them.
