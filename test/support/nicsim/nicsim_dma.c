@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the device can reach: EAL's memory, and what rte_dev_dma_map() was called for. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_errno.h>
+#include <rte_memory.h>
+
+#include "nicsim_priv.h"
+
+/*
+ * Theory of operation
+ *
+ * This is the IOMMU. A descriptor has an IOVA; it must lead to the memory its mbuf points to, in
+ * ranges that are mapped now. EAL maps its own memory for every device, also heaps of external
+ * memory, but not what is only registered (rte_extmem_register). The lock is held while the device
+ * reads or writes, so that after unmapping nothing of the range is touched any more.
+ */
+
+static struct nicsim *find(const struct rte_vdev_device *dev)
+{
+	const char *name = rte_vdev_device_name(dev);
+	struct nicsim *nic;
+
+	rte_rwlock_read_lock(&nicsims_lock);
+	TAILQ_FOREACH (nic, &nicsims, next)
+		if (strcmp(nic->name, name) == 0)
+			break;
+	rte_rwlock_read_unlock(&nicsims_lock);
+	return nic;
+}
+
+/* ---- the table ---- */
+
+static struct mapping *lookup(const struct dma *dma, uint64_t iova)
+{
+	for (uint32_t i = 0; i < dma->n; i++)
+		if (iova - dma->map[i].iova < dma->map[i].len)
+			return &dma->map[i];
+	return NULL;
+}
+
+static bool overlaps(const struct dma *dma, uint64_t iova, uint64_t len)
+{
+	for (uint32_t i = 0; i < dma->n; i++)
+		if (iova - dma->map[i].iova < dma->map[i].len || dma->map[i].iova - iova < len)
+			return true;
+	return false;
+}
+
+static int insert(struct nicsim *nic, uint8_t *va, uint64_t iova, uint64_t len)
+{
+	struct dma *dma = &nic->dma;
+
+	if (nic->conf.nodma)
+		return -ENOTSUP;
+	if (iova + len < iova || (uintptr_t)va + len < (uintptr_t)va)
+		return -EINVAL;
+	if (nic->conf.maxdma && dma->n >= nic->conf.maxdma)
+		return -ENOSPC;
+	if (overlaps(dma, iova, len))
+		return -EEXIST;
+	if (dma->n == dma->room) {
+		uint32_t more = dma->room ? 2 * dma->room : 16;
+		struct mapping *map = realloc(dma->map, more * sizeof(*map));
+
+		if (!map)
+			return -ENOMEM;
+		dma->map = map;
+		dma->room = more;
+	}
+	dma->map[dma->n++] = (struct mapping){.va = va, .iova = iova, .len = len};
+	return 0;
+}
+
+static int failed(int err)
+{
+	if (err)
+		rte_errno = -err;
+	return err;
+}
+
+int nicsim_dma_map(struct rte_vdev_device *dev, void *va, uint64_t iova, size_t len)
+{
+	struct nicsim *nic = find(dev);
+	int err;
+
+	if (!nic)
+		return failed(-ENODEV);
+	rte_rwlock_write_lock(&nic->dma.lock);
+	err = insert(nic, va, iova, len);
+	nic->dma.count[err ? DMA_REFUSED : DMA_MAPS]++;
+	rte_rwlock_write_unlock(&nic->dma.lock);
+	return failed(err);
+}
+
+/* Descriptors of held mbufs that lie in a range. */
+static uint64_t users(struct nicsim *nic, const uint8_t *va, uint64_t len)
+{
+	struct rte_eth_dev_data *data = nic->eth ? nic->eth->data : NULL;
+	uint64_t n = 0;
+
+	for (uint16_t i = 0; data && i < data->nb_tx_queues; i++) {
+		struct tx_queue *q = data->tx_queues[i];
+
+		if (!q)
+			continue;
+		rte_spinlock_lock(&q->lock);
+		for (uint32_t p = q->freed; p != q->head; p++)
+			n += (uint64_t)((const uint8_t *)q->ring[p % q->size].va - va) < len;
+		rte_spinlock_unlock(&q->lock);
+	}
+	return n;
+}
+
+int nicsim_dma_unmap(struct rte_vdev_device *dev, void *va, uint64_t iova, size_t len)
+{
+	struct nicsim *nic = find(dev);
+	struct mapping *m;
+	uint64_t busy;
+	int err = -ENOENT;
+
+	if (!nic)
+		return failed(-ENODEV);
+	busy = users(nic, va, len);
+	rte_rwlock_write_lock(&nic->dma.lock);
+	m = lookup(&nic->dma, iova);
+	if (m && m->iova == iova && m->va == va && m->len == len) {
+		*m = nic->dma.map[--nic->dma.n];
+		nic->dma.count[DMA_UNMAPS]++;
+		nic->dma.count[DMA_UNMAP_BUSY] += busy != 0;
+		err = 0;
+	}
+	rte_rwlock_write_unlock(&nic->dma.lock);
+	return failed(err);
+}
+
+/* ---- the device's accesses ---- */
+
+static enum dma_result in_eal(const uint8_t *va, uint64_t iova, uint64_t len)
+{
+	const struct rte_memseg_list *list = rte_mem_virt2memseg_list(va);
+
+	if (!list || (list->external && !list->heap) ||
+		(uint64_t)(va - (const uint8_t *)list->base_va) > list->len - len)
+		return DMA_FAULT;
+	while (len) {
+		const struct rte_memseg *page = rte_mem_virt2memseg(va, list);
+		uint64_t in_page, n;
+
+		if (!page || !page->addr)
+			return DMA_FAULT;
+		in_page = (uint64_t)(va - (const uint8_t *)page->addr);
+		if (page->iova != RTE_BAD_IOVA && page->iova + in_page != iova)
+			return DMA_WRONG_IOVA;
+		n = RTE_MIN(len, page->len - in_page);
+		va += n;
+		iova += n;
+		len -= n;
+	}
+	return DMA_OK;
+}
+
+static enum dma_result reach(const struct dma *dma, const uint8_t *va, uint64_t iova, uint64_t len)
+{
+	const struct mapping *m;
+
+	while (len && (m = lookup(dma, iova)) != NULL) {
+		uint64_t in = iova - m->iova, n = RTE_MIN(len, m->len - in);
+
+		if (m->va + in != va)
+			return DMA_WRONG_IOVA;
+		va += n;
+		iova += n;
+		len -= n;
+	}
+	return len ? in_eal(va, iova, len) : DMA_OK;
+}
+
+enum dma_result nicsim_dma_read(
+	struct nicsim *nic, void *to, const void *va, uint64_t iova, uint32_t len)
+{
+	enum dma_result result;
+
+	rte_rwlock_read_lock(&nic->dma.lock);
+	result = reach(&nic->dma, va, iova, len);
+	if (result == DMA_OK)
+		memcpy(to, va, len);
+	rte_rwlock_read_unlock(&nic->dma.lock);
+	return result;
+}
