@@ -62,4 +62,11 @@ typedef int dpdk_queue_count;
 #define DPDK_QUEUE_STATS      struct eth_queue_stats
 #endif
 
+/* A number in a telemetry answer. */
+#if RTE_VERSION < RTE_VERSION_NUM(23, 3, 0, 0)
+#define dpdk_tel_add_u64 rte_tel_data_add_dict_u64
+#else
+#define dpdk_tel_add_u64 rte_tel_data_add_dict_uint
+#endif
+
 #endif

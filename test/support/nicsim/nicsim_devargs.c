@@ -13,7 +13,11 @@ static const struct key {
 	const char *name;
 	size_t offset;
 	uint32_t min, max;
-	enum { NUMBER, FLAG, NAME } type;
+	enum {
+		NUMBER,
+		FLAG,
+		NAME
+	} type;
 } keys[] = {
 	{"peer", offsetof(struct nicsim_conf, peer), 0, 0, NAME},
 	{"delay_us", offsetof(struct nicsim_conf, delay_us), 0, 60 * 1000 * 1000, NUMBER},
@@ -21,10 +25,13 @@ static const struct key {
 	{"rs_thresh", offsetof(struct nicsim_conf, rs_thresh), 1, 256, NUMBER},
 	{"nb_seg_max", offsetof(struct nicsim_conf, nb_seg_max), 1, UINT8_MAX, NUMBER},
 	{"maxdma", offsetof(struct nicsim_conf, maxdma), 0, 65535, NUMBER},
+	{"rxgen", offsetof(struct nicsim_conf, rxgen), 0, NICSIM_DESC_MAX, NUMBER},
+	{"rxlen", offsetof(struct nicsim_conf, rxlen), NICSIM_FRAME_MIN, NICSIM_FRAME_MAX, NUMBER},
 	{"lazy", offsetof(struct nicsim_conf, lazy), 0, 1, FLAG},
 	{"nocleanup", offsetof(struct nicsim_conf, nocleanup), 0, 1, FLAG},
 	{"nosegs", offsetof(struct nicsim_conf, nosegs), 0, 1, FLAG},
 	{"fastfree", offsetof(struct nicsim_conf, fastfree), 0, 1, FLAG},
+	{"offloads", offsetof(struct nicsim_conf, offloads), 0, 1, FLAG},
 	{"nodma", offsetof(struct nicsim_conf, nodma), 0, 1, FLAG},
 };
 
@@ -85,8 +92,9 @@ int nicsim_devargs_parse(const char *args, struct nicsim_conf *out, char *why, s
 
 	*out = (struct nicsim_conf){
 		.queues = NICSIM_QUEUES_MAX,
-		.rs_thresh = 32,
+		.rs_thresh = NICSIM_THRESH,
 		.nb_seg_max = UINT8_MAX,
+		.rxlen = 256,
 	};
 	if (!pairs) {
 		snprintf(why, why_len, "'%s' is not of the form key=value,key=value", args);

@@ -18,19 +18,6 @@
  * reads or writes, so that after unmapping nothing of the range is touched any more.
  */
 
-static struct nicsim *find(const struct rte_vdev_device *dev)
-{
-	const char *name = rte_vdev_device_name(dev);
-	struct nicsim *nic;
-
-	rte_rwlock_read_lock(&nicsims_lock);
-	TAILQ_FOREACH (nic, &nicsims, next)
-		if (strcmp(nic->name, name) == 0)
-			break;
-	rte_rwlock_read_unlock(&nicsims_lock);
-	return nic;
-}
-
 /* ---- the table ---- */
 
 static struct mapping *lookup(const struct dma *dma, uint64_t iova)
@@ -74,7 +61,8 @@ static int insert(struct nicsim *nic, uint8_t *va, uint64_t iova, uint64_t len)
 	return 0;
 }
 
-static int failed(int err)
+/* As rte_dev_dma_map() wants it. */
+static int result_of(int err)
 {
 	if (err)
 		rte_errno = -err;
@@ -83,57 +71,81 @@ static int failed(int err)
 
 int nicsim_dma_map(struct rte_vdev_device *dev, void *va, uint64_t iova, size_t len)
 {
-	struct nicsim *nic = find(dev);
-	int err;
+	struct nicsim *nic;
+	int err = -ENODEV;
 
-	if (!nic)
-		return failed(-ENODEV);
-	rte_rwlock_write_lock(&nic->dma.lock);
-	err = insert(nic, va, iova, len);
-	nic->dma.count[err ? DMA_REFUSED : DMA_MAPS]++;
-	rte_rwlock_write_unlock(&nic->dma.lock);
-	return failed(err);
+	rte_rwlock_read_lock(&nicsims_lock);
+	nic = nicsim_find(rte_vdev_device_name(dev));
+	if (nic) {
+		rte_rwlock_write_lock(&nic->dma.lock);
+		err = insert(nic, va, iova, len);
+		nic->dma.count[err ? DMA_REFUSED : DMA_MAPS]++;
+		rte_rwlock_write_unlock(&nic->dma.lock);
+	}
+	rte_rwlock_read_unlock(&nicsims_lock);
+	return result_of(err);
 }
 
-/* Descriptors of held mbufs that lie in a range. */
-static uint64_t users(struct nicsim *nic, const uint8_t *va, uint64_t len)
+static bool uses_tx(struct tx_queue *q, const uint8_t *va, uint64_t len)
 {
-	struct rte_eth_dev_data *data = nic->eth ? nic->eth->data : NULL;
-	uint64_t n = 0;
+	bool uses = false;
 
-	for (uint16_t i = 0; data && i < data->nb_tx_queues; i++) {
-		struct tx_queue *q = data->tx_queues[i];
+	rte_spinlock_lock(&q->lock);
+	for (uint32_t p = q->freed; p != q->head && !uses; p++)
+		uses = (uint64_t)((const uint8_t *)q->ring[p % q->size].va - va) < len;
+	rte_spinlock_unlock(&q->lock);
+	return uses;
+}
 
-		if (!q)
-			continue;
-		rte_spinlock_lock(&q->lock);
-		for (uint32_t p = q->freed; p != q->head; p++)
-			n += (uint64_t)((const uint8_t *)q->ring[p % q->size].va - va) < len;
-		rte_spinlock_unlock(&q->lock);
-	}
-	return n;
+static bool uses_rx(struct rx_queue *q, const uint8_t *va, uint64_t len)
+{
+	bool uses = false;
+
+	rte_spinlock_lock(&q->lock);
+	for (uint32_t p = q->head; p != q->posted && !uses; p++)
+		uses = (uint64_t)((const uint8_t *)q->ring[p % q->size].va - va) < len;
+	rte_spinlock_unlock(&q->lock);
+	return uses;
+}
+
+/* A held mbuf or a receive buffer lies in the range. */
+static bool busy(struct nicsim *nic, const uint8_t *va, uint64_t len)
+{
+	for (uint16_t i = 0; i < NICSIM_QUEUES_MAX; i++)
+		if ((nic->tx[i] && uses_tx(nic->tx[i], va, len)) ||
+			(nic->rx[i] && uses_rx(nic->rx[i], va, len)))
+			return true;
+	return false;
+}
+
+static int take_out(struct dma *dma, const uint8_t *va, uint64_t iova, uint64_t len)
+{
+	struct mapping *m = lookup(dma, iova);
+
+	if (!m || m->iova != iova || m->va != va || m->len != len)
+		return -ENOENT;
+	*m = dma->map[--dma->n];
+	return 0;
 }
 
 int nicsim_dma_unmap(struct rte_vdev_device *dev, void *va, uint64_t iova, size_t len)
 {
-	struct nicsim *nic = find(dev);
-	struct mapping *m;
-	uint64_t busy;
-	int err = -ENOENT;
+	struct nicsim *nic;
+	int err = -ENODEV;
 
-	if (!nic)
-		return failed(-ENODEV);
-	busy = users(nic, va, len);
-	rte_rwlock_write_lock(&nic->dma.lock);
-	m = lookup(&nic->dma, iova);
-	if (m && m->iova == iova && m->va == va && m->len == len) {
-		*m = nic->dma.map[--nic->dma.n];
-		nic->dma.count[DMA_UNMAPS]++;
-		nic->dma.count[DMA_UNMAP_BUSY] += busy != 0;
-		err = 0;
+	rte_rwlock_read_lock(&nicsims_lock);
+	nic = nicsim_find(rte_vdev_device_name(dev));
+	if (nic) {
+		bool early = busy(nic, va, len);
+
+		rte_rwlock_write_lock(&nic->dma.lock);
+		err = take_out(&nic->dma, va, iova, len);
+		nic->dma.count[err ? DMA_REFUSED : DMA_UNMAPS]++;
+		nic->dma.count[DMA_UNMAP_BUSY] += !err && early;
+		rte_rwlock_write_unlock(&nic->dma.lock);
 	}
-	rte_rwlock_write_unlock(&nic->dma.lock);
-	return failed(err);
+	rte_rwlock_read_unlock(&nicsims_lock);
+	return result_of(err);
 }
 
 /* ---- the device's accesses ---- */
@@ -187,6 +199,19 @@ enum dma_result nicsim_dma_read(
 	result = reach(&nic->dma, va, iova, len);
 	if (result == DMA_OK)
 		memcpy(to, va, len);
+	rte_rwlock_read_unlock(&nic->dma.lock);
+	return result;
+}
+
+enum dma_result nicsim_dma_write(
+	struct nicsim *nic, void *va, uint64_t iova, const void *from, uint32_t len)
+{
+	enum dma_result result;
+
+	rte_rwlock_read_lock(&nic->dma.lock);
+	result = reach(&nic->dma, va, iova, len);
+	if (result == DMA_OK)
+		memcpy(va, from, len);
 	rte_rwlock_read_unlock(&nic->dma.lock);
 	return result;
 }

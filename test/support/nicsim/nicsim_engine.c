@@ -1,13 +1,31 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The device's side of transmit rings: reads frames when they are due and verifies them. */
+/* The device's side of transmit rings: reads frames when they are due, verifies and sends them. */
 #include <rte_cycles.h>
-#include <rte_hash_crc.h>
 
 #include "nicsim_priv.h"
 
-uint32_t nicsim_crc(uint32_t crc, const void *data, uint32_t len)
+/* To the same queue of the other end; one that has fewer takes turns. */
+static bool deliver(const struct tx_queue *q, const uint8_t *frame, uint32_t len)
 {
-	return ~rte_hash_crc(data, len, ~crc);
+	const struct nicsim *peer = q->nic->peer;
+	struct rx_queue *to;
+
+	if (!peer || !peer->eth || !peer->eth->data->nb_rx_queues)
+		return false;
+	to = peer->rx[q->index % peer->eth->data->nb_rx_queues];
+	return to && nicsim_rx_deliver(to, frame, len);
+}
+
+static void emit(struct tx_queue *q, const uint8_t *frame, uint32_t len)
+{
+	uint64_t csum = nicsim_checksums(frame, len);
+
+	q->n[TX_BAD_CSUM] += (csum & RTE_MBUF_F_RX_IP_CKSUM_BAD) != 0 ||
+			     (csum & RTE_MBUF_F_RX_L4_CKSUM_BAD) != 0;
+	q->n[TX_PACKETS]++;
+	q->n[TX_BYTES] += len;
+	if (q->nic->conf.peer[0] && !deliver(q, frame, len))
+		q->n[TX_UNDELIVERED]++;
 }
 
 /* An mbuf in the ring is the driver's: nobody else may change where it points to. */
@@ -16,7 +34,7 @@ static bool mbuf_changed(const struct tx_desc *d)
 	return rte_pktmbuf_mtod(d->mbuf, void *) != d->va || d->mbuf->data_len != d->len;
 }
 
-/* Gather a frame. @return its length, 0 if the device could not reach all of it */
+/* @return bytes of the frame, 0 if the device could not reach all of it */
 static uint32_t gather(struct tx_queue *q, uint16_t segs)
 {
 	uint32_t len = 0;
@@ -49,15 +67,15 @@ static void transmit(struct tx_queue *q, const struct tx_desc *first)
 		return;
 	q->n[TX_CHANGED] += nicsim_crc(0, q->frame, len) != first->crc;
 	q->n[verdicts[nicsim_verify(q->frame, len, NULL)]]++;
-	q->n[TX_PACKETS]++;
-	q->n[TX_BYTES] += len;
+	if (!nicsim_offload(q, first, len, emit))
+		q->n[TX_BAD_OFFLOAD]++;
 }
 
 void nicsim_engine(struct tx_queue *q)
 {
 	uint64_t now = rte_get_tsc_cycles();
 
-	while (!q->nic->stalled && q->started && q->sent != q->head) {
+	while (!nicsim_stuck(q->nic) && q->sent != q->head) {
 		const struct tx_desc *first = &q->ring[q->sent % q->size];
 
 		if ((int64_t)(now - first->due) < 0)
@@ -69,10 +87,8 @@ void nicsim_engine(struct tx_queue *q)
 
 void nicsim_advance(struct nicsim *nic)
 {
-	struct rte_eth_dev_data *data = nic->eth ? nic->eth->data : NULL;
-
-	for (uint16_t i = 0; data && i < data->nb_tx_queues; i++) {
-		struct tx_queue *q = data->tx_queues[i];
+	for (uint16_t i = 0; i < NICSIM_QUEUES_MAX; i++) {
+		struct tx_queue *q = nic->tx[i];
 
 		if (!q || !rte_spinlock_trylock(&q->lock))
 			continue;

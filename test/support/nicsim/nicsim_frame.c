@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Frames that carry what it takes to verify them. */
+/* Frames that carry what it takes to verify them; what a NIC sees in a frame. */
 #include <netinet/in.h>
 #include <string.h>
 
-#include <rte_byteorder.h>
-#include <rte_ether.h>
+#include <rte_hash_crc.h>
 
 #include "nicsim_priv.h"
 #include "ts_pkt.h"
@@ -17,6 +16,12 @@ struct mark {
 };
 
 _Static_assert(sizeof(struct mark) == NICSIM_MARK, "as the header says");
+_Static_assert(HEADERS + NICSIM_MARK <= NICSIM_FRAME_MIN, "as the header says");
+
+uint32_t nicsim_crc(uint32_t crc, const void *data, uint32_t len)
+{
+	return ~rte_hash_crc(data, len, ~crc);
+}
 
 static uint32_t mark_crc(const uint8_t *payload, uint32_t len)
 {
@@ -48,58 +53,102 @@ void nicsim_frame(void *buf, uint32_t len, uint32_t seq)
 	ts_pkt_finish_csum(buf, len, &hdr);
 }
 
-/* ---- verifying ---- */
+/* ---- looking into frames ---- */
+
+/* Where things are in a frame. proto 0: no TCP or UDP header that can be looked at. */
+struct layout {
+	uint32_t l3, l4, data, end;
+	bool v6;
+	uint8_t proto;
+};
 
 static uint16_t get16(const uint8_t *p)
 {
 	return (uint16_t)(p[0] << 8 | p[1]);
 }
 
-/* Where the payload of TCP or UDP begins, and its end in *end; 0: there is none. */
-static uint32_t payload_at(const uint8_t *p, uint32_t len, uint32_t *end)
+static bool parse_l3(const uint8_t *p, uint32_t len, struct layout *l)
 {
-	uint32_t l3 = len >= 18 && get16(p + 12) == RTE_ETHER_TYPE_VLAN ? 18 : 14, l4, ip_len;
-	uint8_t proto;
+	uint16_t type;
 
-	if (len < l3 + 40)
-		return 0;
-	if (get16(p + l3 - 2) == RTE_ETHER_TYPE_IPV4) {
-		l4 = l3 + (p[l3] & 15) * 4u;
-		ip_len = get16(p + l3 + 2);
-		proto = p[l3 + 9];
-	} else if (get16(p + l3 - 2) == RTE_ETHER_TYPE_IPV6) {
-		l4 = l3 + 40;
-		ip_len = 40u + get16(p + l3 + 4);
-		proto = p[l3 + 6];
+	l->l3 = len >= 18 && get16(p + 12) == RTE_ETHER_TYPE_VLAN ? 18 : 14;
+	if (len < l->l3 + 20)
+		return false;
+	type = get16(p + l->l3 - 2);
+	l->v6 = type == RTE_ETHER_TYPE_IPV6;
+	if (l->v6) {
+		l->l4 = l->l3 + 40;
+		l->end = l->l4 + get16(p + l->l3 + 4);
+		l->proto = p[l->l3 + 6];
 	} else {
-		return 0;
+		l->l4 = l->l3 + (p[l->l3] & 15) * 4u;
+		l->end = l->l3 + get16(p + l->l3 + 2);
+		l->proto = get16(p + l->l3 + 6) & 0x3fff ? 0 : p[l->l3 + 9]; /* no fragment */
 	}
-	*end = RTE_MIN(len, l3 + ip_len);
-	if (proto == IPPROTO_UDP)
-		return l4 + 8;
-	if (proto == IPPROTO_TCP && l4 + 13 < len)
-		return l4 + (p[l4 + 12] >> 4) * 4u;
-	return 0;
+	return (l->v6 || type == RTE_ETHER_TYPE_IPV4) && l->l4 >= l->l3 + 20 && l->end <= len &&
+	       l->l4 <= l->end;
+}
+
+static bool parse(const uint8_t *p, uint32_t len, struct layout *l)
+{
+	if (!parse_l3(p, len, l))
+		return false;
+	if (l->proto == IPPROTO_UDP && l->l4 + 8 <= l->end)
+		l->data = l->l4 + 8;
+	else if (l->proto == IPPROTO_TCP && l->l4 + 20 <= l->end)
+		l->data = l->l4 + (p[l->l4 + 12] >> 4) * 4u;
+	else
+		l->proto = 0;
+	if (l->data > l->end)
+		l->proto = 0;
+	return true;
+}
+
+static bool l4_right(const uint8_t *p, const struct layout *l)
+{
+	uint32_t addresses = l->l3 + (l->v6 ? 8 : 12);
+	uint32_t sum = ts_csum_add(l->proto + l->end - l->l4, p + addresses, l->v6 ? 32 : 8);
+
+	if (l->proto == IPPROTO_UDP && !l->v6 && !get16(p + l->l4 + 6))
+		return true; /* it has none */
+	return ts_csum_end(ts_csum_add(sum, p + l->l4, l->end - l->l4)) == 0;
+}
+
+uint64_t nicsim_checksums(const void *frame, uint32_t len)
+{
+	const uint8_t *p = frame;
+	struct layout l = {0};
+	uint64_t flags = 0;
+
+	if (!parse(p, len, &l))
+		return 0;
+	if (!l.v6)
+		flags |= ts_csum_end(ts_csum_add(0, p + l.l3, l.l4 - l.l3)) == 0
+				 ? RTE_MBUF_F_RX_IP_CKSUM_GOOD
+				 : RTE_MBUF_F_RX_IP_CKSUM_BAD;
+	if (l.proto)
+		flags |= l4_right(p, &l) ? RTE_MBUF_F_RX_L4_CKSUM_GOOD : RTE_MBUF_F_RX_L4_CKSUM_BAD;
+	return flags;
 }
 
 enum nicsim_verdict nicsim_verify(const void *buf, uint32_t len, uint32_t *seq)
 {
 	static const uint8_t magic[] = {'S', 'L', 'U', 'C'}; /* ts_pkt_fill()'s */
 	const uint8_t *p = buf;
-	uint32_t end = 0, at = payload_at(p, len, &end);
+	struct layout l = {0};
 	struct mark mark;
 
 	if (len >= TS_PKT_MIN && get16(p + 12) == 0x88b5 && memcmp(p + 14, magic, 4) == 0)
 		return ts_pkt_check(p, len, seq) == 0 ? NICSIM_GOOD : NICSIM_BAD;
-	if (!at || end < at || end - at < sizeof(mark))
+	if (!parse(p, len, &l) || !l.proto || l.end - l.data < sizeof(mark))
 		return NICSIM_UNMARKED;
-	memcpy(&mark, p + at, sizeof(mark));
+	memcpy(&mark, p + l.data, sizeof(mark));
 	if (mark.magic != rte_cpu_to_be_32(MAGIC))
 		return NICSIM_UNMARKED;
 	if (seq)
 		*seq = rte_be_to_cpu_32(mark.seq);
-	if (rte_be_to_cpu_32(mark.len) != end - at - sizeof(mark) ||
-		rte_be_to_cpu_32(mark.crc) != mark_crc(p + at, end - at))
+	if (rte_be_to_cpu_32(mark.len) != l.end - l.data - sizeof(mark) ||
+		rte_be_to_cpu_32(mark.crc) != mark_crc(p + l.data, l.end - l.data))
 		return NICSIM_BAD;
 	return NICSIM_GOOD;
 }

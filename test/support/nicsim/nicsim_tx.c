@@ -4,6 +4,8 @@
 #include <stdlib.h>
 
 #include <rte_cycles.h>
+#include <rte_errno.h>
+#include <rte_net.h>
 
 #include "nicsim_priv.h"
 
@@ -63,7 +65,7 @@ static void fast_free_until(struct tx_queue *q, uint32_t end)
 
 static void free_until(struct tx_queue *q, uint32_t end)
 {
-	while (q->freed != end && q->fast_free)
+	while (q->freed != end && (q->offloads & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE))
 		fast_free_until(q, end);
 	for (; q->freed != end; q->freed++) {
 		struct tx_desc *d = at(q, q->freed);
@@ -74,10 +76,16 @@ static void free_until(struct tx_queue *q, uint32_t end)
 	}
 }
 
+/* A link that is down does not keep the driver from freeing. */
+static bool may_free(const struct tx_queue *q)
+{
+	return !(nicsim_stuck(q->nic) & (NICSIM_STALLED | NICSIM_FAILED));
+}
+
 /* As far as the driver can see: one more group of descriptors, if the device is through with it. */
 static bool clean_group(struct tx_queue *q)
 {
-	if (q->nic->stalled || q->sent - q->clean < q->rs_thresh)
+	if (!may_free(q) || q->sent - q->clean < q->rs_thresh)
 		return false;
 	q->clean += q->rs_thresh;
 	if (!q->nic->conf.lazy)
@@ -104,7 +112,7 @@ int nicsim_tx_cleanup(void *txq, uint32_t free_cnt)
 	rte_rwlock_read_lock(&nicsims_lock);
 	rte_spinlock_lock(&q->lock);
 	nicsim_engine(q);
-	while (!q->nic->stalled && (!free_cnt || packets < free_cnt)) {
+	while (may_free(q) && (!free_cnt || packets < free_cnt)) {
 		uint32_t from = q->freed;
 
 		if (q->freed == q->clean && !clean_group(q))
@@ -120,24 +128,65 @@ int nicsim_tx_cleanup(void *txq, uint32_t free_cnt)
 
 /* ---- posting ---- */
 
+/* Offloads a frame asks for, as bits of a queue's; UINT64_MAX: it asks for what no NIC of ours has. */
+static uint64_t wanted(const struct rte_mbuf *m)
+{
+	const uint64_t known = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_IP_CKSUM |
+			       RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_TCP_SEG;
+	uint64_t l4 = m->ol_flags & RTE_MBUF_F_TX_L4_MASK, bits = 0;
+
+	if ((m->ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK & ~known) || l4 == RTE_MBUF_F_TX_SCTP_CKSUM)
+		return UINT64_MAX;
+	if (m->ol_flags & RTE_MBUF_F_TX_IP_CKSUM)
+		bits |= RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+	if (l4 == RTE_MBUF_F_TX_TCP_CKSUM)
+		bits |= RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
+	if (l4 == RTE_MBUF_F_TX_UDP_CKSUM)
+		bits |= RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
+	if (m->ol_flags & RTE_MBUF_F_TX_TCP_SEG)
+		bits |= RTE_ETH_TX_OFFLOAD_TCP_TSO;
+	return bits;
+}
+
+static bool length_ok(const struct rte_mbuf *m, uint32_t len)
+{
+	uint32_t max = m->ol_flags & RTE_MBUF_F_TX_TCP_SEG ? NICSIM_TSO_MAX : NICSIM_FRAME_MAX;
+
+	return len == m->pkt_len && len >= RTE_ETHER_HDR_LEN && len <= max;
+}
+
 /* What is wrong with a frame, as a counter; TX_COUNTS: nothing. */
 static enum tx_count fault_of(const struct tx_queue *q, const struct rte_mbuf *m)
 {
 	uint32_t segs = 0, len = 0;
+	bool empty = false;
 
 	for (const struct rte_mbuf *s = m; s; s = s->next) {
 		segs++;
 		len += s->data_len;
-		if (!s->data_len)
-			return TX_BAD_LEN;
+		empty = empty || !s->data_len;
 	}
-	if (segs != m->nb_segs || segs > q->nic->conf.nb_seg_max || (segs > 1 && !q->multi_segs))
+	if (segs != m->nb_segs || segs > q->nic->conf.nb_seg_max ||
+		(segs > 1 && !(q->offloads & RTE_ETH_TX_OFFLOAD_MULTI_SEGS)))
 		return TX_BAD_SEGS;
-	if (len != m->pkt_len || len < RTE_ETHER_HDR_LEN || len > NICSIM_FRAME_MAX)
+	if (empty || !length_ok(m, len))
 		return TX_BAD_LEN;
-	if (m->ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK)
-		return TX_BAD_OFFLOAD;
-	return TX_COUNTS;
+	return wanted(m) & ~q->offloads ? TX_BAD_OFFLOAD : TX_COUNTS;
+}
+
+uint16_t nicsim_tx_prepare(void *txq, struct rte_mbuf **pkts, uint16_t n)
+{
+	for (uint16_t i = 0; i < n; i++) {
+		int err = fault_of(txq, pkts[i]) == TX_COUNTS ? 0 : -EINVAL;
+
+		if (!err)
+			err = rte_net_intel_cksum_prepare(pkts[i]);
+		if (err) {
+			rte_errno = -err;
+			return i;
+		}
+	}
+	return n;
 }
 
 static void fill(struct tx_desc *d, struct rte_mbuf *seg)
@@ -169,11 +218,21 @@ static bool post(struct tx_queue *q, struct rte_mbuf *m)
 	}
 	first->segs = (uint16_t)segs;
 	first->crc = crc;
-	first->due = rte_get_tsc_cycles() + q->nic->delay;
+	first->due = rte_get_tsc_cycles() + __atomic_load_n(&q->nic->delay, __ATOMIC_RELAXED);
+	first->ol_flags = m->ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK;
+	first->l2_len = m->l2_len;
+	first->l3_len = m->l3_len;
+	first->l4_len = m->l4_len;
+	first->mss = m->tso_segsz;
 	first->malformed = fault != TX_COUNTS;
 	if (first->malformed)
 		q->n[fault]++;
 	return true;
+}
+
+static bool may_post(const struct tx_queue *q)
+{
+	return q->started && !(nicsim_stuck(q->nic) & NICSIM_FAILED);
 }
 
 uint16_t nicsim_tx_burst(void *txq, struct rte_mbuf **pkts, uint16_t n)
@@ -186,7 +245,7 @@ uint16_t nicsim_tx_burst(void *txq, struct rte_mbuf **pkts, uint16_t n)
 	nicsim_engine(q);
 	if (room(q) < q->free_thresh)
 		clean_group(q);
-	while (q->started && posted < n && post(q, pkts[posted]))
+	while (may_post(q) && posted < n && post(q, pkts[posted]))
 		posted++;
 	q->n[TX_REFUSED] += n - posted;
 	rte_spinlock_unlock(&q->lock);
@@ -214,7 +273,8 @@ int nicsim_tx_status(void *txq, uint16_t offset)
 static int thresholds(struct tx_queue *q, const struct rte_eth_txconf *conf)
 {
 	q->rs_thresh = conf->tx_rs_thresh ? conf->tx_rs_thresh : q->nic->conf.rs_thresh;
-	q->free_thresh = conf->tx_free_thresh ? conf->tx_free_thresh : RTE_MAX(q->rs_thresh, 32);
+	q->free_thresh =
+		conf->tx_free_thresh ? conf->tx_free_thresh : RTE_MAX(q->rs_thresh, NICSIM_THRESH);
 	if (q->rs_thresh <= q->free_thresh && q->free_thresh < q->size - 3 &&
 		q->size % q->rs_thresh == 0)
 		return 0;
@@ -229,7 +289,6 @@ static int thresholds(struct tx_queue *q, const struct rte_eth_txconf *conf)
 int nicsim_tx_setup(struct rte_eth_dev *dev, uint16_t i, uint16_t ndesc, unsigned int socket,
 	const struct rte_eth_txconf *conf)
 {
-	uint64_t offloads = conf->offloads | dev->data->dev_conf.txmode.offloads;
 	struct tx_queue *q = calloc(1, sizeof(*q));
 
 	(void)socket;
@@ -238,26 +297,36 @@ int nicsim_tx_setup(struct rte_eth_dev *dev, uint16_t i, uint16_t ndesc, unsigne
 	q->nic = nicsim_of(dev);
 	q->index = i;
 	q->size = ndesc;
-	q->multi_segs = offloads & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
-	q->fast_free = offloads & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+	q->offloads = conf->offloads | dev->data->dev_conf.txmode.offloads;
 	q->deferred_start = conf->tx_deferred_start;
 	q->ring = calloc(ndesc, sizeof(*q->ring));
-	if (q->ring && thresholds(q, conf) == 0) {
-		dev->data->tx_queues[i] = q;
-		return 0;
+	if (!q->ring || thresholds(q, conf) < 0) {
+		free(q->ring);
+		free(q);
+		return -EINVAL;
 	}
-	free(q->ring);
-	free(q);
-	return -EINVAL;
+	rte_rwlock_write_lock(&nicsims_lock);
+	q->nic->tx[i] = q;
+	rte_rwlock_write_unlock(&nicsims_lock);
+	dev->data->tx_queues[i] = q;
+	return 0;
 }
 
 void nicsim_tx_release(struct rte_eth_dev *dev, uint16_t i)
 {
+	struct nicsim *nic = nicsim_of(dev);
 	struct tx_queue *q = dev->data->tx_queues[i];
 
 	if (!q)
 		return;
+	rte_rwlock_write_lock(&nicsims_lock);
+	nic->tx[i] = NULL;
+	rte_rwlock_write_unlock(&nicsims_lock);
 	nicsim_tx_drain(q);
+	rte_rwlock_write_lock(&nicsims_lock);
+	for (int k = 0; k < TX_COUNTS; k++)
+		nic->past_tx[k] += q->n[k];
+	rte_rwlock_write_unlock(&nicsims_lock);
 	free(q->ring);
 	free(q);
 	dev->data->tx_queues[i] = NULL;
@@ -294,4 +363,5 @@ void nicsim_tx_info(struct rte_eth_dev *dev, uint16_t i, struct rte_eth_txq_info
 	info->conf.tx_free_thresh = q->free_thresh;
 	info->conf.tx_rs_thresh = q->rs_thresh;
 	info->conf.tx_deferred_start = q->deferred_start;
+	info->conf.offloads = q->offloads;
 }
