@@ -73,12 +73,19 @@ class Nic:
     props: dict = field(default_factory=dict)
 
 
-def image(cache=CACHE):
-    """Builds the guest image if it is missing or out of date; returns the paths of kernel and initrd."""
-    made = subprocess.run([HERE / "guest-image", "--cache", str(cache)], capture_output=True, text=True)
+def image(cache=CACHE, path=None, modules=(), programs=()):
+    """Builds the guest image if it is missing or out of date; returns the paths of kernel and initrd.
+
+    path: build another image there, with these kernel modules and programs beside the usual ones.
+    """
+    path = Path(path or Path(cache, "guest")).absolute()
+    argv = [HERE / "guest-image", "--cache", str(cache), "--image", path]
+    argv += [word for module in modules for word in ("--module", module)]
+    argv += [word for program in programs for word in ("--program", program)]
+    made = subprocess.run(argv, capture_output=True, text=True)
     if made.returncode:
         raise GuestError((made.stderr.strip() or "guest-image failed").splitlines()[-1])
-    return Path(cache, "guest/vmlinuz"), Path(cache, "guest/initrd")
+    return path / "vmlinuz", path / "initrd"
 
 
 def _try_kvm(kernel, initrd):
@@ -144,6 +151,11 @@ class Job:
     def output(self):
         """What it has printed so far."""
         return self._guest.check(f"cat {self._path}.out")
+
+    @property
+    def pid(self):
+        """Of the command, in the guest; its process group has the same number."""
+        return int(self._guest.check(f"cat {self._path}.pid"))
 
     def running(self):
         return self._guest.run(f"[ -e {self._path}.rc ]")[0] != 0
