@@ -459,6 +459,8 @@ unsigned ts_net_reap(struct ts_net *n)
 	while ((b = ts_ring_get_used(n->tx, NULL))) {
 		if (hash_arena(n, b) != b->hash)
 			ts_fault(&n->faults, "a transmit buffer was written by the device");
+		if (b->arena != TS_NOMEM)
+			memset(ts_va(n->guest, b->arena, b->cap), TS_POISON, b->cap);
 		put_idle(n, b);
 		done++;
 	}

@@ -87,7 +87,10 @@ int ts_net_send(struct ts_net *n, const struct virtio_net_hdr_v1 *hdr, const voi
 int ts_net_send_at(struct ts_net *n, const struct virtio_net_hdr_v1 *hdr, const void *payload,
 	size_t len, const struct ts_seg *segs, unsigned n_segs, enum ts_mode mode);
 
-/** Take back completed TX buffers, checking that the device did not write to them: how many. */
+/**
+ * Take back completed TX buffers, checking that the device did not write to them: how many. They
+ * are poisoned at once: a device that still reads them sends poison.
+ */
 unsigned ts_net_reap(struct ts_net *n);
 
 /** Faults of the packets and of both rings together. */
