@@ -3,23 +3,12 @@
 
 import pytest
 from guest import Guest, Nic
+from machine import IommuGuest
 from sluice import Sluice
 from test_guests import fetch, ping
 
 PROPS = {"iommu_platform": True, "ats": True, "disable-legacy": True}
-
-
-class IommuGuest(Guest):
-    """With an IOMMU, which its kernel uses for every device."""
-
-    def __init__(self, *args, **options):
-        super().__init__(*args, machine="q35,kernel-irqchip=off", **options)
-
-    def argv(self):
-        argv = super().argv()
-        argv[argv.index("-append") + 1] += " intel_iommu=on iommu.passthrough=0"
-        first = argv.index("-chardev")
-        return argv[:first] + ["-device", "intel-iommu,intremap=on,caching-mode=on,device-iotlb=on"] + argv[first:]
+IOMMU = {"iommu": "device-iotlb=on", "words": "iommu.passthrough=0"}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +21,7 @@ def switch(folder):
 @pytest.fixture(scope="module")
 def guests(folder, switch):
     """10.0.0.1 has the IOMMU."""
-    vms = [IommuGuest("vm1", [Nic(f"{folder}/vm1.sock", address="10.0.0.1/24", props=PROPS)], directory=folder / "vm1"),
+    vms = [IommuGuest("vm1", [Nic(f"{folder}/vm1.sock", address="10.0.0.1/24", props=PROPS)], directory=folder / "vm1", **IOMMU),
            Guest("vm2", [Nic(f"{folder}/vm2.sock", address="10.0.0.2/24")], directory=folder / "vm2")]
     try:
         for vm in vms:

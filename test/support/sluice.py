@@ -39,22 +39,24 @@ class Sluice:
         self.name = f"sluice{next(_serial)}"
         self.control = self.folder / f"{self.name}.ctl"
         self.log_path = self.folder / f"{self.name}.log"
+        self.conf = self.folder / f"{self.name}.conf"
         self.eal = eal or [*lcores(0), "--no-pci", "--in-memory", "-m", "256",
                            f"--file-prefix=sl{os.getpid()}_{self.name}"]
         self.commands, self.process, self._client = list(commands), None, None
 
     # ---- life ----
 
+    def argv(self):
+        more = ["--commands", self.conf] if self.commands else []
+        return [str(word) for word in (binary().resolve(), *self.eal, "--", "--control", self.control, *self.options, *more)]
+
     def start(self):
-        argv = [binary(), *self.eal, "--", "--control", self.control, *self.options]
         if self.commands:
-            conf = self.folder / f"{self.name}.conf"
-            conf.write_text("\n".join(self.commands) + "\n")
-            argv += ["--commands", conf]
+            self.conf.write_text("\n".join(self.commands) + "\n")
         with self.log_path.open("ab") as log:
             # A session of its own, as the guests have: where the kernel shares CPUs out among sessions, a switch in that of
             # a favoured shell would starve them.
-            self.process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            self.process = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             start_new_session=True)
         deadline = time.monotonic() + self.timeout
         while not self._connect():
@@ -131,11 +133,14 @@ class Sluice:
     def pid(self):
         return self.process.pid
 
+    def _ask(self, request):
+        self._client.write(request)
+        self._client.flush()
+        return self._client.readline()
+
     def _call(self, command):
         request = {"jsonrpc": "2.0", "id": 1, "method": "run", "params": {"command": command}}
-        self._client.write(json.dumps(request).encode() + b"\n")
-        self._client.flush()
-        line = self._client.readline()
+        line = self._ask(json.dumps(request).encode() + b"\n")
         if not line:
             raise SluiceError(f"{self.name} hung up on '{command}':\n{self.log}")
         answer = json.loads(line)

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A guest as a small program: it sends frames, sends back what it gets, and checks every byte. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ts_frontend.h"
+#include "ts_net.h"
+#include "ts_pkt.h"
+
+/*
+ * Theory of operation
+ *
+ * One thread polls both rings of one queue pair, in memory of pages of 4 KiB or 2 MiB. The frames
+ * are ts_pkt.h's; an echo has its MAC addresses swapped. What the device gives back is poisoned
+ * at once (ts_net_reap()), and so is all memory after the rings were stopped, so that a
+ * device which still reads it sends frames that cannot be right. At the end, which is a signal or
+ * the device's hanging up, one line of JSON says what happened.
+ */
+
+#define RING      256
+#define RX_SIZE   2048
+#define FRAME_MAX 9500
+#define CUTS_MAX  15
+#define MEMORY    (16u << 20)
+
+struct echo {
+	const char *path;
+	bool packed;
+	bool huge;
+	bool keep; /* no polite end: as if it had been killed */
+	enum ts_mode mode;
+	uint32_t cuts[CUTS_MAX];
+	unsigned n_cuts;
+	uint32_t to_send; /* frames of its own, of these sizes in turn */
+	uint32_t min;
+	uint32_t max;
+};
+
+struct count {
+	unsigned received, spoiled, echoed, sent, refused;
+};
+
+static volatile sig_atomic_t ending;
+
+static void end(int sig)
+{
+	(void)sig;
+	ending = 1;
+}
+
+static int fail(const char *what, int err, const struct ts_fe *fe)
+{
+	fprintf(stderr, "echo_guest: %s: %s (%s)\n", what, strerror(-err), fe->why);
+	return 1;
+}
+
+/* ---- packets ---- */
+
+static void swap_macs(uint8_t *frame)
+{
+	uint8_t mac[6];
+
+	memcpy(mac, frame, 6);
+	memcpy(frame, frame + 6, 6);
+	memcpy(frame + 6, mac, 6);
+}
+
+static int put(struct ts_net *net, const struct echo *e, const void *frame, uint32_t len)
+{
+	return ts_net_send(net, NULL, frame, len, e->cuts, e->n_cuts, e->mode);
+}
+
+static void post(struct ts_net *net)
+{
+	const uint32_t size = RX_SIZE;
+
+	while (ts_net_post_rx(net, &size, 1, TS_DIRECT) == 0)
+		;
+	ts_ring_kick(net->rx);
+}
+
+static unsigned echo_back(struct ts_net *net, const struct echo *e, struct count *c)
+{
+	uint8_t frame[FRAME_MAX];
+	unsigned n = 0;
+	int len;
+
+	while (n < RING / 2 && (len = ts_net_recv(net, frame, sizeof(frame), NULL)) != -EAGAIN) {
+		n++;
+		if (len < 0 || ts_pkt_check(frame, (uint32_t)len, NULL) != 0) {
+			c->spoiled++;
+			continue;
+		}
+		c->received++;
+		swap_macs(frame);
+		if (put(net, e, frame, (uint32_t)len) == 0)
+			c->echoed++;
+		else
+			c->refused++;
+	}
+	return n;
+}
+
+static unsigned send_own(struct ts_net *net, const struct echo *e, struct count *c)
+{
+	uint8_t frame[FRAME_MAX];
+	unsigned n = 0;
+
+	while (c->sent < e->to_send && n < RING / 2) {
+		uint32_t len = e->min + c->sent % (e->max - e->min + 1);
+
+		ts_pkt_fill(frame, len, c->sent);
+		if (put(net, e, frame, len) != 0)
+			break;
+		c->sent++;
+		n++;
+	}
+	return n;
+}
+
+static bool hung_up(const struct ts_fe *fe)
+{
+	struct pollfd p = {.fd = fe->sock, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0;
+}
+
+static void work(struct ts_fe *fe, struct ts_net *net, const struct echo *e, struct count *c)
+{
+	while (!ending && !hung_up(fe)) {
+		unsigned n = ts_net_reap(net) + echo_back(net, e, c) + send_own(net, e, c);
+
+		ts_ring_kick(net->tx);
+		post(net);
+		if (n == 0)
+			ts_nap();
+	}
+}
+
+/* ---- life ---- */
+
+static int bring_up(struct ts_fe *fe, const struct echo *e)
+{
+	struct ts_region_conf conf = {
+		.gpa = 1 << 20, .size = MEMORY, .flags = e->huge ? TS_REGION_HUGE : 0};
+	int err;
+
+	fe->guest = ts_guest_new();
+	err = fe->guest ? ts_guest_add(fe->guest, &conf) : -ENOMEM;
+	if (err < 0)
+		return err;
+	err = ts_fe_connect(fe, e->path);
+	if (err == 0)
+		err = ts_fe_negotiate(fe);
+	if (err == 0)
+		err = ts_fe_make_rings(fe, 0, RING, 0);
+	return err;
+}
+
+static void say(const struct ts_net *net, const struct count *c, int stopped)
+{
+	printf("{\"received\": %u, \"spoiled\": %u, \"echoed\": %u, \"refused\": %u, \"sent\": %u, "
+	       "\"out\": %u, \"stopped\": %s, \"faults\": %u, \"why\": \"%s\"}\n",
+		c->received, c->spoiled, c->echoed, c->refused, c->sent, net->tx->n_out,
+		stopped == 0 ? "true" : "false", ts_net_faults(net), ts_net_why(net));
+}
+
+static int run(struct ts_fe *fe, const struct echo *e)
+{
+	struct count c = {0};
+	struct ts_net net;
+	int err = bring_up(fe, e);
+
+	if (err < 0)
+		return fail(e->path, err, fe);
+	ts_net_init(&net, fe->guest, 0, fe->rings[0].ring, fe->rings[1].ring);
+	post(&net);
+	err = ts_fe_start(fe);
+	if (err < 0)
+		return fail("start", err, fe);
+	puts("up");
+	fflush(stdout);
+	work(fe, &net, e, &c);
+	err = e->keep ? -ECANCELED : ts_fe_stop(fe);
+	ts_net_reap(&net);
+	say(&net, &c, err);
+	ts_net_fini(&net);
+	if (err == 0)
+		memset(fe->guest->r[0].va, TS_POISON, fe->guest->r[0].size);
+	return 0;
+}
+
+static int set_cuts(struct echo *e, char *list)
+{
+	for (char *word = strtok(list, ","); word; word = strtok(NULL, ",")) {
+		if (e->n_cuts == CUTS_MAX || atoi(word) <= 0)
+			return -EINVAL;
+		e->cuts[e->n_cuts++] = (uint32_t)atoi(word);
+	}
+	return 0;
+}
+
+static int set(struct echo *e, char *word)
+{
+	if (strcmp(word, "packed") == 0)
+		e->packed = true;
+	else if (strcmp(word, "huge") == 0)
+		e->huge = true;
+	else if (strcmp(word, "keep") == 0)
+		e->keep = true;
+	else if (strcmp(word, "indirect") == 0)
+		e->mode = TS_INDIRECT;
+	else if (strncmp(word, "cuts=", 5) == 0)
+		return set_cuts(e, word + 5);
+	else if (sscanf(word, "send=%u,%u-%u", &e->to_send, &e->min, &e->max) != 3 ||
+		 e->min < TS_PKT_MIN || e->max < e->min || e->max > FRAME_MAX)
+		return -EINVAL;
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct echo e = {.path = argv[1], .mode = TS_DIRECT};
+	struct ts_fe fe;
+	int err = argc < 2 ? -EINVAL : 0;
+
+	for (int i = 2; i < argc && err == 0; i++)
+		err = set(&e, argv[i]);
+	if (err) {
+		fputs("usage: echo_guest SOCKET [packed] [huge] [indirect] [keep] [cuts=BYTES,...] "
+		      "[send=FRAMES,MIN-MAX]\n",
+			stderr);
+		return 2;
+	}
+	signal(SIGTERM, end);
+	signal(SIGINT, end);
+	ts_fe_init(&fe, &ts_qemu_10, NULL);
+	fe.timeout_ms = 10000;
+	fe.want = TS_BIT(VIRTIO_NET_F_MRG_RXBUF) | TS_BIT(VIRTIO_RING_F_INDIRECT_DESC) |
+		  TS_BIT(VIRTIO_RING_F_EVENT_IDX) | TS_BIT(VIRTIO_F_VERSION_1) |
+		  TS_BIT(TS_F_PROTOCOL_FEATURES) | (e.packed ? TS_BIT(VIRTIO_F_RING_PACKED) : 0);
+	err = run(&fe, &e);
+	ts_guest_free(fe.guest);
+	ts_fe_free(&fe);
+	return err;
+}

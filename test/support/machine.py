@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A machine with PCI NICs behind an IOMMU, by emulation: our switch runs in it, and so do the guests of that.
+
+    with Machine(folder, ["e1000e"]) as machine:
+        machine.bind()
+        with MachineSluice(machine, [f"port add nic dev {machine.addresses[0]}", "port add vm listen /run/vm"]) as switch:
+            vm = EchoGuest(machine, "/run/vm")
+            switch.wait_link("vm")
+            machine.wires[0].echo([frame(1, 60)])
+"""
+
+import contextlib
+import json
+import re
+import shlex
+import signal
+import subprocess
+from pathlib import Path
+
+from guest import Guest, GuestError, image
+from sluice import Sluice, SluiceError, binary
+from wire import Wire
+
+# What the switch and a testpmd need of DPDK's drivers, beside what they are linked with.
+DRIVERS = ("bus_pci", "bus_vdev", "mempool_ring", "net_e1000", "net_virtio", "net_vmxnet3")
+MODULES = ("vfio_iommu_type1", "vfio-pci")
+HUGEPAGES = 320
+
+
+class IommuGuest(Guest):
+    """A guest with an IOMMU for every device. iommu: more of its properties; words: more for the kernel."""
+
+    def __init__(self, *args, iommu="", words="", **options):
+        super().__init__(*args, machine="q35,kernel-irqchip=off", **options)
+        self.iommu, self.words = iommu, words
+
+    def argv(self):
+        argv = super().argv()
+        argv[argv.index("-append") + 1] += f" intel_iommu=on {self.words}"
+        first = argv.index("-chardev")
+        device = ",".join(["intel-iommu,intremap=on,caching-mode=on", *filter(None, [self.iommu])])
+        return argv[:first] + ["-device", device] + argv[first:]
+
+
+def drivers():
+    """DPDK's folder of drivers, and the files of those we need."""
+    libdir = subprocess.run(["pkg-config", "--variable=libdir", "libdpdk"], capture_output=True, text=True, check=True)
+    folder = next(Path(libdir.stdout.strip()).glob("dpdk/pmds-*"))
+    return folder, [next(folder.glob(f"librte_{name}.so.*.*")) for name in DRIVERS]
+
+
+def build_folder():
+    return binary().resolve().parents[2]
+
+
+def echo_guest():
+    return build_folder() / "test/support/echo_guest"
+
+
+class Machine(IommuGuest):
+    """nics: their QEMU names; wires[i] is the cable of addresses[i]. width: address bits the IOMMU translates.
+
+    Whatever is run in here finds DPDK's drivers; hugepages are mounted.
+    """
+
+    def __init__(self, folder, nics, width=48):
+        super().__init__("pci", directory=Path(folder) / "pci", memory=1280, cpus=3, accel="tcg",
+                         modules=",".join(MODULES), iommu=f"aw-bits={width}", words=f"hugepages={HUGEPAGES}")
+        self.drivers, plugins = drivers()
+        self.extra = ["-cpu", "Nehalem"]    # the least DPDK runs on: what is emulated costs time
+        self.addresses = [f"0000:00:{slot:02x}.0" for slot in range(3, 3 + len(nics))]
+        self.wires = [Wire(self.directory / f"nic{n}") for n in range(len(nics))]
+        self.image = image(path=build_folder() / "guest-pci", modules=MODULES,
+                           programs=[binary().resolve(), echo_guest(), "dpdk-testpmd", "socat", *plugins])
+        for n, (nic, wire) in enumerate(zip(nics, self.wires)):
+            self.extra += ["-netdev", wire.netdev(f"nic{n}"),
+                           "-device", f"{nic},netdev=nic{n},addr={3 + n:#x},mac=52:54:00:00:00:{n + 1:02x},romfile="]
+        self._stack = contextlib.ExitStack()
+
+    def argv(self):
+        argv = super().argv()
+        for option, path in zip(("-kernel", "-initrd"), self.image):
+            argv[argv.index(option) + 1] = str(path)
+        return argv
+
+    def __enter__(self):
+        self.directory.mkdir(parents=True)
+        with contextlib.ExitStack() as stack:
+            for wire in self.wires:
+                stack.enter_context(wire)
+            stack.callback(self.stop)
+            self.start().wait_ready(120)
+            self.check("mkdir -p /dev/hugepages /var/run && mount -t hugetlbfs none /dev/hugepages")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error):
+        self._stack.__exit__(*error)
+
+    def bind(self):
+        """Every NIC to vfio-pci."""
+        for address in self.addresses:
+            self.check(f"echo vfio-pci >/sys/bus/pci/devices/{address}/driver_override && "
+                       f"echo {address} >/sys/bus/pci/drivers_probe && [ -e /sys/bus/pci/drivers/vfio-pci/{address} ]")
+
+    def spawn(self, argv):
+        """Start a program; its Job's exit status is the program's own."""
+        words = shlex.join(str(word) for word in argv)
+        return self.popen(f"export LD_LIBRARY_PATH={self.drivers}; exec {words}")
+
+    def dma_faults(self):
+        """What devices wanted of memory nobody had mapped for them: lines of the kernel's log, which leaves some out.
+
+        QEMU's vmxnet3 reads address 0 whenever it is started.
+        """
+        return [line for line in self.check("dmesg").splitlines()
+                if re.search(r"DMAR: \[DMA", line) and not line.endswith("fault addr 0x0 [fault reason 0x06] PTE Read access is not set")]
+
+    def locked(self, pid):
+        """Bytes a process has pinned for its NICs' DMA: the kernel counts what VFIO maps, and what DPDK has, as locked."""
+        return int(self.check(f"grep VmLck: /proc/{pid}/status").split()[1]) * 1024
+
+
+class MachineSluice(Sluice):
+    """The switch in a machine, where its folder is /run."""
+
+    def __init__(self, machine, commands=(), options=(), eal=None, timeout=60):
+        super().__init__("/run", ["--mbufs", "8192", *options], eal or ["-l", "0,1", "--in-memory", "-m", "128"], commands,
+                         timeout)
+        self.machine, self._job = machine, None
+
+    def start(self):
+        if self.commands:
+            self.machine.check(f"printf '%s\\n' {shlex.join(self.commands)} >{self.conf}")
+        self._job = self.machine.spawn(self.argv())
+        try:
+            self.wait_until(self._is_up, "control socket", self.timeout)
+        except SluiceError:
+            self.close()
+            raise
+        return self
+
+    def _is_up(self):
+        if not self._job.running():
+            raise SluiceError(f"{self.name} did not start:\n{self.log}")
+        return self.machine.run(f"[ -S {self.control} ]")[0] == 0
+
+    def stop(self):
+        self._job.kill(signal.SIGTERM)
+        return self._job.wait(self.timeout)[0]
+
+    def kill(self):
+        self._job.kill(signal.SIGKILL)
+        self._job.wait(self.timeout)
+
+    def close(self):
+        """The folder goes with the machine."""
+        if self._job and self._job.running():
+            self._job.kill(signal.SIGTERM)
+            with contextlib.suppress(GuestError):
+                self._job.wait(10)
+            if self._job.running():
+                self.kill()
+
+    @property
+    def log(self):
+        return self._job.output() if self._job else ""
+
+    @property
+    def pid(self):
+        return self._job.pid
+
+    def _ask(self, request):
+        line = shlex.quote(request.decode().rstrip("\n"))
+        return self.machine.run_bytes(f"echo {line} | socat -t {self.timeout} - UNIX-CONNECT:{self.control}")[1]
+
+    @property
+    def locked(self):
+        """Bytes mapped for DMA, DPDK's own among them."""
+        return self.machine.locked(self.pid)
+
+
+class EchoGuest:
+    """A guest of the switch: echo_guest.c with these words."""
+
+    def __init__(self, machine, socket, *words):
+        self.job = machine.spawn([echo_guest(), socket, *words])
+
+    def stop(self, sig=signal.SIGTERM, timeout=30):
+        """End it politely, with what it says at the end."""
+        self.job.kill(sig)
+        return self.wait(timeout)
+
+    def wait(self, timeout=30):
+        status, output = self.job.wait(timeout)
+        assert status == 0, f"echo_guest ended with status {status}: {output}"
+        return json.loads(output.splitlines()[-1])
+
+    def kill(self):
+        """As in a crash."""
+        self.job.kill(signal.SIGKILL)
+        self.job.wait()
