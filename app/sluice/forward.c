@@ -53,8 +53,8 @@ static inline bool fits(const struct outlet *out, const struct shape *s)
 {
 	const struct outlet_limits *l = &out->limits;
 
-	return !(s->flags & (out->soften | out->copy)) && s->shortest >= l->min_len && s->longest <= l->max_len &&
-	       s->segs <= l->max_segs && s->tso_segs <= l->max_tso_segs;
+	return !(s->flags & (out->soften | out->copy)) && s->shortest >= l->min_len &&
+	       s->longest <= l->max_len && s->segs <= l->max_segs && s->tso_segs <= l->max_tso_segs;
 }
 
 /* ---- sending ---- */

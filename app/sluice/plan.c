@@ -120,7 +120,8 @@ static void vm_outlet(const struct port *port, unsigned k, struct outlet *out)
 	if (port->vm.relay) {
 		out->kind = PORT_RELAY;
 		out->relay = relay_to_guest(port->vm.relay, out->queue);
-		out->copy = VNET_LENT_FLAGS; /* nobody waits for a guest whose pages are on their way */
+		out->copy =
+			VNET_LENT_FLAGS; /* nobody waits for a guest whose pages are on their way */
 	}
 	/* It copies chains; and a ring that is down counts, whatever it is given. */
 	out->offloads = port->tx_offloads | RTE_ETH_TX_OFFLOAD_MULTI_SEGS;

@@ -92,7 +92,7 @@ struct port_vm {
 	struct vnet_rx_conf rx_conf[RTE_MAX_NUMA_NODES]; /* constant; rings use their node's */
 	const struct virtq_mem *node_mem; /* only compared: the table mem_node is of */
 	int mem_node;
-	uint16_t mtu;          /* what the guest was told; 0: any */
+	uint16_t mtu;         /* what the guest was told; 0: any */
 	const char *unmapped; /* why devices must be given copies; NULL: they need none. Static */
 	struct port_vm_options options;
 	bool relay_planned;          /* there was a plan since relay was set */

@@ -200,8 +200,8 @@ static void learn_reach(struct port *port, const struct rte_eth_dev_info *info)
 	struct port_dev *dev = &port->dev;
 
 	dev->reach = vnet_dma_add(info->device, dev->reach_why, sizeof(dev->reach_why));
-	dev->cleans = dev->reach == VNET_REACH_ALL ||
-		      rte_eth_tx_done_cleanup(dev->eth, 0, 0) != -ENOTSUP;
+	dev->cleans =
+		dev->reach == VNET_REACH_ALL || rte_eth_tx_done_cleanup(dev->eth, 0, 0) != -ENOTSUP;
 	if (dev->reach == VNET_REACH_MAPPED)
 		ports_vm_remap(port->sl);
 }
@@ -310,8 +310,7 @@ void port_dev_close(struct port *port)
 	struct rte_eth_dev_info info;
 
 	rte_eth_dev_stop(port->dev.eth);
-	if (port->dev.reach == VNET_REACH_MAPPED &&
-		rte_eth_dev_info_get(port->dev.eth, &info) == 0)
+	if (port->dev.reach == VNET_REACH_MAPPED && rte_eth_dev_info_get(port->dev.eth, &info) == 0)
 		vnet_dma_remove(info.device);
 	detach(port->sl, port->dev.eth);
 	free(port->dev.devargs);

@@ -159,17 +159,28 @@ int sluice_open(struct sluice *sl, char *why, size_t why_len)
 	return 0;
 }
 
+/* Devices first, which hold what guests have lent. */
+static void ports_close(struct sluice *sl)
+{
+	struct port *port, *next;
+
+	for (port = port_next(sl, NULL); port; port = next) {
+		next = port_next(sl, port);
+		if (port->kind == PORT_DEV && port_del(port) == -ENOMEM)
+			return; /* not even to leave tidily */
+	}
+	while ((port = port_next(sl, NULL)) != NULL)
+		if (port_del(port) == -ENOMEM)
+			return;
+}
+
 int sluice_close(struct sluice *sl, char *why, size_t why_len)
 {
-	struct port *port;
-
 	if (workers_stop(sl, why, why_len) < 0) {
 		ports_abandon(sl);
 		return -ETIMEDOUT;
 	}
-	while ((port = port_next(sl, NULL)) != NULL)
-		if (port_del(port) == -ENOMEM)
-			break; /* not even to leave tidily */
+	ports_close(sl);
 	plan_fini(sl);
 	workers_destroy(sl);
 	fdb_destroy(sl->fdb);

@@ -166,8 +166,8 @@ static struct worker *worker_new(struct sluice *sl, unsigned lcore, uint16_t ind
 	w->dirty = worker_zalloc(PORT_MAX * sizeof(*w->dirty), node);
 	w->lending = worker_zalloc(PORT_MAX * sizeof(*w->lending), node);
 	w->soft = vnet_soft_create(name, node);
-	if (worker_sleep_init(w) < 0 || !w->outputs || !w->ports || !w->dirty ||
-		!w->lending || !w->soft) {
+	if (worker_sleep_init(w) < 0 || !w->outputs || !w->ports || !w->dirty || !w->lending ||
+		!w->soft) {
 		worker_free(w);
 		return NULL;
 	}

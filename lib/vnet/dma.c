@@ -70,8 +70,8 @@ static const char *map_vfio(struct region *r)
 {
 	if (!r->huge)
 		return "its memory is not in huge pages";
-	if (rte_vfio_container_dma_map(RTE_VFIO_DEFAULT_CONTAINER_FD, (uintptr_t)r->at,
-		    (uintptr_t)r->at, r->len) < 0)
+	if (rte_vfio_container_dma_map(
+		    RTE_VFIO_DEFAULT_CONTAINER_FD, (uintptr_t)r->at, (uintptr_t)r->at, r->len) < 0)
 		return "VFIO does not map its memory (too much of it, or at too high an address)";
 	return NULL;
 }
@@ -218,8 +218,8 @@ static bool is_one_of(const char *name, const char *const *list)
 /* What a virtual device does with packets cannot be asked. */
 static enum vnet_reach reach_of_vdev(const char *driver, char *why, size_t why_len)
 {
-	static const char *const by_cpu[] = {
-		"net_tap", "net_af_packet", "net_pcap", "net_null", "net_sluice", "net_vhost", NULL};
+	static const char *const by_cpu[] = {"net_tap", "net_af_packet", "net_pcap", "net_null",
+		"net_sluice", "net_vhost", NULL};
 	static const char *const to_others[] = {"net_virtio_user", "net_memif", "net_af_xdp", NULL};
 
 	if (is_one_of(driver, by_cpu))

@@ -25,8 +25,8 @@ _Static_assert(sizeof(struct lend_buf) <= RTE_CACHE_LINE_SIZE, "one line beside 
 
 static int home_alloc(struct rte_mempool *mp)
 {
-	mp->pool_data = rte_zmalloc_socket("lend_home", sizeof(struct lend_home),
-		RTE_CACHE_LINE_SIZE, mp->socket_id);
+	mp->pool_data = rte_zmalloc_socket(
+		"lend_home", sizeof(struct lend_home), RTE_CACHE_LINE_SIZE, mp->socket_id);
 	return mp->pool_data ? 0 : -ENOMEM;
 }
 
@@ -45,8 +45,8 @@ static int home_enqueue(struct rte_mempool *mp, void *const *objs, unsigned n)
 	for (unsigned i = 0; i + 1 < n; i++)
 		lend_buf_of(m[i])->next = m[i + 1];
 	last->next = virtq_load(&home->first);
-	while (!__atomic_compare_exchange_n(&home->first, &last->next, m[0], true, __ATOMIC_RELEASE,
-		__ATOMIC_RELAXED))
+	while (!__atomic_compare_exchange_n(
+		&home->first, &last->next, m[0], true, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
 		;
 	return 0;
 }
@@ -124,8 +124,8 @@ static struct rte_mempool *pool_new(struct vnet_lender *l, const char *name, int
 	};
 	uint32_t n = l->max_heads + l->max_bodies;
 	/* No cache: what an lcore keeps there would not come home. */
-	struct rte_mempool *mp = rte_mempool_create_empty(
-		name, n, sizeof(struct rte_mbuf) + LEND_PRIV + LEND_ROOM, 0, sizeof(priv), socket, 0);
+	struct rte_mempool *mp = rte_mempool_create_empty(name, n,
+		sizeof(struct rte_mbuf) + LEND_PRIV + LEND_ROOM, 0, sizeof(priv), socket, 0);
 
 	if (!mp)
 		return NULL;
@@ -237,8 +237,8 @@ unsigned vnet_lenders_reap(void)
 
 /* ---- what a burst and control do to a ring that lends: each once for all formats ---- */
 
-virtq_inline void publish(struct virtq *vq, const struct virtq_view *v, uint16_t from,
-	const struct virtq_ops *ops)
+virtq_inline void publish(
+	struct virtq *vq, const struct virtq_view *v, uint16_t from, const struct virtq_ops *ops)
 {
 	ops->publish(vq, v);
 	if (v->log) {
@@ -265,11 +265,11 @@ virtq_inline void give_up_with(struct virtq *vq, const struct virtq_view *v, str
 		publish(vq, v, from, ops);
 }
 
-#define OVERTAKE(ring)                                                         \
-	__rte_noinline static bool overtake_##ring(                            \
+#define OVERTAKE(ring)                                                                \
+	__rte_noinline static bool overtake_##ring(                                   \
 		struct virtq *vq, const struct virtq_view *v, struct virtq_window *w) \
-	{                                                                      \
-		return virtq_window_overtake(vq, v, w, &virtq_##ring##_ops);   \
+	{                                                                             \
+		return virtq_window_overtake(vq, v, w, &virtq_##ring##_ops);          \
 	}
 OVERTAKE(split)
 OVERTAKE(packed)

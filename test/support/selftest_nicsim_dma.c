@@ -206,9 +206,10 @@ static void test_outlives_the_port(void **state)
 /* Buffers that frames are received into are mapped as well. */
 static void test_receive(void **state)
 {
-	struct rte_pktmbuf_extmem mem = {.buf_ptr = area.va, .buf_iova = va_of(0), .buf_len = SIZE, .elt_size = 384};
-	struct rte_mempool *pool = rte_pktmbuf_pool_create_extbuf(
-		"ext", 127, 0, 0, 384, SOCKET_ID_ANY, &mem, 1);
+	struct rte_pktmbuf_extmem mem = {
+		.buf_ptr = area.va, .buf_iova = va_of(0), .buf_len = SIZE, .elt_size = 384};
+	struct rte_mempool *pool =
+		rte_pktmbuf_pool_create_extbuf("ext", 127, 0, 0, 384, SOCKET_ID_ANY, &mem, 1);
 	uint16_t port = port_probe(0, "");
 	uint8_t frame[200];
 	struct rte_mbuf *m;

@@ -6,12 +6,11 @@
 #include "selftest_nicsim_port.h"
 #include "ts_pkt.h"
 
-#define CHECKSUMS                                                     \
+#define CHECKSUMS                                                       \
 	(RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM | \
 		RTE_ETH_TX_OFFLOAD_UDP_CKSUM)
-#define TSO RTE_ETH_TX_OFFLOAD_TCP_TSO
-#define RX_FLAGS \
-	(RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_L4_CKSUM_MASK)
+#define TSO      RTE_ETH_TX_OFFLOAD_TCP_TSO
+#define RX_FLAGS (RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_L4_CKSUM_MASK)
 
 /* A frame as an application hands it over: checksums left to the NIC. */
 static struct rte_mbuf *unfinished(const struct ts_ip *ip, uint16_t mss)
@@ -19,7 +18,8 @@ static struct rte_mbuf *unfinished(const struct ts_ip *ip, uint16_t mss)
 	struct rte_mbuf *m = rte_pktmbuf_alloc(tx_pool);
 	uint8_t *p = rte_pktmbuf_mtod(m, uint8_t *);
 	uint32_t len = ts_pkt_ip(p, 2000, ip, NULL);
-	uint64_t csum = ip->proto == IPPROTO_TCP ? RTE_MBUF_F_TX_TCP_CKSUM : RTE_MBUF_F_TX_UDP_CKSUM;
+	uint64_t csum =
+		ip->proto == IPPROTO_TCP ? RTE_MBUF_F_TX_TCP_CKSUM : RTE_MBUF_F_TX_UDP_CKSUM;
 
 	assert_true(len > 0);
 	rte_pktmbuf_append(m, (uint16_t)len);
@@ -102,8 +102,8 @@ static void test_not_prepared(void **state)
 	(void)state;
 	assert_true(send_one(from, 0, unfinished(&ip, 0)));
 	assert_int_equal(rte_eth_rx_burst(to, 0, &m, 1), 1);
-	assert_int_equal(m->ol_flags & RX_FLAGS,
-		RTE_MBUF_F_RX_IP_CKSUM_BAD | RTE_MBUF_F_RX_L4_CKSUM_BAD);
+	assert_int_equal(
+		m->ol_flags & RX_FLAGS, RTE_MBUF_F_RX_IP_CKSUM_BAD | RTE_MBUF_F_RX_L4_CKSUM_BAD);
 	rte_pktmbuf_free(m);
 	expect(from, "tx_wrong_checksum", 1);
 }

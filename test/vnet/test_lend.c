@@ -10,11 +10,11 @@
 #include "virtq_lend.h"
 
 /* What lend.h has, as seen from outside. */
-#define HEADER	    128u
+#define HEADER      128u
 #define OVERTAKE_US 50u
-#define LATE_US	    5000u
+#define LATE_US     5000u
 
-#define ROOM 70000
+#define ROOM        70000
 
 static uint8_t frame[ROOM], got[ROOM];
 
@@ -147,7 +147,8 @@ static void many_pieces(void **state)
 
 	open_pair(&p, state, 0);
 	ts_pkt_fill(frame, 65000, 3);
-	assert_int_equal(ts_net_send(&p.net, NULL, frame, 65000, cut, RTE_DIM(cut), TS_INDIRECT), 0);
+	assert_int_equal(
+		ts_net_send(&p.net, NULL, frame, 65000, cut, RTE_DIM(cut), TS_INDIRECT), 0);
 	ts_ring_kick(p.tx_ring);
 	p.offered++;
 	m = we_receive(&p);

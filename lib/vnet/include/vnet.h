@@ -55,11 +55,10 @@ void vnet_prepare(struct virtq_view *view, const struct vnet_rx_conf *conf);
  * of the ring, that it gives buffers back in order only, so that the guest gets none back before this
  * one; where that may take for ever, copy. Of the memory, that not every device reaches it, see
  * vnet_dma.h. */
-#define VNET_MBUF_F_LENT	  RTE_BIT64(39)
+#define VNET_MBUF_F_LENT          RTE_BIT64(39)
 #define VNET_MBUF_F_LENT_ORDERED  RTE_BIT64(38)
 #define VNET_MBUF_F_LENT_UNMAPPED RTE_BIT64(37)
-#define VNET_LENT_FLAGS \
-	(VNET_MBUF_F_LENT | VNET_MBUF_F_LENT_ORDERED | VNET_MBUF_F_LENT_UNMAPPED)
+#define VNET_LENT_FLAGS           (VNET_MBUF_F_LENT | VNET_MBUF_F_LENT_ORDERED | VNET_MBUF_F_LENT_UNMAPPED)
 
 /* Lends a ring's buffers. One a ring, for all its starts and stops. */
 struct vnet_lender;

@@ -43,8 +43,7 @@ void nicsim_set_link(struct nicsim *nic, bool up)
 	else
 		__atomic_or_fetch(&nic->stuck, NICSIM_NO_LINK, __ATOMIC_RELAXED);
 	link.link_status = up ? RTE_ETH_LINK_UP : RTE_ETH_LINK_DOWN;
-	if (rte_eth_linkstatus_set(nic->eth, &link) == 0 &&
-		nic->eth->data->dev_conf.intr_conf.lsc)
+	if (rte_eth_linkstatus_set(nic->eth, &link) == 0 && nic->eth->data->dev_conf.intr_conf.lsc)
 		soon(nic, tell_link);
 }
 

@@ -74,7 +74,8 @@ static enum rx_count obstacle(const struct rx_queue *q, uint32_t len, uint32_t b
 static enum rx_count write_frame(struct rx_queue *q, const uint8_t *frame, uint32_t len)
 {
 	uint32_t buffers = (len + q->buf_len - 1) / q->buf_len, done = 0;
-	uint64_t flags = q->offloads & RTE_ETH_RX_OFFLOAD_CHECKSUM ? nicsim_checksums(frame, len) : 0;
+	uint64_t flags =
+		q->offloads & RTE_ETH_RX_OFFLOAD_CHECKSUM ? nicsim_checksums(frame, len) : 0;
 	enum rx_count why = obstacle(q, len, buffers);
 
 	for (uint32_t i = 0; i < buffers && why == RX_COUNTS; i++) {
