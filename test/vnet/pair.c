@@ -12,7 +12,7 @@
 #include "virtq_lend.h"
 
 #define GUEST_SIZE (48u << 20)
-#define LENT_MAX   128
+#define LENT_MAX   300
 
 /* Whether pairs that are opened lend. */
 static bool lending;

@@ -5,14 +5,9 @@
 
 #include <rte_cycles.h>
 
+#include "lend.h"
 #include "pair.h"
 #include "ts_pkt.h"
-#include "virtq_lend.h"
-
-/* What lend.h has, as seen from outside. */
-#define HEADER      128u
-#define OVERTAKE_US 50u
-#define LATE_US     5000u
 
 #define ROOM        70000
 
@@ -69,9 +64,19 @@ static void open_pair(struct pair *p, void **state, uint64_t extra)
 	pair_open(p, &c, extra, 0);
 }
 
-static void wait_us(unsigned us)
+/* Time as the lender sees it: none passes, or all the time there is. */
+static void time_stands(struct pair *p)
 {
-	rte_delay_us_block(us);
+	p->lender->overtake = p->lender->too_late = UINT64_MAX;
+}
+
+static void it_is_time(struct pair *p, uint64_t *limit)
+{
+	struct virtq_lender *lender = p->rx_view.lender;
+
+	lender->settle(lender, p->rx, &p->rx_view); /* sees that nothing moves */
+	rte_delay_us_block(1);
+	*limit = 0;
 }
 
 /* ---- what is lent ---- */
@@ -92,7 +97,7 @@ static void large_packets_are_lent_small_ones_copied(void **state)
 		assert_int_equal(pair_reap(&p), !large);
 		if (large) {
 			assert_int_equal(m->nb_segs, 2);
-			assert_int_equal(m->data_len, HEADER);
+			assert_int_equal(m->data_len, LEND_HEADER);
 			assert_true(in_guest(&p, m->next));
 			assert_true(m->next->buf_iova == (uintptr_t)m->next->buf_addr);
 		}
@@ -113,9 +118,9 @@ static void headers_are_not_the_guests(void **state)
 	m = a_packet(&p, 1514, 1);
 	memset(rte_pktmbuf_mtod(m->next, void *), 0xee, 100);
 	pair_bytes(m, got);
-	assert_memory_equal(got, frame, HEADER);
-	assert_int_equal(got[HEADER], 0xee);
-	memcpy(rte_pktmbuf_mtod(m->next, void *), frame + HEADER, 100); /* the test guest checks */
+	assert_memory_equal(got, frame, LEND_HEADER);
+	assert_int_equal(got[LEND_HEADER], 0xee);
+	memcpy(rte_pktmbuf_mtod(m->next, void *), frame + LEND_HEADER, 100); /* the test guest checks */
 	rte_pktmbuf_free(m);
 	assert_int_equal(pair_reap(&p), 1);
 	pair_close(&p);
@@ -225,15 +230,14 @@ static void chains_go_back_in_order(void **state)
 	struct pair p;
 
 	open_pair(&p, state, 1ull << VIRTIO_F_IN_ORDER);
+	time_stands(&p);
 	for (unsigned i = 0; i < 4; i++)
 		m[i] = a_packet(&p, i == 2 ? 60 : 1514, i);
 	assert_int_equal(pair_reap(&p), 0); /* the small one has its turn behind two others */
 	rte_pktmbuf_free(m[3]);
 	rte_pktmbuf_free(m[2]);
 	rte_pktmbuf_free(m[1]);
-	wait_us(10 * OVERTAKE_US);
-	assert_int_equal(pair_reap(&p), 0);
-	wait_us(10 * OVERTAKE_US);
+	it_is_time(&p, &p.lender->overtake);
 	assert_int_equal(pair_reap(&p), 0);
 	assert_true(m[0]->ol_flags & VNET_MBUF_F_LENT_ORDERED);
 	rte_pktmbuf_free(m[0]);
@@ -248,11 +252,12 @@ static void others_overtake_what_is_kept(void **state)
 	struct pair p;
 
 	open_pair(&p, state, 0);
+	time_stands(&p);
 	for (unsigned i = 0; i < 4; i++)
 		m[i] = a_packet(&p, i == 2 ? 60 : 1514, i);
 	rte_pktmbuf_free(m[3]);
 	assert_int_equal(pair_reap(&p), 0);
-	wait_us(2 * OVERTAKE_US);
+	it_is_time(&p, &p.lender->overtake);
 	assert_int_equal(pair_reap(&p), 2);
 	rte_pktmbuf_free(m[2]);
 	rte_pktmbuf_free(a_packet(&p, 60, 4));
@@ -276,6 +281,7 @@ static void half_a_ring_at_most_is_lent(void **state)
 	struct pair p;
 
 	open_pair(&p, state, 0);
+	time_stands(&p);
 	half = p.rx_view.num / 2u;
 	for (; i < 2 * half; i++) {
 		struct rte_mbuf *m = a_packet(&p, 1514, i);
@@ -288,7 +294,6 @@ static void half_a_ring_at_most_is_lent(void **state)
 			copied++;
 		}
 		pair_reap(&p);
-		wait_us(2);
 	}
 	assert_true(lent >= half - 1 && lent <= half);
 	assert_int_equal(copied, i - lent);
@@ -304,10 +309,11 @@ static void nothing_is_lent_while_one_is_late(void **state)
 	struct pair p;
 
 	open_pair(&p, state, 0);
+	time_stands(&p);
 	kept = a_packet(&p, 1514, 0);
-	pair_reap(&p);
-	wait_us(LATE_US + 1000);
-	pair_reap(&p);
+	it_is_time(&p, &p.lender->too_late);
+	it_is_time(&p, &p.lender->overtake);
+	assert_int_equal(pair_reap(&p), 0);
 	m = a_packet(&p, 1514, 1);
 	assert_false(is_lent(m));
 	rte_pktmbuf_free(m);
@@ -336,7 +342,8 @@ static void what_is_not_home_is_abandoned(void **state)
 	assert_int_equal(lender->abandon(lender, p.rx, &p.rx_view), 2);
 	assert_int_equal(pair_reap(&p), 3);
 	assert_int_equal(virtq_position(p.rx, p.rx_view.packed), ts_ring_used_pos(p.tx_ring));
-	assert_true(lender->reap(lender, true));
+	for (unsigned i = 0; i < 3; i++)
+		assert_true(lender->reap(lender, true));
 	assert_int_equal(p.mem->refs, 2); /* a NIC may read there still */
 	assert_true(vnet_lend(&p.rx_view, p.lender, true));
 	rte_pktmbuf_free(a_packet(&p, 1514, 3));
