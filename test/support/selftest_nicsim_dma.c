@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The IOMMU of the NIC for tests: it reads and writes what is mapped now, and nothing else. */
 #include <errno.h>
+#include <unistd.h>
 
 #include <sys/mman.h>
 
@@ -166,6 +167,29 @@ static void test_unmapped_too_early(void **state)
 	expect(port, "dma_unmap_busy", 2);
 }
 
+/* A file that is truncated under a mapping: the device does not take the program down. */
+static void test_memory_gone(void **state)
+{
+	uint16_t port = port_open(0, "");
+	int fd = memfd_create("guest", 0);
+	struct rte_mbuf *m;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, SIZE), 0);
+	assert_true(mmap(area.va, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+		    area.va);
+	assert_int_equal(map(port, 0, va_of(0), SIZE), 0);
+	send_over(port, PAGE, va_of(PAGE));
+	assert_true(send_one(port, 0, over(2 * PAGE, va_of(2 * PAGE))));
+	m = over(3 * PAGE, va_of(3 * PAGE));
+	assert_int_equal(ftruncate(fd, 2 * PAGE), 0);
+	assert_true(send_one(port, 0, m)); /* gone before it is posted */
+	assert_int_equal(nicsim_poll(port), 0);
+	expect(port, "tx_marked_good", 1);
+	expect(port, "tx_dma_gone", 2);
+	assert_int_equal(close(fd), 0);
+}
+
 static void test_refusals(void **state)
 {
 	uint16_t port = port_open(0, "maxdma=2"), none = port_open(1, "nodma=1");
@@ -245,6 +269,7 @@ int main(int argc, char **argv)
 		AREA_CASE(test_only_what_is_mapped),
 		AREA_CASE(test_iova),
 		AREA_CASE(test_unmapped_too_early),
+		AREA_CASE(test_memory_gone),
 		AREA_CASE(test_refusals),
 		AREA_CASE(test_outlives_the_port),
 		AREA_CASE(test_receive),

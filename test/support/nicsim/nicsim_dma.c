@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include <sys/uio.h>
 
 #include <rte_errno.h>
 #include <rte_memory.h>
@@ -16,6 +19,9 @@
  * ranges that are mapped now. EAL maps its own memory for every device, also heaps of external
  * memory, but not what is only registered (rte_extmem_register). The lock is held while the device
  * reads or writes, so that after unmapping nothing of the range is touched any more.
+ *
+ * Memory that is not EAL's may be gone when its file was truncated. A NIC would read its pages,
+ * which are pinned; nicsim has the kernel copy, which then fails instead of raising SIGBUS.
  */
 
 /* ---- the table ---- */
@@ -91,7 +97,7 @@ static bool uses_tx(struct tx_queue *q, const uint8_t *va, uint64_t len)
 	bool uses = false;
 
 	rte_spinlock_lock(&q->lock);
-	for (uint32_t p = q->freed; p != q->head && !uses; p++)
+	for (uint64_t p = q->freed; p != q->head && !uses; p++)
 		uses = (uint64_t)((const uint8_t *)q->ring[p % q->size].va - va) < len;
 	rte_spinlock_unlock(&q->lock);
 	return uses;
@@ -102,7 +108,7 @@ static bool uses_rx(struct rx_queue *q, const uint8_t *va, uint64_t len)
 	bool uses = false;
 
 	rte_spinlock_lock(&q->lock);
-	for (uint32_t p = q->head; p != q->posted && !uses; p++)
+	for (uint64_t p = q->head; p != q->posted && !uses; p++)
 		uses = (uint64_t)((const uint8_t *)q->ring[p % q->size].va - va) < len;
 	rte_spinlock_unlock(&q->lock);
 	return uses;
@@ -190,6 +196,22 @@ static enum dma_result reach(const struct dma *dma, const uint8_t *va, uint64_t 
 	return len ? in_eal(va, iova, len) : DMA_OK;
 }
 
+static bool copy(void *to, const void *from, const void *foreign, uint32_t len)
+{
+	const struct rte_memseg_list *list = rte_mem_virt2memseg_list(foreign);
+	const struct iovec into = {to, len}, out_of = {(void *)(uintptr_t)from, len};
+
+	if (!list || list->external)
+		return process_vm_readv(getpid(), &into, 1, &out_of, 1, 0) == (ssize_t)len;
+	memcpy(to, from, len);
+	return true;
+}
+
+bool nicsim_peek(void *to, const void *va, uint32_t len)
+{
+	return copy(to, va, va, len);
+}
+
 enum dma_result nicsim_dma_read(
 	struct nicsim *nic, void *to, const void *va, uint64_t iova, uint32_t len)
 {
@@ -197,8 +219,8 @@ enum dma_result nicsim_dma_read(
 
 	rte_rwlock_read_lock(&nic->dma.lock);
 	result = reach(&nic->dma, va, iova, len);
-	if (result == DMA_OK)
-		memcpy(to, va, len);
+	if (result == DMA_OK && !copy(to, va, va, len))
+		result = DMA_GONE;
 	rte_rwlock_read_unlock(&nic->dma.lock);
 	return result;
 }
@@ -210,8 +232,8 @@ enum dma_result nicsim_dma_write(
 
 	rte_rwlock_read_lock(&nic->dma.lock);
 	result = reach(&nic->dma, va, iova, len);
-	if (result == DMA_OK)
-		memcpy(va, from, len);
+	if (result == DMA_OK && !copy(va, from, va, len))
+		result = DMA_GONE;
 	rte_rwlock_read_unlock(&nic->dma.lock);
 	return result;
 }

@@ -37,6 +37,11 @@ static bool mbuf_changed(const struct tx_desc *d)
 /* @return bytes of the frame, 0 if the device could not reach all of it */
 static uint32_t gather(struct tx_queue *q, uint16_t segs)
 {
+	static const enum tx_count counts[] = {
+		[DMA_FAULT] = TX_DMA_FAULT,
+		[DMA_WRONG_IOVA] = TX_DMA_WRONG_IOVA,
+		[DMA_GONE] = TX_DMA_GONE,
+	};
 	uint32_t len = 0;
 
 	for (uint16_t i = 0; i < segs; i++) {
@@ -46,7 +51,7 @@ static uint32_t gather(struct tx_queue *q, uint16_t segs)
 
 		q->n[TX_MBUF_CHANGED] += mbuf_changed(d);
 		if (result != DMA_OK) {
-			q->n[result == DMA_FAULT ? TX_DMA_FAULT : TX_DMA_WRONG_IOVA]++;
+			q->n[counts[result]]++;
 			return 0;
 		}
 		len += d->len;
@@ -65,7 +70,7 @@ static void transmit(struct tx_queue *q, const struct tx_desc *first)
 
 	if (!len)
 		return;
-	q->n[TX_CHANGED] += nicsim_crc(0, q->frame, len) != first->crc;
+	q->n[TX_CHANGED] += first->crc_known && nicsim_crc(0, q->frame, len) != first->crc;
 	q->n[verdicts[nicsim_verify(q->frame, len, NULL)]]++;
 	if (!nicsim_offload(q, first, len, emit))
 		q->n[TX_BAD_OFFLOAD]++;

@@ -68,6 +68,7 @@ enum tx_count {
 	TX_FAST_FREE_WRONG,
 	TX_DMA_FAULT,
 	TX_DMA_WRONG_IOVA,
+	TX_DMA_GONE,
 	TX_COUNTS,
 };
 
@@ -100,7 +101,7 @@ struct tx_desc {
 
 	/* of the whole frame, in its first descriptor */
 	uint16_t segs; /* 0: not the first */
-	bool malformed;
+	bool malformed, crc_known;
 	uint32_t crc;
 	uint64_t due; /* TSC */
 	uint64_t ol_flags;
@@ -118,10 +119,10 @@ struct tx_queue {
 	bool deferred_start;
 
 	bool started;
-	uint32_t head;  /* next to be posted */
-	uint32_t sent;  /* next to be read by the device */
-	uint32_t clean; /* descriptors before it may be posted again */
-	uint32_t freed; /* mbufs before it went back to their pools */
+	uint64_t head;  /* next to be posted */
+	uint64_t sent;  /* next to be read by the device */
+	uint64_t clean; /* descriptors before it may be posted again */
+	uint64_t freed; /* mbufs before it went back to their pools */
 	uint64_t n[TX_COUNTS];
 	struct tx_desc *ring;
 	uint8_t frame[NICSIM_TSO_MAX]; /* what the device has read */
@@ -150,9 +151,9 @@ struct rx_queue {
 	struct rte_mempool *pool;
 
 	bool started;
-	uint32_t posted; /* next to get a buffer */
-	uint32_t head;   /* next to be written by the device */
-	uint32_t tail;   /* next to be taken by the application */
+	uint64_t posted; /* next to get a buffer */
+	uint64_t head;   /* next to be written by the device */
+	uint64_t tail;   /* next to be taken by the application */
 	uint32_t seq;    /* rxgen */
 	uint64_t n[RX_COUNTS];
 	struct rx_desc *ring;
@@ -276,10 +277,13 @@ enum dma_result {
 	DMA_OK,
 	DMA_FAULT,      /* not mapped */
 	DMA_WRONG_IOVA, /* mapped, but the device would reach other memory than the mbuf's */
+	DMA_GONE,       /* mapped, but no longer there: a truncated file */
 };
 
 int nicsim_dma_map(struct rte_vdev_device *dev, void *va, uint64_t iova, size_t len);
 int nicsim_dma_unmap(struct rte_vdev_device *dev, void *va, uint64_t iova, size_t len);
+/** Read as a driver would not: also memory that is gone, which gives false and no signal. */
+bool nicsim_peek(void *to, const void *va, uint32_t len);
 /** Read or write as the device does. Nothing is touched unless all of it is mapped. */
 enum dma_result nicsim_dma_read(
 	struct nicsim *nic, void *to, const void *va, uint64_t iova, uint32_t len);

@@ -18,7 +18,7 @@
 
 #define GRANULE 128u
 
-static struct rx_desc *at(const struct rx_queue *q, uint32_t position)
+static struct rx_desc *at(const struct rx_queue *q, uint64_t position)
 {
 	return &q->ring[position % q->size];
 }

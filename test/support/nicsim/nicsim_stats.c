@@ -19,6 +19,7 @@
  *   the peer had no buffer, or is not there	tx_undelivered
  *   frames the IOMMU did not let through	tx_dma_fault, rx_dma_fault, and together dma_fault
  *   frames whose IOVA leads elsewhere than their address	tx_dma_wrong_iova
+ *   frames whose memory was mapped, but is gone	tx_dma_gone
  *   segments in the rings now	tx_held; not read yet: tx_pending
  *   buffers that wait for frames	rx_posted; frames' buffers that wait for the application: rx_filled
  *   came in and had to be dropped	rx_missed: no buffer; rx_oversize
@@ -46,6 +47,7 @@ static const char *const tx_names[TX_COUNTS] = {
 	[TX_FAST_FREE_WRONG] = "tx_fast_free_wrong",
 	[TX_DMA_FAULT] = "tx_dma_fault",
 	[TX_DMA_WRONG_IOVA] = "tx_dma_wrong_iova",
+	[TX_DMA_GONE] = "tx_dma_gone",
 };
 
 static const char *const rx_names[RX_COUNTS] = {
@@ -128,7 +130,8 @@ int nicsim_stats_get(DPDK_STATS_GET_PARAMS)
 	stats->opackets = s.tx[TX_PACKETS];
 	stats->obytes = s.tx[TX_BYTES];
 	stats->oerrors = s.tx[TX_BAD_SEGS] + s.tx[TX_BAD_LEN] + s.tx[TX_BAD_OFFLOAD] +
-			 s.tx[TX_DMA_FAULT] + s.tx[TX_DMA_WRONG_IOVA] + s.tx[TX_DROPPED];
+			 s.tx[TX_DMA_FAULT] + s.tx[TX_DMA_WRONG_IOVA] + s.tx[TX_DMA_GONE] +
+			 s.tx[TX_DROPPED];
 	stats->ipackets = s.rx[RX_PACKETS];
 	stats->ibytes = s.rx[RX_BYTES];
 	stats->imissed = s.rx[RX_MISSED];

@@ -21,12 +21,12 @@
  * until the queue is stopped.
  */
 
-static struct tx_desc *at(const struct tx_queue *q, uint32_t position)
+static struct tx_desc *at(const struct tx_queue *q, uint64_t position)
 {
 	return &q->ring[position % q->size];
 }
 
-static uint32_t room(const struct tx_queue *q)
+static uint64_t room(const struct tx_queue *q)
 {
 	return q->size - 1u - (q->head - q->clean);
 }
@@ -41,7 +41,7 @@ static bool fast_free_right(const struct rte_mbuf *m, const struct rte_mempool *
 }
 
 /* As drivers do, in bulk to the first mbuf's pool; what would go wrong is counted and freed right. */
-static void fast_free_until(struct tx_queue *q, uint32_t end)
+static void fast_free_until(struct tx_queue *q, uint64_t end)
 {
 	struct rte_mempool *pool = at(q, q->freed)->mbuf->pool;
 	void *bulk[64];
@@ -63,7 +63,7 @@ static void fast_free_until(struct tx_queue *q, uint32_t end)
 		rte_mempool_put_bulk(pool, bulk, n);
 }
 
-static void free_until(struct tx_queue *q, uint32_t end)
+static void free_until(struct tx_queue *q, uint64_t end)
 {
 	while (q->freed != end && (q->offloads & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE))
 		fast_free_until(q, end);
@@ -113,11 +113,11 @@ int nicsim_tx_cleanup(void *txq, uint32_t free_cnt)
 	rte_spinlock_lock(&q->lock);
 	nicsim_engine(q);
 	while (may_free(q) && (!free_cnt || packets < free_cnt)) {
-		uint32_t from = q->freed;
+		uint64_t from = q->freed;
 
 		if (q->freed == q->clean && !clean_group(q))
 			break;
-		for (uint32_t i = from; i != q->clean; i++)
+		for (uint64_t i = from; i != q->clean; i++)
 			packets += at(q, i)->segs != 0;
 		free_until(q, q->clean);
 	}
@@ -199,11 +199,37 @@ static void fill(struct tx_desc *d, struct rte_mbuf *seg)
 	};
 }
 
+/* What is in the frame now, to compare with later. Malformed ones are never read. */
+static void remember(struct tx_queue *q, struct tx_desc *first)
+{
+	uint32_t crc = 0;
+
+	first->crc_known = !first->malformed;
+	for (uint32_t i = 0; i < first->segs && first->crc_known; i++) {
+		const struct tx_desc *d = at(q, q->head - first->segs + i);
+
+		first->crc_known = nicsim_peek(q->piece, d->va, d->len);
+		if (first->crc_known)
+			crc = nicsim_crc(crc, q->piece, d->len);
+	}
+	first->crc = crc;
+}
+
+static void describe(struct tx_desc *first, const struct rte_mbuf *m, uint32_t segs)
+{
+	first->segs = (uint16_t)segs;
+	first->ol_flags = m->ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK;
+	first->l2_len = m->l2_len;
+	first->l3_len = m->l3_len;
+	first->l4_len = m->l4_len;
+	first->mss = m->tso_segsz;
+}
+
 static bool post(struct tx_queue *q, struct rte_mbuf *m)
 {
 	struct tx_desc *first = at(q, q->head);
 	enum tx_count fault = fault_of(q, m);
-	uint32_t segs = 0, crc = 0;
+	uint32_t segs = 0;
 
 	for (struct rte_mbuf *s = m; s; s = s->next)
 		segs++;
@@ -214,19 +240,13 @@ static bool post(struct tx_queue *q, struct rte_mbuf *m)
 		if (q->head - q->freed == q->size)
 			free_until(q, q->freed + 1);
 		fill(at(q, q->head++), s);
-		crc = nicsim_crc(crc, rte_pktmbuf_mtod(s, void *), s->data_len);
 	}
-	first->segs = (uint16_t)segs;
-	first->crc = crc;
-	first->due = rte_get_tsc_cycles() + __atomic_load_n(&q->nic->delay, __ATOMIC_RELAXED);
-	first->ol_flags = m->ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK;
-	first->l2_len = m->l2_len;
-	first->l3_len = m->l3_len;
-	first->l4_len = m->l4_len;
-	first->mss = m->tso_segsz;
+	describe(first, m, segs);
 	first->malformed = fault != TX_COUNTS;
 	if (first->malformed)
 		q->n[fault]++;
+	remember(q, first);
+	first->due = rte_get_tsc_cycles() + __atomic_load_n(&q->nic->delay, __ATOMIC_RELAXED);
 	return true;
 }
 
@@ -256,14 +276,14 @@ uint16_t nicsim_tx_burst(void *txq, struct rte_mbuf **pkts, uint16_t n)
 int nicsim_tx_status(void *txq, uint16_t offset)
 {
 	struct tx_queue *q = txq;
-	uint32_t position;
+	uint64_t position;
 	int status;
 
 	if (offset >= q->size)
 		return -EINVAL;
 	rte_spinlock_lock(&q->lock);
 	position = q->head + offset - q->size; /* it was posted a ring ago */
-	status = (int32_t)(position - q->sent) < 0 ? RTE_ETH_TX_DESC_DONE : RTE_ETH_TX_DESC_FULL;
+	status = (int64_t)(position - q->sent) < 0 ? RTE_ETH_TX_DESC_DONE : RTE_ETH_TX_DESC_FULL;
 	rte_spinlock_unlock(&q->lock);
 	return status;
 }
