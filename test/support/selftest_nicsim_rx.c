@@ -217,7 +217,7 @@ static bool load(const bool *flag)
 static void *sender(void *arg)
 {
 	(void)arg;
-	while (all.sent < 20000) {
+	while (all.sent < 5000) {
 		struct rte_mbuf *m = rte_pktmbuf_alloc(tx_pool);
 
 		if (!m)
@@ -264,10 +264,10 @@ static void test_all_at_once(void **state)
 		assert_int_equal(nicsim_stall(all.a, false), 0);
 	}
 	assert_true(TS_WAIT(nicsim_stat(all.a, "tx_pending") == 0, 5000));
-	expect(all.a, "tx_marked_good", 20000);
+	expect(all.a, "tx_marked_good", 5000);
 	assert_true(TS_WAIT(__atomic_load_n(&all.received, __ATOMIC_ACQUIRE) +
 					    nicsim_stat(all.a, "tx_undelivered") ==
-				    20000,
+				    5000,
 		5000));
 	__atomic_store_n(&all.stop, true, __ATOMIC_RELEASE);
 	for (unsigned i = 0; i < 2; i++)
