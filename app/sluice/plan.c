@@ -141,8 +141,7 @@ static void dev_outlet(const struct port *port, unsigned k, struct outlet *out)
 	if (port->dev.reach == VNET_REACH_NONE)
 		out->copy = VNET_LENT_FLAGS;
 	else if (port->dev.reach == VNET_REACH_MAPPED)
-		out->copy = VNET_MBUF_F_LENT_UNMAPPED |
-			    (port->dev.cleans ? 0 : VNET_MBUF_F_LENT_ORDERED);
+		out->copy = VNET_MBUF_F_LENT_UNMAPPED | VNET_MBUF_F_LENT_ORDERED;
 	out->reclaim = port->dev.reach == VNET_REACH_MAPPED;
 	out->limits = port->dev.limits;
 }

@@ -120,7 +120,6 @@ struct port_dev {
 	struct outlet_limits limits;
 	enum vnet_reach reach; /* what it can do with packets over guest memory */
 	char reach_why[128];   /* VNET_REACH_NONE: why */
-	bool cleans;           /* gives back what it has sent when asked to */
 };
 
 /* Since the port was added or cleared. Packets the switch lost are in drops, packets the

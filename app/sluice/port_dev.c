@@ -194,14 +194,12 @@ static int start(struct port *port, const struct rte_eth_dev_info *info)
 	return 0;
 }
 
-/* What it can do with packets over guest memory, and whether it lets go of them when asked to. */
+/* What it can do with packets over guest memory. */
 static void learn_reach(struct port *port, const struct rte_eth_dev_info *info)
 {
 	struct port_dev *dev = &port->dev;
 
 	dev->reach = vnet_dma_add(info->device, dev->reach_why, sizeof(dev->reach_why));
-	dev->cleans =
-		dev->reach == VNET_REACH_ALL || rte_eth_tx_done_cleanup(dev->eth, 0, 0) != -ENOTSUP;
 	if (dev->reach == VNET_REACH_MAPPED)
 		ports_vm_remap(port->sl);
 }

@@ -13,13 +13,16 @@
  * gets no used entry after that. So whoever closes a gate waits until all lent buffers have come
  * home, which they do while lcores go on with other rings, and gives them back.
  *
- * Somebody may not let go of them: a NIC that stands still, a program that keeps packets. Then all are
- * given back after LEND_WAIT_MS, and what is sent later of them is whatever the guest has put there
- * since, its own in any case. Our mapping of the memory stays until the last one is home. All rings
- * of a device share that time, and once it is over others stop without a wait for a second: a device
- * with many rings keeps control from its other work no longer than one ring does.
+ * Somebody may not let go of them: many a NIC keeps the last it has sent until there are more, one may
+ * stand still, a program may keep packets. So there is no more waiting when nothing has come home for
+ * LEND_QUIET_MS, which is long after a NIC that works has sent it, nor after LEND_WAIT_MS in all. Then
+ * all chains are given back, and what should be sent of them later is whatever the guest has put
+ * there since, its own in any case. Our mapping of the memory stays until the last one is home. All
+ * rings of a device share that time, and once it is over others stop without a wait for a second: a
+ * device with many rings keeps control from its other work no longer than one ring does.
  */
 
+#define LEND_QUIET_MS 20
 #define LEND_WAIT_MS  100
 #define LEND_AGAIN_MS 1000
 #define LEND_LOOK_US  100
@@ -32,19 +35,23 @@ static int64_t now_us(void)
 	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-/* Wait for what is out. Returns how many entries still are. */
-static uint32_t wait_home(struct vu_device *dev, struct vu_queue *q, const struct virtq_view *v)
+/* Wait for what is out. */
+static void wait_home(struct vu_device *dev, struct vu_queue *q, const struct virtq_view *v)
 {
-	int64_t now = now_us();
-	uint32_t out;
+	int64_t now = now_us(), quiet = now + LEND_QUIET_MS * 1000;
+	uint32_t out = v->lender->window.out;
 
 	if (now > dev->lend_wait_us + LEND_AGAIN_MS * 1000)
 		dev->lend_wait_us = now + LEND_WAIT_MS * 1000;
-	for (;;) {
-		out = v->lender->settle(v->lender, q->vq, v);
-		if (out == 0 || now_us() >= dev->lend_wait_us)
-			return out;
+	while (out > 0 && now < quiet && now < dev->lend_wait_us) {
+		uint32_t left;
+
 		usleep(LEND_LOOK_US);
+		left = v->lender->settle(v->lender, q->vq, v);
+		now = now_us();
+		if (left < out)
+			quiet = now + LEND_QUIET_MS * 1000;
+		out = left;
 	}
 }
 
@@ -58,13 +65,14 @@ void vu_lend_drain(struct vu_device *dev, struct vu_queue *q, const struct virtq
 	if (!lender)
 		return;
 	v.patient = true;
-	if (lender->settle(lender, q->vq, &v) > 0 && wait_home(dev, q, &v) > 0) {
-		out = lender->abandon(lender, q->vq, &v);
-		vu_log(dev, VU_LOG_WARNING,
-			"%u entries of a ring that stops were still being sent after %d ms: its "
-			"guest has them back, what is sent of them may be wrong",
-			out, LEND_WAIT_MS);
-	}
+	if (lender->settle(lender, q->vq, &v) > 0)
+		wait_home(dev, q, &v);
+	out = lender->abandon(lender, q->vq, &v);
+	if (out)
+		vu_log(dev, VU_LOG_INFO,
+			"a ring stops while somebody keeps buffers of %u entries: given back to "
+			"the guest",
+			out);
 	if (lender->reap(lender, true)) {
 		dev->lend_later = true;
 		vu_tick_start(dev);

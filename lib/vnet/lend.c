@@ -334,6 +334,8 @@ static uint32_t lender_abandon(
 	for (uint32_t i = w->head; i != w->tail; i++)
 		virtq_window_at(w, i)->out = 0;
 	w->out = 0;
+	l->since = 0;
+	l->late = false;
 	if (v->packed)
 		give_up_with(vq, v, l, &virtq_packed_ops);
 	else

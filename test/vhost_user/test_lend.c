@@ -13,7 +13,7 @@ struct borrower {
 	const struct vu_device_ops *ops; /* vd's */
 	struct vd *t;
 	bool home; /* all of them may go home */
-	unsigned settled, abandoned, reaped;
+	unsigned settled, gave_up, reaped;
 	bool holds; /* what reap() says */
 	bool reaped_running;
 	struct vu_device_ops mine;
@@ -69,7 +69,7 @@ static uint32_t abandon(struct virtq_lender *lender, struct virtq *vq, const str
 {
 	uint32_t out = lender->window.out;
 
-	b.abandoned++;
+	b.gave_up += out > 0;
 	all_home(vq, v);
 	return out;
 }
@@ -127,7 +127,7 @@ static void answer_waits_for_what_is_lent(void **state)
 	stop_ring(t);
 	assert_true(vd_all_used(t, TX));
 	assert_int_equal(vd_guest_reaps(t, TX), 5);
-	assert_int_equal(b.abandoned, 0);
+	assert_int_equal(b.gave_up, 0);
 	assert_true(b.reaped > 0);
 	vd_destroy(t);
 }
@@ -142,11 +142,11 @@ static void waiting_is_bounded(void **state)
 	before = ts_now_ms();
 	stop_ring(t);
 	assert_true(vd_all_used(t, TX));
-	assert_true(ts_now_ms() - before >= 90);
+	assert_true(ts_now_ms() - before >= 19);
 	assert_true(ts_now_ms() - before < 2000);
 	assert_int_equal(vd_guest_reaps(t, TX), 5);
-	assert_int_equal(b.abandoned, 1);
-	assert_true(vd_logged(t, "of a ring that stops were still being sent"));
+	assert_int_equal(b.gave_up, 1);
+	assert_true(vd_logged(t, "a ring stops while somebody keeps buffers of"));
 	vd_destroy(t);
 }
 
@@ -166,7 +166,7 @@ static void every_end_of_a_ring_drains_it(void **state)
 	assert_int_equal(vd_burst(t, TX), 3);
 	vd_disconnect(t);
 	assert_int_equal(vd_guest_reaps(t, TX), 3);
-	assert_int_equal(b.abandoned, 0);
+	assert_int_equal(b.gave_up, 0);
 	vd_destroy(t);
 }
 

@@ -9,7 +9,7 @@
 #include "pair.h"
 #include "ts_pkt.h"
 
-#define ROOM        70000
+#define ROOM 70000
 
 static uint8_t frame[ROOM], got[ROOM];
 
@@ -120,7 +120,8 @@ static void headers_are_not_the_guests(void **state)
 	pair_bytes(m, got);
 	assert_memory_equal(got, frame, LEND_HEADER);
 	assert_int_equal(got[LEND_HEADER], 0xee);
-	memcpy(rte_pktmbuf_mtod(m->next, void *), frame + LEND_HEADER, 100); /* the test guest checks */
+	memcpy(rte_pktmbuf_mtod(m->next, void *), frame + LEND_HEADER,
+		100); /* the test guest checks */
 	rte_pktmbuf_free(m);
 	assert_int_equal(pair_reap(&p), 1);
 	pair_close(&p);
@@ -334,9 +335,11 @@ static void what_is_not_home_is_abandoned(void **state)
 	struct pair p;
 
 	open_pair(&p, state, 0);
+	time_stands(&p);
 	lender = p.rx_view.lender;
 	for (unsigned i = 0; i < 3; i++)
 		m[i] = a_packet(&p, 1514, i);
+	it_is_time(&p, &p.lender->too_late);
 	rte_pktmbuf_free(m[1]);
 	assert_int_equal(lender->settle(lender, p.rx, &p.rx_view), 2);
 	assert_int_equal(lender->abandon(lender, p.rx, &p.rx_view), 2);
@@ -346,7 +349,9 @@ static void what_is_not_home_is_abandoned(void **state)
 		assert_true(lender->reap(lender, true));
 	assert_int_equal(p.mem->refs, 2); /* a NIC may read there still */
 	assert_true(vnet_lend(&p.rx_view, p.lender, true));
-	rte_pktmbuf_free(a_packet(&p, 1514, 3));
+	m[1] = a_packet(&p, 1514, 3);
+	assert_true(is_lent(m[1])); /* being late ended with the ring */
+	rte_pktmbuf_free(m[1]);
 	rte_pktmbuf_free(m[0]);
 	assert_int_equal(pair_reap(&p), 1);
 	rte_pktmbuf_free(m[2]);

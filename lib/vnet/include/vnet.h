@@ -53,7 +53,7 @@ void vnet_prepare(struct virtq_view *view, const struct vnet_rx_conf *conf);
 /* mbuf flags of a lent packet: segments behind the first are guest memory. Whoever cannot send them
  * so, or holds packets for long, must copy it. Two more flags say what NICs have to know:
  * of the ring, that it gives buffers back in order only, so that the guest gets none back before this
- * one; where that may take for ever, copy. Of the memory, that not every device reaches it, see
+ * one; where that may take for ever (a NIC keeps the last it was given until there are more), copy. Of the memory, that not every device reaches it, see
  * vnet_dma.h. */
 #define VNET_MBUF_F_LENT          RTE_BIT64(39)
 #define VNET_MBUF_F_LENT_ORDERED  RTE_BIT64(38)
