@@ -67,7 +67,8 @@ static void lend(struct port *port, struct port_rxq *q, struct virtq_view *view,
 	if (!q->lender)
 		return; /* short of memory: everything is copied */
 	port->vm.unmapped = NULL;
-	vnet_lend(view, q->lender, vnet_dma_map(view->mem, &port->vm.unmapped));
+	vnet_lend(view, q->lender,
+		vnet_dma_map(view->mem, &port->vm.unmapped) ? VNET_LEND_ALL : VNET_LEND_LOCAL);
 }
 
 static void vm_prepare(void *arg, unsigned ring, struct virtq_view *view)

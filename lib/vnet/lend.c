@@ -395,7 +395,7 @@ static bool lender_reap(struct virtq_lender *lender, bool stopped)
 	return l->held || l->orphans;
 }
 
-bool vnet_lend(struct virtq_view *view, struct vnet_lender *l, bool mapped)
+bool vnet_lend(struct virtq_view *view, struct vnet_lender *l, enum vnet_lending how)
 {
 	uint32_t half = view->num / 2u;
 
@@ -403,11 +403,11 @@ bool vnet_lend(struct virtq_view *view, struct vnet_lender *l, bool mapped)
 		return false;
 	l->base.window.ordered =
 		view->inflight_ring || (view->features & (1ull << VIRTIO_F_IN_ORDER));
-	virtq_store(&l->limit, RTE_MIN(half, l->max_heads));
-	virtq_store(&l->unmapped, mapped ? 0 : VNET_MBUF_F_LENT_UNMAPPED);
+	virtq_store(&l->limit, how == VNET_LEND_NONE ? 0 : RTE_MIN(half, l->max_heads));
+	virtq_store(&l->unmapped, how == VNET_LEND_ALL ? 0 : VNET_MBUF_F_LENT_UNMAPPED);
 	view->lender = &l->base;
 	view->burst = vnet_dequeue_fn(view->features, view->arg, true);
-	return true;
+	return how != VNET_LEND_NONE;
 }
 
 uint32_t vnet_lender_out(const struct vnet_lender *l)

@@ -12,7 +12,7 @@ import pytest
 from testpmd import Testpmd, backend_eal
 
 KEYS = ("iface", "queues", "client", "iommu-support", "postcopy-support", "tso", "linear-buffer", "ext-buffer",
-        "legacy-ol-flags", "mac")
+        "legacy-ol-flags", "zero-copy", "mac")
 LONG = "/run/" + "x" * 103  # 108 bytes: one too many
 
 
@@ -44,6 +44,10 @@ def complaints(said):
     ("iface={s},tso", "tso=: it takes 0 or 1"),
     ("iface={s},iommu-support=2", "iommu-support=2: it takes 0 or 1"),
     ("iface={s},postcopy-support=2", "postcopy-support=2: it takes 0 or 1"),
+    ("iface={s},zero-copy=2", "zero-copy=2: it takes 0 or 1"),
+    ("iface={s},zero-copy=1,linear-buffer=1", "zero-copy=1 makes chains of mbufs, linear-buffer=1 none: use one of them"),
+    ("iface={s},zero-copy=1,iommu-support=1", "zero-copy=1 does not go together with iommu-support=1: use one of them"),
+    ("iface={s},zero-copy=1,postcopy-support=1", "zero-copy=1 does not go together with postcopy-support=1: use one"),
     ("iface={s},mac=01:00:00:00:00:01", "mac=01:00:00:00:00:01: it takes a unicast address as 02:00:00:00:00:01"),
     ("iface={s},mac=nonsense", "mac=nonsense: it takes a unicast address as 02:00:00:00:00:01"),
     ("iface={s},queues=1,queues=2", "queues is given twice"),

@@ -17,10 +17,11 @@ PATHS = {
 }
 
 
+@pytest.mark.parametrize("devargs", ["", "zero-copy=1"])
 @pytest.mark.parametrize("path", PATHS)
-def test_path(start_pair, path):
+def test_path(start_pair, path, devargs):
     """Every packet arrives, several times round the ring, large ones too."""
-    pair = start_pair(front=PATHS[path])
+    pair = start_pair(devargs, front=PATHS[path])
     for bursts in (1, 7, 3, 5):
         pair.both_ways(bursts=bursts)
     for pmd in pair.backend, pair.frontend:
@@ -29,3 +30,4 @@ def test_path(start_pair, path):
         pair.both_ways(bursts=4)
     xstats = pair.backend.xstats()
     assert sum(value for key, value in xstats.items() if "_drop_" in key or "error" in key) == 0
+    assert (xstats["rx_q0_zero_copy_packets"] > 0) == bool(devargs)

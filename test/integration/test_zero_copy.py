@@ -63,9 +63,12 @@ class Bench:
         start = self.nic.stats()["tx_sent_packets"]
         self.switch.wait_until(lambda: self.nic.stats()["tx_sent_packets"] >= start + frames, f"{frames} frames", timeout)
 
-    def wait_received(self, frames):
+    def floods(self, pmd):
+        """The guest sends many times what its ring holds, and all of it is taken."""
+        for word in "stop", "set fwd txonly", "set txpkts 1500", "start":
+            pmd.command(word)
         start = self.ring()["packets"]
-        self.switch.wait_until(lambda: self.ring()["packets"] >= start + frames, f"{frames} frames from the guest")
+        self.switch.wait_until(lambda: self.ring()["packets"] >= start + 20 * RING, "frames from the guest")
 
     def right(self):
         stats = self.nic.stats()
@@ -119,28 +122,22 @@ def test_port_that_copies(plugin, folder):
 @pytest.mark.parametrize("nic, keeps", [("rs_thresh=1", 0), ("", 31), ("nocleanup=1,lazy=1", 100)])
 def test_idle_nic_starves_no_guest(plugin, folder, nic, keeps):
     """The NIC keeps the last frames it was given; the guest, whose ring is smaller, goes on towards others."""
-    with Bench(plugin, folder, f"rxgen=0,{nic}") as bench, bench.guest():
-        bench.nic.inject(100, 1500)
+    with Bench(plugin, folder, f"rxgen=0,{nic}") as bench, bench.guest() as pmd:
+        assert bench.nic.inject(100, 1500) == 100
         bench.switch.wait_until(lambda: bench.nic.stats()["tx_sent_packets"] == 100, "the frames")
         bench.switch.wait_until(lambda: bench.ring()["lent_now"] <= keeps, "the buffers")
         if "nocleanup" in nic:
             assert bench.ring()["lent_now"] > 0
-        # The guest's packets end here now, all of them, far more than its ring holds.
-        bench.switch.run("cross del vm")
-        for _ in range(20):
-            assert bench.nic.inject(100, 1500) == 100
         bench.right()
+        bench.switch.run("set fwd rxonly")
+        bench.floods(pmd)
 
 
 def test_stalled_nic_does_not_stop_the_guest(plugin, folder):
     """A NIC stands still: the guest's packets are lost there, but taken from its ring; then it moves again."""
     with Bench(plugin, folder, "rxgen=0,rs_thresh=1") as bench, bench.guest() as pmd:
         bench.nic.stall(True)
-        pmd.command("stop")
-        pmd.command("set fwd txonly")
-        pmd.command("set txpkts 1500")
-        pmd.command("start")
-        bench.wait_received(20 * RING)
+        bench.floods(pmd)
         assert bench.ring()["lent_now"] <= RING // 2
         drops = {row["reason"]: row["packets"] for row in bench.switch.json("port show nic")["drops"]}
         assert drops.get("tx_nic_full", 0) > 0

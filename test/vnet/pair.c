@@ -60,7 +60,7 @@ static struct virtq *begin(struct pair *p, const struct ts_ring *r, struct virtq
 	v->mem = p->mem;
 	vnet_prepare(v, conf);
 	if (conf && p->lender)
-		assert_true(vnet_lend(v, p->lender, true));
+		assert_true(vnet_lend(v, p->lender, VNET_LEND_ALL));
 	virtq_start(vq, v, ts_ring_used_pos(r));
 	assert_null(virtq_gate_swap(&vq->gate, v, &ticket));
 	return vq;

@@ -327,6 +327,26 @@ static void nothing_is_lent_while_one_is_late(void **state)
 	pair_close(&p);
 }
 
+/* A device came that does not reach the memory: nothing more is lent, what is lent comes home. */
+static void lending_may_pause(void **state)
+{
+	struct rte_mbuf *m[2];
+	struct pair p;
+
+	open_pair(&p, state, 0);
+	m[0] = a_packet(&p, 1514, 0);
+	assert_false(vnet_lend(&p.rx_view, p.lender, VNET_LEND_NONE));
+	m[1] = a_packet(&p, 1514, 1);
+	assert_false(is_lent(m[1]));
+	rte_pktmbuf_free_bulk(m, 2);
+	assert_int_equal(pair_reap(&p), 2);
+	assert_true(vnet_lend(&p.rx_view, p.lender, VNET_LEND_LOCAL));
+	m[0] = a_packet(&p, 1514, 2);
+	assert_true(m[0]->ol_flags & VNET_MBUF_F_LENT_UNMAPPED);
+	rte_pktmbuf_free(m[0]);
+	pair_close(&p);
+}
+
 /* When a ring stops, all its chains go back; what comes home later is kept apart. */
 static void what_is_not_home_is_abandoned(void **state)
 {
@@ -348,7 +368,7 @@ static void what_is_not_home_is_abandoned(void **state)
 	for (unsigned i = 0; i < 3; i++)
 		assert_true(lender->reap(lender, true));
 	assert_int_equal(p.mem->refs, 2); /* a NIC may read there still */
-	assert_true(vnet_lend(&p.rx_view, p.lender, true));
+	assert_true(vnet_lend(&p.rx_view, p.lender, VNET_LEND_ALL));
 	m[1] = a_packet(&p, 1514, 3);
 	assert_true(is_lent(m[1])); /* being late ended with the ring */
 	rte_pktmbuf_free(m[1]);
@@ -359,7 +379,7 @@ static void what_is_not_home_is_abandoned(void **state)
 	lender->reap(lender, true);
 	assert_false(lender->reap(lender, true));
 	assert_int_equal(p.mem->refs, 1);
-	assert_true(vnet_lend(&p.rx_view, p.lender, true));
+	assert_true(vnet_lend(&p.rx_view, p.lender, VNET_LEND_ALL));
 	pair_close(&p);
 }
 
@@ -377,7 +397,7 @@ static void memory_lasts_as_long_as_its_buffers(void **state)
 	m = a_packet(&p, 1514, 0);
 	p.mem = vq_guarded_mem(p.guest);
 	p.rx_view.mem = p.mem;
-	assert_true(vnet_lend(&p.rx_view, p.lender, true));
+	assert_true(vnet_lend(&p.rx_view, p.lender, VNET_LEND_ALL));
 	assert_true(lender->reap(lender, false)); /* sees that lcores have left it */
 	rte_pktmbuf_free(a_packet(&p, 1514, 1));
 	assert_int_equal(pair_reap(&p), 0);
@@ -482,6 +502,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(others_overtake_what_is_kept),
 		cmocka_unit_test(half_a_ring_at_most_is_lent),
 		cmocka_unit_test(nothing_is_lent_while_one_is_late),
+		cmocka_unit_test(lending_may_pause),
 		cmocka_unit_test(what_is_not_home_is_abandoned),
 		cmocka_unit_test(memory_lasts_as_long_as_its_buffers),
 		cmocka_unit_test(lender_outlives_its_ring),

@@ -102,25 +102,11 @@ static void notify_no_more(struct sl_port *port)
 
 /* ---- what the device asks and tells ---- */
 
-/* All queues of a port together; a guest's ring is seldom longer than 1024, and half of it is lent. */
-#define LENT_MAX   512
-#define LENT_TOTAL 4096
-
-static void prepare_lending(const struct sl_port *port, struct sl_queue *q, struct virtq_view *view)
-{
-	uint16_t packets = RTE_MIN(LENT_MAX, RTE_MAX(LENT_TOTAL / port->args.queues, 64));
-
-	if (!q->lender)
-		q->lender = vnet_lender_create(packets, port->eth->data->numa_node);
-	if (q->lender)
-		vnet_lend(view, q->lender, true);
-}
-
 static void prepare_rx(struct sl_port *port, struct sl_queue *q, struct virtq_view *view)
 {
 	vnet_prepare(view, &q->rx);
 	if (port->args.zero_copy)
-		prepare_lending(port, q, view);
+		sl_lend_prepare(port, q, view);
 	/* Only ever set while the port runs: the lcore reads it outside the gate. */
 	if (port->checksum_rx && (view->features & (1ull << VIRTIO_NET_F_CSUM)))
 		virtq_store(&q->soften, VNET_OFFLOAD_FLAGS);
@@ -265,6 +251,8 @@ int sl_device_open(struct sl_port *port, char *why, size_t why_len)
 	err = sl_control_call(device_open, &c);
 	if (err)
 		sl_control_put();
+	else
+		sl_lend_enter(port);
 	return err;
 }
 
@@ -276,18 +264,26 @@ static int device_close(void *arg)
 	port->started = false;
 	err = vu_device_reconcile(port->dev);
 	vu_device_destroy(port->dev);
-	for (unsigned int i = 0; i < 2u * port->args.queues; i++)
-		vnet_lender_release(port->queue[i].lender);
+	sl_lend_close(port);
 	notify_no_more(port);
 	return err == -ETIMEDOUT ? err : 0;
 }
 
 int sl_device_close(struct sl_port *port)
 {
-	int err = sl_control_call(device_close, port);
+	int err;
 
+	sl_lend_leave(port);
+	err = sl_control_call(device_close, port);
 	sl_control_put();
 	return err;
+}
+
+int sl_device_reconcile(void *arg)
+{
+	struct sl_port *port = arg;
+
+	return vu_device_reconcile(port->dev);
 }
 
 static int device_start(void *arg)

@@ -99,6 +99,9 @@ struct sl_port {
 	/* control thread only */
 	struct vu_device *dev;
 	bool started;
+	bool copies_mentioned; /* that zero-copy=1 cannot be had */
+
+	struct sl_port *next_lending; /* sluice_lend.c's */
 
 	/* Under sluice_device.c's lock: changes the application has not been told of, and
 	 * the alarm that will tell it, if one is set. */
@@ -158,6 +161,19 @@ int sl_device_bell(const struct sl_port *port, unsigned int ring);
 
 /** Everything about the port, for people. */
 int sl_device_dump(struct sl_port *port, FILE *file);
+
+/** For the control thread: look at the port's rings again. @param arg the port */
+int sl_device_reconcile(void *arg);
+
+/* ---- sluice_lend.c: zero-copy=1 ---- */
+
+/** The port is there, and before it goes. The application's thread. */
+void sl_lend_enter(struct sl_port *port);
+void sl_lend_leave(struct sl_port *port);
+
+/** In prepare() of a ring we receive from, and after the device's end. Control thread. */
+void sl_lend_prepare(struct sl_port *port, struct sl_queue *q, struct virtq_view *view);
+void sl_lend_close(struct sl_port *port);
 
 /* ---- sluice_rxtx.c ---- */
 

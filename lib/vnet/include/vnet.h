@@ -83,14 +83,21 @@ unsigned vnet_lenders_reap(void);
 /** Ring entries whose buffers are lent right now. Any thread. */
 uint32_t vnet_lender_out(const struct vnet_lender *lender);
 
+/* How much of a ring's packets may be lent. */
+enum vnet_lending {
+	VNET_LEND_NONE,  /* nothing for now, but what is lent is looked after */
+	VNET_LEND_LOCAL, /* not to devices that need a mapping: VNET_MBUF_F_LENT_UNMAPPED */
+	VNET_LEND_ALL,
+};
+
 /**
- * After vnet_prepare() of a ring we receive from: lend large packets instead of copying them.
+ * After vnet_prepare() of a ring we receive from: lend large packets instead of copying them. A ring
+ * that has once had a lender keeps it until it stops.
  *
  * Nothing is lent from rings whose guest has an IOMMU, whose translations may end at any moment.
- * @param mapped every device that may be given a packet reaches the view's memory
  * @return whether packets are lent
  */
-bool vnet_lend(struct virtq_view *view, struct vnet_lender *lender, bool mapped);
+bool vnet_lend(struct virtq_view *view, struct vnet_lender *lender, enum vnet_lending how);
 
 /**
  * Receive up to n packets from the guest. The caller owns them.
