@@ -29,6 +29,8 @@ VARIATIONS = {
     "noindirect": {"indirect_desc": False},
     "mtu": {"host_mtu": 1400},
     "bare": {"disable-modern": True, "mrg_rxbuf": False, "event_idx": False, "indirect_desc": False},
+    "packed": {"packed": True},
+    "packedbare": {"packed": True, "mrg_rxbuf": False, "event_idx": False, "indirect_desc": False},
     "plain": dict.fromkeys(("csum", "gso", "host_tso4", "host_tso6", "host_ecn", "host_ufo", "guest_csum", "guest_tso4",
                             "guest_tso6", "guest_ecn", "guest_ufo"), False),
 }
@@ -282,6 +284,8 @@ EXPECTED = {  # (features there must be, features there must not be)
     "noindirect": ({"VERSION_1", "MRG_RXBUF"}, {"INDIRECT_DESC"}),
     "mtu": ({"MTU", "GUEST_TSO4"}, set()),
     "bare": ({"GUEST_TSO4"}, {"VERSION_1", "MRG_RXBUF", "EVENT_IDX", "INDIRECT_DESC"}),
+    "packed": ({"RING_PACKED", "MRG_RXBUF", "EVENT_IDX", "INDIRECT_DESC", "GUEST_TSO4"}, set()),
+    "packedbare": ({"RING_PACKED", "GUEST_TSO4"}, {"MRG_RXBUF", "EVENT_IDX", "INDIRECT_DESC"}),
     "plain": ({"VERSION_1", "MRG_RXBUF"}, {"CSUM", "GUEST_CSUM", "HOST_TSO4", "GUEST_TSO4", "HOST_UFO", "GUEST_UFO"}),
 }
 
@@ -421,8 +425,8 @@ def test_permissions(page, switch):
 
 # ---- other DPDK programs ----
 
-def page_testpmd(page, name, replace=()):
-    """A testpmd with the command line of a block."""
+def page_testpmd(page, name, replace=(), ring="split"):
+    """A testpmd with the command line of a block; its ring is of the other format where the test says so."""
     words = page.words(name)
     assert words[0] == "dpdk-testpmd"
     at = words.index("--")
@@ -432,14 +436,19 @@ def page_testpmd(page, name, replace=()):
         at = eal.index(old)
         eal[at:at + 2] = new if isinstance(new, list) else [new]
     eal = [re.sub(r"^--file-prefix=", f"--file-prefix={PREFIX}", word) for word in eal]
+    if ring == "packed":
+        eal = [f"{word},packed_vq=1" if word.startswith("net_virtio_user") else word for word in eal]
     return Testpmd(name, eal, app[1:])
 
 
-def test_containers(page, switch):
+@pytest.mark.parametrize("ring", ["split", "packed"])
+def test_containers(page, switch, ring):
     """Two programs with virtio-user ports, one in each direction, through the bridge to each other."""
-    with page_testpmd(page, "container-listens") as c2, page_testpmd(page, "container") as c1:
+    with page_testpmd(page, "container-listens", ring=ring) as c2, page_testpmd(page, "container", ring=ring) as c1:
         switch.wait_link("c1")
         switch.wait_link("c2")
+        assert ["RING_PACKED" in features(switch, port) for port in ("c1", "c2")] == [ring == "packed"] * 2
+        sent = [r["packets"] for r in shown(switch, "c1")["rings"][1::2]]
         assert states(switch, "c1") == ["running"] * 4
         assert {ring["size"] for ring in shown(switch, "c1")["rings"]} == {1024}
         c2.command("set fwd rxonly")
@@ -448,7 +457,7 @@ def test_containers(page, switch):
         c1.command("set fwd rxonly")
         c1.command("start tx_first 2")  # 64 packets on each queue
         c2.wait_until(lambda pmd: pmd.stats()["RX-packets"] >= 128, "128 packets")
-        assert [ring["packets"] for ring in shown(switch, "c1")["rings"][1::2]] == [64, 64]
+        assert [r["packets"] - n for r, n in zip(shown(switch, "c1")["rings"][1::2], sent)] == [64, 64]
 
 
 def test_stock_testpmd(page):
