@@ -221,9 +221,10 @@ int ts_fe_get_base(struct ts_fe *fe, unsigned index)
 	return 0;
 }
 
-static uint64_t ring_address(const struct ts_fe *fe, uint64_t gpa)
+static uint64_t ring_address(const struct ts_fe *fe, const struct ts_ring *r, uint64_t gpa)
 {
-	return fe->features & TS_BIT(VIRTIO_F_ACCESS_PLATFORM) ? gpa : ts_uva(fe->guest, gpa);
+	return ts_ring_has(r, VIRTIO_F_ACCESS_PLATFORM) ? gpa + ts_ring_iova(r)
+							: ts_uva(fe->guest, gpa);
 }
 
 int ts_fe_set_addr(struct ts_fe *fe, unsigned index)
@@ -231,10 +232,10 @@ int ts_fe_set_addr(struct ts_fe *fe, unsigned index)
 	const struct ts_ring *r = fe->rings[index].ring;
 	const struct ts_vring_addr a = {.index = index,
 		.flags = fe->log_rings ? TS_VRING_F_LOG : 0,
-		.desc = ring_address(fe, r->desc_gpa),
-		.avail = ring_address(fe, r->driver_gpa),
-		.used = ring_address(fe, r->device_gpa),
-		.log = r->device_gpa};
+		.desc = ring_address(fe, r, r->desc_gpa),
+		.avail = ring_address(fe, r, r->driver_gpa),
+		.used = ring_address(fe, r, r->device_gpa),
+		.log = r->device_gpa + ts_ring_iova(r)};
 
 	return ts_tell(fe, TS_SET_VRING_ADDR, &a, sizeof(a), NULL, 0);
 }

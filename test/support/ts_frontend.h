@@ -69,7 +69,7 @@ struct ts_fe {
 	unsigned pairs;         /* queue pairs the device has */
 	unsigned active;        /* of these, enabled: 1..pairs */
 	uint64_t want;          /* virtio features the guest would take; with ACCESS_PLATFORM an
-				 * I/O address has the number of the guest address it stands for */
+				 * I/O address is guest->iova more than the guest address */
 	uint64_t want_protocol; /* protocol features the front-end knows */
 	uint64_t need_reply;    /* bit per request id: ask for an acknowledgement if negotiated */
 	uint64_t offered;       /* GET_FEATURES */

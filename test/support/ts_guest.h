@@ -41,6 +41,8 @@ struct ts_region {
 
 struct ts_guest {
 	unsigned n;
+	uint64_t
+		iova; /* I/O address less guest address, where rings have VIRTIO_F_ACCESS_PLATFORM */
 	struct ts_region r[TS_MAX_REGIONS];
 };
 

@@ -244,4 +244,10 @@ static inline bool ts_ring_has(const struct ts_ring *r, unsigned bit)
 	return r->features & TS_BIT(bit);
 }
 
+/** What the driver adds to guest addresses before it tells them the device. */
+static inline uint64_t ts_ring_iova(const struct ts_ring *r)
+{
+	return ts_ring_has(r, VIRTIO_F_ACCESS_PLATFORM) ? r->guest->iova : 0;
+}
+
 #endif

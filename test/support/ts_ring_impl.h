@@ -11,6 +11,7 @@
 struct ts_chain {
 	const struct ts_seg *out, *in;
 	unsigned n_out, n;
+	uint64_t iova; /* added to every guest address the device is told */
 };
 
 static inline const struct ts_seg *ts_chain_seg(const struct ts_chain *c, unsigned i)

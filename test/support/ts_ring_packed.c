@@ -144,7 +144,7 @@ static struct vring_packed_desc chain_desc(const struct ts_chain *c, unsigned i)
 	const struct ts_seg *seg = ts_chain_seg(c, i);
 
 	return (struct vring_packed_desc){
-		.addr = seg->gpa, .len = seg->len, .flags = ts_chain_flags(c, i)};
+		.addr = seg->gpa + c->iova, .len = seg->len, .flags = ts_chain_flags(c, i)};
 }
 
 /* In a table only WRITE means anything: entries follow each other without being chained. */
@@ -203,7 +203,8 @@ static void remember(
 static int packed_add(struct ts_ring *r, const struct ts_seg *out, unsigned n_out,
 	const struct ts_seg *in, unsigned n_in, void *token, enum ts_mode mode)
 {
-	const struct ts_chain c = {.out = out, .in = in, .n_out = n_out, .n = n_out + n_in};
+	const struct ts_chain c = {
+		.out = out, .in = in, .n_out = n_out, .n = n_out + n_in, .iova = ts_ring_iova(r)};
 	const uint32_t need = mode == TS_INDIRECT ? 1 : c.n;
 	struct packed *p = packed_of(r);
 	uint64_t table;
@@ -222,7 +223,7 @@ static int packed_add(struct ts_ring *r, const struct ts_seg *out, unsigned n_ou
 		if (table == TS_NOMEM || write_table(p, table, &c))
 			return -ENOMEM;
 		put_desc(p, (struct vring_packed_desc){
-				    .addr = table,
+				    .addr = table + c.iova,
 				    .len = 16 * c.n,
 				    .id = id,
 				    .flags = VRING_DESC_F_INDIRECT,

@@ -196,7 +196,7 @@ static struct vring_desc chain_desc(const struct ts_chain *c, unsigned i)
 	const struct ts_seg *seg = ts_chain_seg(c, i);
 
 	return (struct vring_desc){
-		.addr = seg->gpa, .len = seg->len, .flags = ts_chain_flags(c, i)};
+		.addr = seg->gpa + c->iova, .len = seg->len, .flags = ts_chain_flags(c, i)};
 }
 
 static int write_table(struct split *s, uint64_t table, const struct ts_chain *c, unsigned from)
@@ -236,7 +236,7 @@ static void link_chain(
 	}
 	if (n_direct < c->n)
 		set_desc(s, id,
-			(struct vring_desc){.addr = table,
+			(struct vring_desc){.addr = table + c->iova,
 				.len = 16 * (c->n - n_direct),
 				.flags = VRING_DESC_F_INDIRECT});
 }
@@ -256,7 +256,8 @@ static unsigned count_direct(const struct ts_chain *c, enum ts_mode mode)
 static int split_add(struct ts_ring *r, const struct ts_seg *out, unsigned n_out,
 	const struct ts_seg *in, unsigned n_in, void *token, enum ts_mode mode)
 {
-	const struct ts_chain c = {.out = out, .in = in, .n_out = n_out, .n = n_out + n_in};
+	const struct ts_chain c = {
+		.out = out, .in = in, .n_out = n_out, .n = n_out + n_in, .iova = ts_ring_iova(r)};
 	const unsigned n_direct = count_direct(&c, mode);
 	const unsigned need = n_direct + (n_direct < c.n);
 	struct split *s = split_of(r);

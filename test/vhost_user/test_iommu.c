@@ -5,95 +5,17 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "vd.h"
+#include "vd_iommu.h"
 
-#define PAGE 4096u
-#define BOTH 3u
+#define PAGE VD_PAGE
+#define BOTH VD_BOTH_WAYS
 #define FRAME \
 	0x400000u /* where vd_guest_sends() has its headers; the rest ends in the next region */
 #define LATER 0x500000u
 
-/* ---- the front-end's IOMMU: every I/O address is a guest address ---- */
-
-static int tell(struct vd *t, uint8_t type, uint64_t iova, uint64_t size, uint8_t perm)
-{
-	const struct ts_iotlb m = {iova, size, ts_uva(t->guest, iova), perm, type, {0}};
-
-	return ts_fe_iotlb(&t->fe, &m);
-}
-
-/* Answer one miss, with so many bytes around it. */
-static bool serve(struct vd *t, uint64_t size)
-{
-	struct ts_iotlb miss;
-	int rc = ts_fe_miss(&t->fe, &miss);
-
-	if (rc <= 0) {
-		vd_ok(t, rc);
-		return false;
-	}
-	vd_ok(t, tell(t, TS_IOTLB_UPDATE, miss.iova & ~(size - 1), size, BOTH));
-	return true;
-}
-
-static unsigned serve_all(struct vd *t, uint64_t size)
-{
-	unsigned n = 0;
-
-	vd_run(t);
-	while (serve(t, size)) {
-		n++;
-		vd_run(t);
-	}
-	return n;
-}
-
-static void open_device(struct vd *t, uint16_t pairs, bool packed)
-{
-	vd_conf(t, pairs);
-	t->conf.features |= TS_BIT(VIRTIO_F_ACCESS_PLATFORM);
-	vd_create(t);
-	vd_front_end(t, &ts_qemu_10);
-	t->fe.want |= TS_BIT(VIRTIO_F_ACCESS_PLATFORM);
-	if (packed)
-		t->fe.want |= TS_BIT(VIRTIO_F_RING_PACKED);
-	vd_connect(t);
-	vd_start(t);
-}
-
-static bool all_usable(struct vd *t)
-{
-	for (unsigned i = 0; i < 2u * t->conf.queue_pairs; i++)
-		if (!vd_ring_info(t, i).usable)
-			return false;
-	return true;
-}
-
-static void start(struct vd *t, uint16_t pairs, bool packed)
-{
-	open_device(t, pairs, packed);
-	assert_true(VD_WAIT(t, (serve_all(t, PAGE), all_usable(t)), 5000));
-}
-
 static uint64_t misses(const struct vd *t, unsigned ring)
 {
 	return vd_ring_info(t, ring).stats.iotlb_misses;
-}
-
-/* Both directions, with misses served as they come. */
-static void assert_served_traffic(struct vd *t, uint64_t page)
-{
-	uint64_t consumed = t->ring[1].consumed, sent = t->ring[0].sent;
-
-	vd_guest_sends(t, 1, 20);
-	assert_true(VD_WAIT(t,
-		(vd_burst(t, 1), serve_all(t, page), t->ring[1].consumed == consumed + 20), 5000));
-	assert_int_equal(vd_guest_reaps(t, 1), 20);
-	vd_guest_posts(t, 0, 20);
-	t->ring[0].to_send = sent + 20;
-	assert_true(VD_WAIT(
-		t, (vd_burst(t, 0), serve_all(t, page), t->ring[0].sent == sent + 20), 5000));
-	assert_int_equal(vd_guest_reaps(t, 0), 20);
 }
 
 /* ---- misses ---- */
@@ -104,22 +26,22 @@ static void from_nothing(void **state)
 	static const uint64_t pages[] = {64, 256, 4096, 0x10000};
 	struct vd *t = *state;
 
-	for (unsigned i = 0; i < 2 * TS_ARRAY_SIZE(pages); i++) {
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(pages); i++) {
 		unsigned served = 0;
 
-		open_device(t, 1, i & 1);
+		vd_iommu_open(t, 1);
 		assert_false(t->link);
 		assert_int_equal(vd_info(t).trouble, VU_TROUBLE_IOMMU);
-		assert_true(
-			VD_WAIT(t, (served += serve_all(t, pages[i / 2]), all_usable(t)), 10000));
+		assert_true(VD_WAIT(
+			t, (served += vd_iommu_serve(t, pages[i]), vd_all_usable(t)), 10000));
 		assert_true(t->link);
 		assert_int_equal(vd_info(t).trouble, VU_TROUBLE_NONE);
-		if (pages[i / 2] < 4096) /* several entries a ring */
-			assert_true(served > 256 * 16 / pages[i / 2]);
-		assert_served_traffic(t, pages[i / 2]);
+		if (pages[i] < 4096) /* several entries a ring */
+			assert_true(served > 256 * 16 / pages[i]);
+		vd_iommu_traffic(t, pages[i]);
 		assert_true(misses(t, 0) > 0 && misses(t, 1) > 0);
 		assert_int_equal(vd_ring_info(t, 0).fault, VIRTQ_FAULT_NONE);
-		assert_served_traffic(t, pages[i / 2]);
+		vd_iommu_traffic(t, pages[i]);
 		vd_destroy(t);
 		t->link = false;
 	}
@@ -127,10 +49,11 @@ static void from_nothing(void **state)
 
 static bool asked_for(struct vd *t, uint64_t page, struct ts_iotlb *miss)
 {
-	while (VD_WAIT(t, ts_fe_miss(&t->fe, miss) == 1, 50)) {
+	while (VD_WAIT(t, vd_iommu_miss(t, miss), 50)) {
 		if (miss->iova / PAGE == page / PAGE)
 			return true;
-		vd_ok(t, tell(t, TS_IOTLB_UPDATE, miss->iova & ~(PAGE - 1ull), PAGE, BOTH));
+		vd_ok(t,
+			vd_iommu_tell(t, TS_IOTLB_UPDATE, miss->iova & ~(PAGE - 1ull), PAGE, BOTH));
 		vd_burst(t, 1);
 		vd_burst(t, 3);
 	}
@@ -144,7 +67,7 @@ static void asked_once_and_again(void **state)
 	struct ts_iotlb miss;
 	uint64_t began;
 
-	start(t, 2, false);
+	vd_iommu_start(t, 2);
 	vd_guest_sends(t, 1, 3);
 	vd_guest_sends(t, 3, 3);
 	vd_burst(t, 1);
@@ -154,10 +77,10 @@ static void asked_once_and_again(void **state)
 	assert_int_equal(miss.perm, 1);
 	assert_false(asked_for(t, FRAME, &miss) && ts_now_ms() - began < 800);
 	assert_int_equal(t->ring[1].consumed + t->ring[3].consumed, 0);
-	assert_true(asked_for(t, FRAME, &miss) || VD_WAIT(t, ts_fe_miss(&t->fe, &miss) == 1, 3000));
-	vd_ok(t, tell(t, TS_IOTLB_UPDATE, FRAME, PAGE, BOTH));
+	assert_true(asked_for(t, FRAME, &miss) || VD_WAIT(t, vd_iommu_miss(t, &miss), 3000));
+	vd_ok(t, vd_iommu_tell(t, TS_IOTLB_UPDATE, FRAME, PAGE, BOTH));
 	assert_true(VD_WAIT(t,
-		(vd_burst(t, 1), vd_burst(t, 3), serve_all(t, PAGE),
+		(vd_burst(t, 1), vd_burst(t, 3), vd_iommu_serve(t, PAGE),
 			t->ring[1].consumed + t->ring[3].consumed == 6),
 		5000));
 }
@@ -166,24 +89,19 @@ static void asked_once_and_again(void **state)
 static void looked_ahead(void **state)
 {
 	struct vd *t = *state;
-	uint64_t before;
 
-	for (unsigned packed = 0; packed < 2; packed++) {
-		start(t, 1, packed);
-		vd_guest_posts(t, 0, 9);
-		/* Indirect tables, then what they say. */
-		assert_true(VD_WAIT(t, serve_all(t, PAGE) > 0, 1000));
-		for (unsigned i = 0; i < 5; i++) {
-			vd_run_ms(t, 20);
-			serve_all(t, PAGE);
-		}
-		t->ring[0].to_send = t->ring[0].sent + 9;
-		before = t->ring[0].sent;
-		vd_burst(t, 0);
-		assert_int_equal(t->ring[0].sent, before + 9);
-		assert_int_equal(misses(t, 0), 0);
-		vd_destroy(t);
+	vd_iommu_start(t, 1);
+	vd_guest_posts(t, 0, 9);
+	/* Indirect tables, then what they say. */
+	assert_true(VD_WAIT(t, vd_iommu_serve(t, PAGE) > 0, 1000));
+	for (unsigned i = 0; i < 5; i++) {
+		vd_run_ms(t, 20);
+		vd_iommu_serve(t, PAGE);
 	}
+	t->ring[0].to_send = 9;
+	vd_burst(t, 0);
+	assert_int_equal(t->ring[0].sent, 9);
+	assert_int_equal(misses(t, 0), 0);
 }
 
 /* ---- invalidations ---- */
@@ -195,8 +113,8 @@ static void invalidated_under_traffic(void **state)
 	uint64_t end = ts_now_ms() + 1000;
 	unsigned round;
 
-	start(t, 1, false);
-	assert_served_traffic(t, PAGE);
+	vd_iommu_start(t, 1);
+	vd_iommu_traffic(t, PAGE);
 	vd_poll_begin(t);
 	for (round = 0; round < 20 || ts_now_ms() < end; round++) {
 		const uint64_t page = round & 1 ? FRAME : LATER - PAGE;
@@ -204,13 +122,14 @@ static void invalidated_under_traffic(void **state)
 
 		vd_guest_reaps(t, 1);
 		vd_guest_sends(t, 1, t->fe.rings[1].ring->n_free / 8);
-		vd_ok(t, tell(t, TS_IOTLB_INVALIDATE, page, PAGE, 0));
+		vd_ok(t, vd_iommu_tell(t, TS_IOTLB_INVALIDATE, page, PAGE, 0));
 		consumed = virtq_load(&t->ring[1].consumed);
 		vd_guest_sends(t, 1, 3);
 		ts_nap();
 		assert_int_equal(virtq_load(&t->ring[1].consumed), consumed);
 		assert_true(VD_WAIT(t,
-			(serve_all(t, PAGE), virtq_load(&t->ring[1].consumed) > consumed), 5000));
+			(vd_iommu_serve(t, PAGE), virtq_load(&t->ring[1].consumed) > consumed),
+			5000));
 	}
 	assert_int_equal(vd_ring_info(t, 1).fault, VIRTQ_FAULT_NONE);
 	fprintf(stderr, "# %u invalidations\n", round);
@@ -222,20 +141,17 @@ static void ring_invalidated(void **state)
 	struct vd *t = *state;
 	unsigned links;
 
-	for (unsigned packed = 0; packed < 2; packed++) {
-		start(t, 1, packed);
-		assert_served_traffic(t, PAGE);
-		links = t->link_changes;
-		for (unsigned i = 0; i < 3; i++) {
-			vd_ok(t, tell(t, TS_IOTLB_INVALIDATE, 0, 0, 0));
-			assert_false(vd_ring_info(t, 0).usable || vd_ring_info(t, 1).usable);
-			assert_true(VD_WAIT(t, (serve_all(t, PAGE), all_usable(t)), 5000));
-			assert_served_traffic(t, PAGE);
-		}
-		assert_true(t->link);
-		assert_int_equal(t->link_changes, links);
-		vd_destroy(t);
+	vd_iommu_start(t, 1);
+	vd_iommu_traffic(t, PAGE);
+	links = t->link_changes;
+	for (unsigned i = 0; i < 3; i++) {
+		vd_ok(t, vd_iommu_tell(t, TS_IOTLB_INVALIDATE, 0, 0, 0));
+		assert_false(vd_ring_info(t, 0).usable || vd_ring_info(t, 1).usable);
+		assert_true(VD_WAIT(t, (vd_iommu_serve(t, PAGE), vd_all_usable(t)), 5000));
+		vd_iommu_traffic(t, PAGE);
 	}
+	assert_true(t->link);
+	assert_int_equal(t->link_changes, links);
 }
 
 /* Memory that is replaced, and rings that all stop, end all translations. */
@@ -244,21 +160,21 @@ static void flushed(void **state)
 	struct vd *t = *state;
 	struct ts_iotlb miss;
 
-	start(t, 1, false);
-	assert_served_traffic(t, PAGE);
+	vd_iommu_start(t, 1);
+	vd_iommu_traffic(t, PAGE);
 	vd_ok(t, ts_fe_set_mem_table(&t->fe));
-	assert_true(VD_WAIT(t, ts_fe_miss(&t->fe, &miss) == 1, 1000));
-	vd_ok(t, tell(t, TS_IOTLB_UPDATE, miss.iova & ~(PAGE - 1ull), PAGE, BOTH));
-	assert_true(VD_WAIT(t, (serve_all(t, PAGE), all_usable(t)), 5000));
-	assert_served_traffic(t, PAGE);
+	assert_true(VD_WAIT(t, vd_iommu_miss(t, &miss), 1000));
+	vd_ok(t, vd_iommu_tell(t, TS_IOTLB_UPDATE, miss.iova & ~(PAGE - 1ull), PAGE, BOTH));
+	assert_true(VD_WAIT(t, (vd_iommu_serve(t, PAGE), vd_all_usable(t)), 5000));
+	vd_iommu_traffic(t, PAGE);
 	vd_ok(t, ts_fe_stop(&t->fe));
 	/* While all are stopped nothing is sent. */
 	vd_run_ms(t, 300);
-	assert_int_equal(ts_fe_miss(&t->fe, &miss), 0);
+	assert_false(vd_iommu_miss(t, &miss));
 	vd_ok(t, ts_fe_start(&t->fe));
-	assert_false(all_usable(t));
-	assert_true(VD_WAIT(t, (serve_all(t, PAGE), all_usable(t)), 5000));
-	assert_served_traffic(t, PAGE);
+	assert_false(vd_all_usable(t));
+	assert_true(VD_WAIT(t, (vd_iommu_serve(t, PAGE), vd_all_usable(t)), 5000));
+	vd_iommu_traffic(t, PAGE);
 }
 
 /* ---- what is wrong ---- */
@@ -272,17 +188,17 @@ static void not_permitted(void **state)
 		int err = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		uint64_t count;
 
-		start(t, 1, false);
+		vd_iommu_start(t, 1);
 		vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_ERR, ring, err));
-		vd_ok(t, tell(t, TS_IOTLB_UPDATE, 0x480000, PAGE, 1));
-		vd_ok(t, tell(t, TS_IOTLB_UPDATE, FRAME, PAGE, 2));
+		vd_ok(t, vd_iommu_tell(t, TS_IOTLB_UPDATE, 0x480000, PAGE, 1));
+		vd_ok(t, vd_iommu_tell(t, TS_IOTLB_UPDATE, FRAME, PAGE, 2));
 		t->ring[0].to_send = 9;
 		if (ring & 1)
 			vd_guest_sends(t, ring, 9);
 		else
 			vd_guest_posts(t, ring, 9);
 		assert_true(VD_WAIT(t,
-			(vd_burst(t, ring), serve_all(t, PAGE),
+			(vd_burst(t, ring), vd_iommu_serve(t, PAGE),
 				vd_ring_info(t, ring).fault == VIRTQ_FAULT_NO_PERMISSION),
 			2000));
 		assert_int_equal(read(err, &count, sizeof(count)), sizeof(count));
@@ -308,15 +224,15 @@ static void updates_that_cannot_be(void **state)
 		{0x1000, PAGE, 0, BOTH, 255, {0}},
 	};
 
-	start(t, 1, false);
+	vd_iommu_start(t, 1);
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(rows); i++)
 		assert_int_equal(ts_fe_iotlb(&t->fe, &rows[i]), -EREMOTEIO);
-	assert_served_traffic(t, PAGE);
+	vd_iommu_traffic(t, PAGE);
 	/* A port that offers no IOMMU. */
 	vd_destroy(t);
 	vd_listen(t, 1, &ts_qemu_10);
 	vd_start(t);
-	assert_int_equal(tell(t, TS_IOTLB_INVALIDATE, 0, 0, 0), -EREMOTEIO);
+	assert_int_equal(vd_iommu_tell(t, TS_IOTLB_INVALIDATE, 0, 0, 0), -EREMOTEIO);
 	vd_assert_traffic(t, 0, 1);
 }
 
@@ -328,23 +244,23 @@ static void trap_5_14_channel_not_read(void **state)
 	struct ts_iotlb miss;
 	unsigned pending = 0;
 
-	start(t, 2, false);
-	assert_served_traffic(t, PAGE);
+	vd_iommu_start(t, 2);
+	vd_iommu_traffic(t, PAGE);
 	vd_guest_sends(t, 3, 3);
-	assert_true(
-		VD_WAIT(t, (vd_burst(t, 3), serve_all(t, PAGE), t->ring[3].consumed == 3), 5000));
+	assert_true(VD_WAIT(
+		t, (vd_burst(t, 3), vd_iommu_serve(t, PAGE), t->ring[3].consumed == 3), 5000));
 	vd_guest_reaps(t, 3);
 	before = misses(t, 1);
 	for (unsigned i = 0; i < 1000; i++) {
 		uint64_t began = ts_now_ms(), consumed = t->ring[1].consumed;
 
-		vd_ok(t, tell(t, TS_IOTLB_INVALIDATE, FRAME, PAGE, 0));
+		vd_ok(t, vd_iommu_tell(t, TS_IOTLB_INVALIDATE, FRAME, PAGE, 0));
 		vd_guest_sends(t, 1, 1);
 		vd_burst(t, 1);
 		vd_run(t);
 		assert_int_equal(t->ring[1].consumed, consumed);
 		consumed = t->ring[3].consumed;
-		vd_ok(t, tell(t, TS_IOTLB_UPDATE, FRAME, PAGE, BOTH));
+		vd_ok(t, vd_iommu_tell(t, TS_IOTLB_UPDATE, FRAME, PAGE, BOTH));
 		vd_guest_sends(t, 3, 1);
 		vd_burst(t, 1);
 		vd_burst(t, 3);
@@ -357,29 +273,27 @@ static void trap_5_14_channel_not_read(void **state)
 	assert_int_equal(misses(t, 1), before + 1000);
 	assert_true(worst < 500);
 	/* What is read at last is whole, and the newest is among it. */
-	while (VD_WAIT(t, ts_fe_miss(&t->fe, &miss) == 1, 20)) {
+	while (VD_WAIT(t, vd_iommu_miss(t, &miss), 20)) {
 		assert_int_equal(miss.iova / PAGE, FRAME / PAGE);
 		pending++;
 	}
 	assert_true(pending >= 64 && pending < 1000);
 	fprintf(stderr, "# %u of 1000 were kept, worst round %ju ms\n", pending, (uintmax_t)worst);
-	assert_served_traffic(t, PAGE);
+	vd_iommu_traffic(t, PAGE);
 }
-
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		VD_BOTH(from_nothing),
-		CASE(asked_once_and_again),
-		CASE(looked_ahead),
+		VD_BOTH(asked_once_and_again),
+		VD_BOTH(looked_ahead),
 		VD_BOTH(invalidated_under_traffic),
 		VD_BOTH(ring_invalidated),
-		CASE(flushed),
-		CASE(not_permitted),
-		CASE(updates_that_cannot_be),
-		CASE(trap_5_14_channel_not_read),
+		VD_BOTH(flushed),
+		VD_BOTH(not_permitted),
+		VD_BOTH(updates_that_cannot_be),
+		VD_BOTH(trap_5_14_channel_not_read),
 	};
 
 	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);
