@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "ts_log.h"
-#include "vd.h"
+#include "vd_iommu.h"
 
 #define LOG_MAPS() ts_count_maps("memfd:ts-log")
 
@@ -157,6 +157,44 @@ static void trap_5_10_control_marks_too(void **state)
 	vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_KICK, 1, t->fe.rings[1].kick));
 	vd_ok(t, ts_fe_barrier(&t->fe));
 	assert_true(look(l).changed > 0);
+}
+
+/* The log is by guest address, and nobody tells those: descriptors and SET_VRING_ADDR have I/O
+ * addresses. Translations come and go meanwhile, those of the rings too. */
+static void trap_5_10_with_an_iommu(void **state)
+{
+	struct vd *t = *state;
+	struct ts_log *l;
+
+	vd_iommu_conf(t, 1);
+	vd_create(t);
+	vd_iommu_front_end(t);
+	t->fe.want_protocol |= TS_BIT(TS_PROTO_LOG_SHMFD);
+	vd_connect(t);
+	vd_start(t);
+	l = share(t, 0, 4096);
+	vd_ok(t, ts_fe_log(&t->fe, true));
+	assert_true(VD_WAIT(t, (vd_iommu_serve(t, VD_PAGE), vd_all_usable(t)), 5000));
+	for (unsigned round = 0; round < 60; round++) {
+		const uint64_t n = 1 + round % 10, done = t->ring[0].sent + t->ring[1].consumed;
+		struct ts_log_result r;
+
+		vd_guest_sends(t, 1, (unsigned)n);
+		vd_guest_posts(t, 0, (unsigned)n);
+		t->ring[0].to_send = t->ring[0].sent + n;
+		ts_log_begin(l);
+		if (round % 4 == 3)
+			vd_ok(t, vd_iommu_tell(t, TS_IOTLB_INVALIDATE, 0, 0, 0));
+		assert_true(VD_WAIT(t,
+			(vd_burst(t, 0), vd_burst(t, 1), vd_iommu_serve(t, VD_PAGE),
+				t->ring[0].sent + t->ring[1].consumed == done + 2 * n),
+			5000));
+		r = look(l);
+		assert_true(r.changed > 0 && r.marked <= r.changed + 4 * n);
+		assert_int_equal(vd_guest_reaps(t, 0), n);
+		assert_int_equal(vd_guest_reaps(t, 1), n);
+	}
+	assert_true(vd_ring_info(t, 0).stats.iotlb_misses > 0);
 }
 
 /* ---- the log itself ---- */
@@ -405,6 +443,7 @@ int main(int argc, char **argv)
 		CASE(trap_5_10_all_writes_are_marked),
 		CASE(the_ring_says_where_it_lies),
 		CASE(trap_5_10_control_marks_too),
+		CASE(trap_5_10_with_an_iommu),
 		CASE(trap_5_10_smaller_than_the_guest),
 		CASE(trap_5_10_log_grows_under_load),
 		CASE(a_refused_log_changes_nothing),
