@@ -338,14 +338,19 @@ static uint16_t fill_packed(uint16_t pos, const struct virtq_view *v)
 	return n;
 }
 
-uint16_t virtq_fill(const struct virtq *vq, const struct virtq_view *v)
+static uint16_t fill_from(uint16_t pos, const struct virtq_view *v)
 {
-	uint16_t pos = virtq_load(&vq->avail), n;
+	uint16_t n;
 
 	if (v->packed)
 		return fill_packed(pos, v);
 	n = (uint16_t)(virtq_load(&v->avail->idx) - pos);
 	return n <= v->num ? n : 0; /* else between two looks, or a parked ring */
+}
+
+uint16_t virtq_fill(const struct virtq *vq, const struct virtq_view *v)
+{
+	return fill_from(virtq_load(&vq->avail), v);
 }
 
 /* A table that cannot be read yet will be looked at another time. */
@@ -377,10 +382,10 @@ static uint32_t peek_desc(
 	return 1;
 }
 
-static void peek_split(const struct virtq *vq, const struct virtq_view *v, uint32_t max,
-	virtq_peek_fn fn, void *arg)
+static void peek_split(
+	uint16_t pos, const struct virtq_view *v, uint32_t max, virtq_peek_fn fn, void *arg)
 {
-	uint16_t n = virtq_fill(vq, v), pos = virtq_load(&vq->avail), mask = v->num - 1;
+	uint16_t n = fill_from(pos, v), mask = v->num - 1;
 	uint32_t seen = 0;
 
 	for (; n > 0 && seen < max; n--, pos++) {
@@ -397,24 +402,32 @@ static void peek_split(const struct virtq *vq, const struct virtq_view *v, uint3
 	}
 }
 
-static void peek_packed(const struct virtq *vq, const struct virtq_view *v, uint32_t max,
-	virtq_peek_fn fn, void *arg)
+/* Each descriptor is judged by what was read of it: it may have been used since. */
+static void peek_packed(
+	uint16_t pos, const struct virtq_view *v, uint32_t max, virtq_peek_fn fn, void *arg)
 {
-	uint16_t n = virtq_fill(vq, v), at = virtq_load(&vq->avail) & PACKED_INDEX;
+	uint32_t seen = 0;
 
-	for (uint32_t seen = 0; n > 0 && seen < max && at < v->num; n--) {
-		seen += peek_desc(v, virtq_desc_fetch(&v->desc[at], true), max - seen, fn, arg);
-		at = (uint16_t)(at + 1 == v->num ? 0 : at + 1);
+	for (uint16_t n = 0; n < v->num && seen < max && (pos & PACKED_INDEX) < v->num; n++) {
+		struct virtq_desc d = virtq_desc_fetch(&v->desc[pos & PACKED_INDEX], true);
+
+		if (!packed_available(d.flags, pos))
+			return;
+		seen += peek_desc(v, d, max - seen, fn, arg);
+		pos = packed_advance(pos, 1, v->num);
 	}
 }
 
 void virtq_peek(const struct virtq *vq, const struct virtq_view *v, uint32_t max, virtq_peek_fn fn,
 	void *arg)
 {
+	/* Once: with a later one behind it we would look beyond what is available. */
+	const uint16_t pos = virtq_load(&vq->avail);
+
 	if (v->packed)
-		peek_packed(vq, v, max, fn, arg);
+		peek_packed(pos, v, max, fn, arg);
 	else
-		peek_split(vq, v, max, fn, arg);
+		peek_split(pos, v, max, fn, arg);
 }
 
 uint32_t virtq_discard(struct virtq *vq, const struct virtq_view *v, uint32_t max)
