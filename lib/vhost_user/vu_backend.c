@@ -5,7 +5,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+
+#include <linux/sockios.h>
 
 #include "vu_device.h"
 
@@ -119,6 +122,14 @@ int vu_backend_send(struct vu_device *dev, enum vu_backend_request request, cons
 	memcpy(m->payload, payload, size);
 	b->asked += need_reply;
 	return flush(dev) ? 0 : -ENOTCONN;
+}
+
+bool vu_backend_is_read(const struct vu_device *dev)
+{
+	const struct vu_backend *b = dev->backend;
+	int unread = 0;
+
+	return !b || (b->n == 0 && (ioctl(b->fd, SIOCOUTQ, &unread) < 0 || unread == 0));
 }
 
 void vu_backend_suspend(struct vu_device *dev)

@@ -41,6 +41,9 @@ void vu_backend_close(struct vu_device *dev);
 int vu_backend_send(struct vu_device *dev, enum vu_backend_request request, const void *payload,
 	uint32_t size, bool need_reply);
 
+/** Has the front-end read all there was? Without a channel it has. */
+bool vu_backend_is_read(const struct vu_device *dev);
+
 /** All rings have stopped: forget what waits. */
 void vu_backend_suspend(struct vu_device *dev);
 

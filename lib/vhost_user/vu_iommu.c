@@ -36,8 +36,10 @@
  *
  * A ring notes one address at a time. Areas of a ring that is to start are asked for when it is
  * described; until all are there it does not run. What was asked is remembered for a while, so that
- * rings that miss the same page ask once; what is still missing after that is asked for again, for
- * a request may have been lost (vu_backend.h).
+ * rings that miss the same page ask once; what is still missing a while after the front-end has read
+ * all requests is asked for again, for one may have been lost (vu_backend.h). Not sooner: a front-end
+ * that is busy answers the first of two, the guest unmaps the page, and the second is an access
+ * that its IOMMU reports as a fault.
  */
 
 #define ASKED_MAX   512
@@ -130,12 +132,20 @@ void vu_iommu_sync(struct vu_device *dev)
 
 /* ---- misses ---- */
 
-static bool asked_already(struct vu_iommu *io, uint64_t page, uint8_t perm, uint64_t now)
+static bool asked_already(struct vu_device *dev, uint64_t page, uint8_t perm, uint64_t now)
 {
-	for (unsigned i = 0; i < ASKED_MAX; i++)
-		if (io->asked[i].perm == perm && io->asked[i].page == page &&
-			now - io->asked[i].at_ms < PATIENCE_MS)
+	struct vu_iommu *io = dev->iommu;
+
+	for (unsigned i = 0; i < ASKED_MAX; i++) {
+		if (io->asked[i].perm != perm || io->asked[i].page != page)
+			continue;
+		if (now - io->asked[i].at_ms < PATIENCE_MS)
 			return true;
+		if (vu_backend_is_read(dev))
+			continue;
+		io->asked[i].at_ms = now;
+		return true;
+	}
 	return false;
 }
 
@@ -145,7 +155,7 @@ static void ask(struct vu_device *dev, uint64_t iova, uint8_t perm)
 	struct vu_iommu *io = dev->iommu;
 	uint64_t now = now_ms();
 
-	if (asked_already(io, iova / PAGE, perm, now) ||
+	if (asked_already(dev, iova / PAGE, perm, now) ||
 		vu_backend_send(dev, VU_BACKEND_IOTLB_MSG, &miss, sizeof(miss), false) != 0)
 		return;
 	io->asked[io->next].page = iova / PAGE;

@@ -78,6 +78,11 @@ static void asked_once_and_again(void **state)
 	assert_false(asked_for(t, FRAME, &miss) && ts_now_ms() - began < 800);
 	assert_int_equal(t->ring[1].consumed + t->ring[3].consumed, 0);
 	assert_true(asked_for(t, FRAME, &miss) || VD_WAIT(t, vd_iommu_miss(t, &miss), 3000));
+	/* What it has not read yet is not lost. */
+	vd_run_ms(t, 2500);
+	assert_true(vd_iommu_miss(t, &miss));
+	assert_int_equal(miss.iova / PAGE, FRAME / PAGE);
+	assert_false(vd_iommu_miss(t, &miss));
 	vd_ok(t, vd_iommu_tell(t, TS_IOTLB_UPDATE, FRAME, PAGE, BOTH));
 	assert_true(VD_WAIT(t,
 		(vd_burst(t, 1), vd_burst(t, 3), vd_iommu_serve(t, PAGE),
