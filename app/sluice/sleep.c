@@ -108,24 +108,28 @@ static void doze(struct worker *w)
 			vu_bell_silence(fds[i].fd);
 }
 
+static void nap(struct worker *w)
+{
+	uint64_t begin = rte_rdtsc();
+
+	virtq_store(&w->stats.asleep_since, begin);
+	doze(w);
+	virtq_store(&w->stats.asleep_since, 0);
+	virtq_count(&w->stats.asleep, rte_rdtsc() - begin);
+	virtq_count(&w->stats.sleeps, 1);
+}
+
 void worker_sleep(struct worker *w, const struct plan *plan)
 {
-	uint64_t begin;
-
 	if (!w->work->fds)
 		return;
-	/* A device has no second look of its own: poll everything once more. */
-	if (rings_arm(w->work) &&
-		(w->work->n_devs == 0 || (devices_arm(w) && worker_iterate(w, plan) == 0))) {
-		begin = rte_rdtsc();
-		virtq_store(&w->stats.asleep_since, begin);
-		doze(w);
-		virtq_store(&w->stats.asleep_since, 0);
-		virtq_count(&w->stats.asleep, rte_rdtsc() - begin);
-		virtq_count(&w->stats.sleeps, 1);
+	if (rings_arm(w->work)) {
+		/* A device has no second look of its own: poll everything once more. */
+		if (w->work->n_devs == 0 || (devices_arm(w) && worker_iterate(w, plan) == 0))
+			nap(w);
+		if (w->work->n_devs)
+			devices_disarm(w);
 	}
-	if (w->work->n_devs)
-		devices_disarm(w);
 	rings_disarm(w->work);
 }
 
