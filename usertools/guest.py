@@ -73,6 +73,19 @@ class Nic:
     props: dict = field(default_factory=dict)
 
 
+def run_script(*argv, **kw):
+    """subprocess.run() that never kills: interrupted, it asks the program to end and waits until it has cleaned up."""
+    with subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                          **kw) as child:
+        try:
+            output, errors = child.communicate()
+        except BaseException:
+            child.terminate()
+            child.communicate()
+            raise
+    return subprocess.CompletedProcess(argv, child.returncode, output, errors)
+
+
 def image(cache=CACHE, path=None, modules=(), programs=()):
     """Builds the guest image if it is missing or out of date; returns the paths of kernel and initrd.
 
@@ -82,7 +95,7 @@ def image(cache=CACHE, path=None, modules=(), programs=()):
     argv = [HERE / "guest-image", "--cache", str(cache), "--image", path]
     argv += [word for module in modules for word in ("--module", module)]
     argv += [word for program in programs for word in ("--program", program)]
-    made = subprocess.run(argv, capture_output=True, text=True)
+    made = run_script(*argv, stderr=subprocess.PIPE)
     if made.returncode:
         raise GuestError((made.stderr.strip() or "guest-image failed").splitlines()[-1])
     return path / "vmlinuz", path / "initrd"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The demonstration, in a network namespace of its own: it works, and it cleans up whatever happens."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from guest import CACHE
 from sluice import TOP, binary
 
 STATE = Path("/run/sluice-demo")
@@ -48,12 +50,35 @@ def test_it_works(demo):
     assert "NIC statistics for port 0" in text
 
 
-def test_interrupted(demo):
+@pytest.mark.parametrize("step, sig", [("install what", signal.SIGTERM), ("start sluice", signal.SIGHUP),
+                                       ("boot vm1", signal.SIGINT)])
+def test_interrupted(demo, step, sig):
     process, log = demo()
     deadline = time.monotonic() + 120
-    while "boot vm1" not in log.read_text():
+    while step not in log.read_text():
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    process.send_signal(sig)
     assert process.wait(30) == 1
     assert "interrupted" in log.read_text()
+
+
+@pytest.mark.parametrize("seconds", ["0", "3601", "1x", "-1"])
+def test_a_length_that_is_none(demo, seconds):
+    process, log = demo("--seconds", seconds)
+    assert process.wait(30) == 2
+    assert log.read_text().endswith(f"--seconds: 1 to 3600, not '{seconds}'\n")
+
+
+def test_guest_image_interrupted(tmp_path):
+    """A demonstration that is interrupted passes the signal on, and no scratch folder stays."""
+    kernel = next(CACHE.glob("kernel-*"))
+    (tmp_path / kernel.name).symlink_to(kernel)
+    for turn, sig in enumerate((signal.SIGINT, signal.SIGTERM, signal.SIGHUP) * 4):
+        argv = [TOP / "usertools/guest-image", "--cache", tmp_path]
+        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(0.03 * turn)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sig)
+        process.wait(30)
+        assert not list(tmp_path.glob("work.*"))
