@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* `config save`: the running state as commands. What has its default value is left out. */
+/* `config save`: the running state as commands. */
 #include "config_save.h"
 
 #include <arpa/inet.h>
@@ -42,6 +42,14 @@ static void save_csum(const struct port *port, FILE *f)
 		fprintf(f, "csum set udp hw %s\n", port->name);
 }
 
+static void save_device(const struct port *port, FILE *f)
+{
+	if (port->kind == PORT_DEV && port->dev.picky)
+		fprintf(f, "set promisc %s off\n", port->name);
+	if (port->kind == PORT_DEV && port->dev.link_off)
+		fprintf(f, "set link-down port %s\n", port->name);
+}
+
 static void save_ports(const struct sluice *sl, FILE *f)
 {
 	struct port *port;
@@ -49,6 +57,7 @@ static void save_ports(const struct sluice *sl, FILE *f)
 	PORT_FOREACH(sl, port)
 	{
 		port_save(port, f);
+		save_device(port, f);
 		save_pins(port, f);
 		save_peer(port, f);
 		save_csum(port, f);

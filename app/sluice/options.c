@@ -33,7 +33,8 @@
 	X(TOPOLOGY, 0, "port-topology", "NAME", "paired, chained or loop, for testpmd's engines") \
 	X(TX_IP, 0, "tx-ip", "SRC,DST", "IPv4 addresses in packets of txonly")                    \
 	X(TX_UDP, 0, "tx-udp", "SRC[,DST]", "UDP ports in packets of txonly")                     \
-	X(MULTI_FLOW, 0, "txonly-multi-flow", NULL, "txonly: another UDP source port per packet") \
+	X(MULTI_FLOW, 0, "txonly-multi-flow", NULL,                                               \
+		"another UDP source port for each packet of txonly")                              \
 	X(FLOWS, 0, "flowgen-flows", "N", "flows of flowgen (default 1024)")                      \
 	X(TXPKTS, 0, "txpkts", "N[,N...]", "lengths of the segments of packets made here")        \
 	X(CYCLES, 0, "record-core-cycles", NULL, "cycles per packet with forward statistics")     \

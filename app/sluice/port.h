@@ -116,6 +116,8 @@ static inline uint32_t frame_of(uint16_t mtu)
 struct port_dev {
 	uint16_t eth;    /* ethdev number */
 	bool interrupts; /* it wakes who sleeps */
+	bool picky;      /* `set promisc off` */
+	bool link_off;   /* `set link-down` */
 	char *devargs;
 	struct outlet_limits limits;
 	enum vnet_reach reach; /* what it can do with packets over guest memory */

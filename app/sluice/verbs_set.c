@@ -204,12 +204,17 @@ static int set_portmask(struct cmd *c)
 }
 
 /* testpmd's own errors for drivers that always receive everything, as VM ports do. */
-static int set_promisc_of(const struct port *port, bool on)
+static int set_promisc_of(struct port *port, bool on)
 {
+	int err;
+
 	if (port->kind == PORT_VM)
 		return on ? 0 : -ENOTSUP;
-	return on ? rte_eth_promiscuous_enable(port->dev.eth)
-		  : rte_eth_promiscuous_disable(port->dev.eth);
+	err = on ? rte_eth_promiscuous_enable(port->dev.eth)
+		 : rte_eth_promiscuous_disable(port->dev.eth);
+	if (!err)
+		port->dev.picky = !on;
+	return err;
 }
 
 static int set_promisc(struct cmd *c)
@@ -251,6 +256,7 @@ static int set_link(struct cmd *c)
 	if (err < 0)
 		return cmd_fail(c, err, "Set link %s fail. Port '%s': %s", up ? "up" : "down",
 			port->name, strerror(-err));
+	port->dev.link_off = !up;
 	port_refresh(port);
 	cmd_json(c, verb_port_json(port));
 	cmd_quiet(c);
@@ -381,7 +387,8 @@ const struct command set_commands[] = {
 	{"set txpkts LENGTHS", "lengths of the segments of packets made here, as in 64 or 64,128",
 		"For txonly, flowgen and start tx_first. The first holds the headers, 42 bytes.",
 		set_txpkts, 0},
-	{"set txsplit (off|on|rand)", "rand: each packet has a random number of the segments", NULL,
+	{"set txsplit (off|on|rand)",
+		"whether packets have all segments (on, off) or a random number of them", NULL,
 		set_txsplit, 0},
 	{"set portlist (all|none|PORTS)",
 		"ports that testpmd's engines use, in this order: as in 0,2,1,3",

@@ -235,7 +235,10 @@ port add gone listen {f}/gone
 port add one listen {f}/one queues 3
 port add two connect {f}/two queues 128
 port add up dev net_null0,size=100
+port add ring dev net_ring0
 port del gone
+set promisc ring off
+set link-down port ring
 queue pin one 2 2
 set eth-peer one 52:54:00:00:00:99
 cross add one two
@@ -248,6 +251,7 @@ set portlist 3,1
 set topology chained
 set burst 17
 set burst tx delay 5 retry 7
+set corelist 1
 set txpkts 64,128
 set txsplit rand
 set txonly ip 10.1.2.3 10.4.5.6
@@ -271,7 +275,8 @@ def test_save_and_load(folder):
         shown = before.run("config show")
         before.run(f"config save {conf}")
     assert conf.read_text() == shown
-    for line in ("queue pin one 2 2", "cross add one two", "fdb set ageing 17", "set burst 17", "set fwd mac retry"):
+    for line in ("set corelist 1", "set promisc ring off", "set link-down port ring", "queue pin one 2 2",
+                 "cross add one two", "fdb set ageing 17", "set burst 17", "set fwd mac retry"):
         assert f"\n{line}\n" in shown and f"\n{line}\n" not in usual
     assert not list(folder.glob("saved.conf.*")), "a temporary file is left"
     with Sluice(folder, ["--commands", conf], eal=eal(TWO_WORKERS)) as after:
