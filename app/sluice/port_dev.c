@@ -6,6 +6,7 @@
 
 #include <rte_bus.h>
 #include <rte_dev.h>
+#include <rte_eal.h>
 #include <rte_ethdev.h>
 
 #include "port.h"
@@ -221,13 +222,24 @@ static void detach(const struct sluice *sl, uint16_t eth)
 		rte_dev_remove(info.device);
 }
 
+static bool is_tap(const struct rte_eth_dev_info *info)
+{
+	return strcmp(info->driver_name, "net_tap") == 0;
+}
+
 static int check_queues(const struct rte_eth_dev_info *info, const char *devargs, uint16_t queues,
 	char *why, size_t why_len)
 {
-	if (queues <= info->max_rx_queues)
+	uint16_t max = info->max_rx_queues;
+
+	/* When it starts it puts two descriptors per queue into one message to secondary processes,
+	 * and does not look whether they fit. */
+	if (is_tap(info))
+		max = RTE_MIN(max, RTE_MP_MAX_FD_NUM / 2);
+	if (queues <= max)
 		return 0;
-	snprintf(why, why_len, "device '%s' has only %u receive queues, not %u", devargs,
-		info->max_rx_queues, queues);
+	snprintf(why, why_len, "device '%s' has only %u receive queues, not %u", devargs, max,
+		queues);
 	return -EINVAL;
 }
 
@@ -236,7 +248,7 @@ static uint64_t usable_offloads(const struct rte_eth_dev_info *info)
 	uint64_t offloads = info->tx_offload_capa & TX_OFFLOADS;
 
 	/* It compares frames with the MTU, and so refuses to cut any of full-sized segments. */
-	if (strcmp(info->driver_name, "net_tap") == 0)
+	if (is_tap(info))
 		offloads &= ~RTE_ETH_TX_OFFLOAD_TCP_TSO;
 	return offloads;
 }

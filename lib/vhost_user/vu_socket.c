@@ -116,6 +116,18 @@ static int clear_path(const struct vu_device *dev, char *why, size_t why_len)
 	return 0;
 }
 
+static const char *advice(int err)
+{
+	switch (err) {
+	case -ENOENT:
+		return ": make its directory, or choose another path";
+	case -EACCES:
+		return ": choose a path this user may write to";
+	default:
+		return ": choose another path";
+	}
+}
+
 static int listen_on(struct vu_device *dev, char *why, size_t why_len)
 {
 	struct sockaddr_un addr = address_of(dev);
@@ -132,7 +144,8 @@ static int listen_on(struct vu_device *dev, char *why, size_t why_len)
 		unlink(dev->path);
 	}
 	if (err) {
-		snprintf(why, why_len, "cannot listen at %s: %s", dev->path, strerror(-err));
+		snprintf(why, why_len, "cannot listen at %s: %s%s", dev->path, strerror(-err),
+			advice(err));
 		vu_close_fd(&dev->listen_fd);
 		return err;
 	}

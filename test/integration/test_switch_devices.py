@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sluice import Sluice
+from sluice import Sluice, SluiceError
 
 CLONE_NEWNET = 0x40000000
 
@@ -43,6 +43,18 @@ def test_more_receive_queues_than_workers(folder, queues):
                 assert all(len(switch.json(f"port show {tap}")["queues"]) == queues for tap in "ab")
                 for tap in ("a", "b"):
                     switch.run(f"port del {tap}")
+            assert switch.stop() == 0
+
+    in_namespace(body)
+
+
+def test_more_queues_than_net_tap_survives(folder):
+    """It says it has 16, and destroys its stack with more than four."""
+    def body():
+        with Sluice(folder) as switch:
+            for queues in (5, 16):
+                with pytest.raises(SluiceError, match=rf"^device 'net_tap0' has only 4 receive queues, not {queues}$"):
+                    switch.run(f"port add t dev net_tap0 queues {queues}")
             assert switch.stop() == 0
 
     in_namespace(body)

@@ -308,7 +308,9 @@ REFUSED = [
     ("port add vm listen {f}/link", "{f}/link exists and is not a socket: choose another path"),
     ("port add vm listen {f}", "{f} exists and is not a socket: choose another path"),
     ("port add vm listen {f}/theirs", "{f}/theirs is a stale socket of user 1000: remove it or choose another path"),
-    ("port add vm listen {f}/file/s", "cannot listen at {f}/file/s: Not a directory"),
+    ("port add vm listen {f}/file/s", "cannot listen at {f}/file/s: Not a directory: choose another path"),
+    ("port add vm listen {f}/none/s",
+     "cannot listen at {f}/none/s: No such file or directory: make its directory, or choose another path"),
     ("port add up dev net_null9", "device 'net_null9' is a port already"),
     ("port add up dev net_nothing0", "DPDK cannot probe device 'net_nothing0' (Bad address): check name and arguments, "
      "for PCI the address and its binding to vfio-pci"),
@@ -470,7 +472,7 @@ def test_unreadable_path(folder):
         eal(), ["-i"], wrapper=["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"],
         script=f"port add vm1 listen {locked}/s\nport add vm1 connect {locked}/s\nport show vm1\nquit\n")
     assert status == 1, "a script of which a command failed"
-    assert f"cannot listen at {locked}/s: Permission denied\n" in done.stdout
+    assert f"cannot listen at {locked}/s: Permission denied: choose a path this user may write to\n" in done.stdout
     assert said == [f"sluice: port vm1: cannot connect to {locked}/s yet: Permission denied"]
     assert re.search(r"^trouble: +the front-end's socket cannot be reached: is the VM running with server=on, is the "
                      r"path right, may we open it\? \(Permission denied\)$", done.stdout, re.M)

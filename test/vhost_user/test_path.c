@@ -83,9 +83,13 @@ static void paths_that_cannot_be(void **state)
 	vd_conf(t, 1);
 	t->conf.path = path;
 	snprintf(path, sizeof(path), "%s/missing/s", t->dir);
-	refused(t, -ENOENT, text("cannot listen at %s: No such file or directory", path));
+	refused(t, -ENOENT,
+		text("cannot listen at %s: No such file or directory: make its directory, or "
+		     "choose another path",
+			path));
 	snprintf(path, sizeof(path), "/dev/null/s");
-	refused(t, -ENOTDIR, text("cannot listen at %s: Not a directory", path));
+	refused(t, -ENOTDIR,
+		text("cannot listen at %s: Not a directory: choose another path", path));
 }
 
 static void longest_path(void **state)
