@@ -303,7 +303,8 @@ const char *vu_trouble_text(enum vu_trouble trouble)
 	static const char *const text[] = {
 		[VU_TROUBLE_NONE] = "none",
 		[VU_TROUBLE_NO_FRONT_END] =
-			"no front-end has connected: start the VM, or check its socket path",
+			"no front-end has connected: is the VM running (or short of hugepages?), "
+			"is its socket path right, may it open it?",
 		[VU_TROUBLE_CONNECT_REFUSED] =
 			"the front-end's socket cannot be reached: is the VM running with "
 			"server=on, is the path right, may we open it?",
