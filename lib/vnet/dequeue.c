@@ -500,12 +500,14 @@ virtq_inline bool receive(struct virtq *vq, const struct virtq_view *v, struct t
 virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void **out, uint16_t n,
 	const struct virtq_ops *ops, const int variant)
 {
-	struct taking t = {.pkts = (struct rte_mbuf **)out};
 	const uint16_t from = vq->used;
+	struct taking t;
 	bool gave = false;
 
 	if (unlikely(vq->fault))
 		return 0;
+	t.pkts = (struct rte_mbuf **)out; /* not the rest, which is large */
+	t.kept = 0;
 	if (variant & VNET_LEND)
 		gave = lend_settle(vq, v, lender_of(v), ops);
 	if (unlikely(virtq_load(&vq->announce)) && n > 0 && announce(vq, v, t.pkts)) {

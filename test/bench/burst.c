@@ -21,7 +21,8 @@
  * the bursts' own instructions, which other programs on the machine hardly disturb. The guest is the
  * simplest there is: buffer i has descriptor i, and only full bursts are offered.
  *
- *	burst					cycles a packet, median of all bursts
+ *	burst					cycles a packet, median of all bursts; a hop is a
+ *						dequeue, an enqueue to another guest, and freeing
  *	valgrind --tool=callgrind --toggle-collect=timed_burst burst enqueue 64 0
  *						instructions; divide by the packets it reports
  */
@@ -46,6 +47,7 @@ struct bench {
 	struct virtq *vq;
 	struct virtq_view *view;
 	struct vnet_rx_conf rx;
+	struct vnet_lender *lender; /* NULL: copy */
 	bool enqueue;
 	uint16_t size; /* of a frame */
 };
@@ -88,6 +90,8 @@ static void make_view(struct bench *b, bool mergeable)
 	mem->n = 1;
 	mem->spans[0] = (struct virtq_span){GUEST_GPA, sizeof(*b->guest), (uint8_t *)b->guest};
 	vnet_prepare(&view, b->enqueue ? NULL : &b->rx);
+	if (b->lender)
+		vnet_lend(&view, b->lender, VNET_LEND_ALL);
 	b->view = virtq_view_new(&view);
 	if (!b->view)
 		die("out of memory");
@@ -160,6 +164,46 @@ static double median_cycles(struct bench *b, uint64_t *took)
 	return (double)took[ROUNDS / 2] / BURST;
 }
 
+/* From one guest to another, all that is done for a burst. */
+__attribute__((noinline)) static void timed_hop(struct bench *from, struct bench *to)
+{
+	struct rte_mbuf *pkts[BURST];
+
+	if (virtq_burst(from->vq, (void **)pkts, BURST) != BURST ||
+		virtq_burst(to->vq, (void **)pkts, BURST) != BURST)
+		die("a burst was not full");
+	rte_pktmbuf_free_bulk(pkts, BURST);
+}
+
+static void run_hop(struct rte_mempool *pool, uint16_t size, bool lend)
+{
+	struct bench from = {.size = size, .rx = {.pool = pool}};
+	struct bench to = {.size = size, .enqueue = true};
+	uint64_t *took = calloc(ROUNDS, sizeof(*took)), start;
+
+	if (lend)
+		from.lender = vnet_lender_create(RING / 2, SOCKET_ID_ANY);
+	if (!took || (lend && !from.lender))
+		die("out of memory");
+	open_bench(&from, false);
+	open_bench(&to, false);
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		from.guest->avail[1] = (uint16_t)(from.guest->avail[1] + BURST);
+		to.guest->avail[1] = (uint16_t)(to.guest->avail[1] + BURST);
+		start = rte_rdtsc_precise();
+		timed_hop(&from, &to);
+		took[i] = rte_rdtsc_precise() - start;
+	}
+	qsort(took, ROUNDS, sizeof(*took), by_value);
+	printf("%s %5u mrg 0  %6.1f TSC cycles a packet, %d packets\n",
+		lend ? "hop,lent" : "hop     ", size, (double)took[ROUNDS / 2] / BURST,
+		ROUNDS * BURST);
+	free(took);
+	vnet_lender_release(from.lender);
+	close_bench(&from);
+	close_bench(&to);
+}
+
 /* A ring whose guest sends nothing: what a port costs that has nothing to do. */
 static void run_idle(struct rte_mempool *pool)
 {
@@ -218,10 +262,15 @@ int main(int argc, char **argv)
 	struct rte_mempool *pool;
 
 	if (argc != 1 && (argc != 4 || atoi(argv[2]) < 60 || atoi(argv[2]) > 1514)) {
-		fprintf(stderr, "usage: burst [dequeue|enqueue SIZE(60-1514) MERGEABLE(0|1)]\n");
+		fprintf(stderr, "usage: burst [dequeue|enqueue|hop|hop,lent SIZE(60-1514) "
+				"MERGEABLE(0|1)]\n");
 		return 2;
 	}
 	pool = start_dpdk();
+	if (argc == 4 && strncmp(argv[1], "hop", 3) == 0) {
+		run_hop(pool, (uint16_t)atoi(argv[2]), strcmp(argv[1], "hop,lent") == 0);
+		return 0;
+	}
 	if (argc == 4) {
 		run(pool, strcmp(argv[1], "enqueue") == 0, (uint16_t)atoi(argv[2]), atoi(argv[3]));
 		return 0;
@@ -231,5 +280,7 @@ int main(int argc, char **argv)
 		run(pool, false, sizes[i], false);
 	for (unsigned i = 0; i < 2 * RTE_DIM(sizes); i++)
 		run(pool, true, sizes[i / 2], i & 1);
+	for (unsigned i = 0; i < 2 * RTE_DIM(sizes); i++)
+		run_hop(pool, sizes[i / 2], i & 1);
 	return rte_eal_cleanup();
 }

@@ -5,8 +5,8 @@
 
 #include "vd.h"
 
-#define VD_IOVA 0x80000000000ull
-#define VD_PAGE 4096u
+#define VD_IOVA      0x80000000000ull
+#define VD_PAGE      4096u
 #define VD_BOTH_WAYS 3u /* may be read and written */
 
 /** A device that offers an IOMMU, to be changed before vd_create(). */

@@ -31,7 +31,8 @@
 
 static struct {
 	pthread_mutex_t lock;
-	struct rte_device *dev[RTE_MAX_ETHPORTS]; /* what was added; NULL: none, or it needs nothing */
+	struct rte_device
+		*dev[RTE_MAX_ETHPORTS]; /* what was added; NULL: none, or it needs nothing */
 	bool known[RTE_MAX_ETHPORTS];
 	bool unable[RTE_MAX_ETHPORTS]; /* must be given copies */
 	bool coming[RTE_MAX_ETHPORTS]; /* we were told of it, it is not there yet */

@@ -28,6 +28,15 @@
 #define virtq_load(p)     (*(const volatile __typeof__(*(p)) *)(p))
 #define virtq_store(p, v) ((void)(*(volatile __typeof__(*(p)) *)(p) = (v)))
 #endif
+
+/* Where we are: one writer, who publishes by other means, and readers to whom any recent value is as
+ * good. Not volatile, so that it stays in a register for the length of a burst. */
+#ifdef VIRTQ_TSAN
+#define virtq_move(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
+#else
+#define virtq_move(p, v) ((void)(*(p) = (v)))
+#endif
+
 #define virtq_load_acquire(p)     __atomic_load_n(p, __ATOMIC_ACQUIRE)
 #define virtq_store_release(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
 

@@ -97,7 +97,7 @@ virtq_inline bool packed_take(struct virtq *vq, const struct virtq_view *v, enum
 	if (!packed_head(vq, v, &head) ||
 		!virtq_take_at(vq, v, head, vq->avail & PACKED_INDEX, dir, segs, chain, true))
 		return false;
-	virtq_store(&vq->avail, packed_advance(vq->avail, chain->ndesc, v->num));
+	virtq_move(&vq->avail, packed_advance(vq->avail, chain->ndesc, v->num));
 	return true;
 }
 
@@ -105,7 +105,7 @@ virtq_inline void packed_untake(
 	struct virtq *vq, const struct virtq_view *v, const struct virtq_chain *chain)
 {
 	(void)v;
-	virtq_store(&vq->avail, chain->pos);
+	virtq_move(&vq->avail, chain->pos);
 }
 
 virtq_inline bool packed_skip(
@@ -125,7 +125,7 @@ virtq_inline bool packed_skip(
 		d = virtq_desc_fetch(&v->desc[at], true);
 	}
 	chain->id = d.link;
-	virtq_store(&vq->avail, packed_advance(vq->avail, chain->ndesc, v->num));
+	virtq_move(&vq->avail, packed_advance(vq->avail, chain->ndesc, v->num));
 	return true;
 }
 
@@ -147,7 +147,7 @@ virtq_inline void packed_give(struct virtq *vq, const struct virtq_view *v,
 		vq->head_at = at;
 		vq->head_rest = rest;
 	}
-	virtq_store(&vq->used, packed_advance(vq->used, chain->ndesc, v->num));
+	virtq_move(&vq->used, packed_advance(vq->used, chain->ndesc, v->num));
 }
 
 virtq_inline bool packed_wants_call(struct virtq *vq, const struct virtq_view *v)

@@ -64,7 +64,7 @@ virtq_inline bool split_take(struct virtq *vq, const struct virtq_view *v, enum 
 	if (!virtq_take_at(
 		    vq, v, virtq_desc_fetch(&v->desc[head], false), head, dir, segs, chain, false))
 		return false;
-	virtq_store(&vq->avail, (uint16_t)(vq->avail + 1));
+	virtq_move(&vq->avail, (uint16_t)(vq->avail + 1));
 	return true;
 }
 
@@ -72,7 +72,7 @@ virtq_inline void split_untake(
 	struct virtq *vq, const struct virtq_view *v, const struct virtq_chain *chain)
 {
 	(void)v;
-	virtq_store(&vq->avail, chain->pos);
+	virtq_move(&vq->avail, chain->pos);
 }
 
 virtq_inline bool split_skip(
@@ -82,7 +82,7 @@ virtq_inline bool split_skip(
 		return false;
 	chain->id = split_head(vq, v);
 	chain->ndesc = 1;
-	virtq_store(&vq->avail, (uint16_t)(vq->avail + 1));
+	virtq_move(&vq->avail, (uint16_t)(vq->avail + 1));
 	return true;
 }
 
@@ -93,7 +93,7 @@ virtq_inline void split_give(struct virtq *vq, const struct virtq_view *v,
 
 	virtq_store(&e->id, chain->id);
 	virtq_store(&e->len, written);
-	virtq_store(&vq->used, (uint16_t)(vq->used + 1));
+	virtq_move(&vq->used, (uint16_t)(vq->used + 1));
 }
 
 virtq_inline bool split_wants_call(struct virtq *vq, const struct virtq_view *v)
