@@ -303,6 +303,7 @@ static void start_split(struct virtq *vq, const struct virtq_view *v)
 static void start_packed(struct virtq *vq, uint32_t base)
 {
 	vq->used = (uint16_t)(base >> 16);
+	vq->avail_seen = vq->avail;
 	vq->pending = PACKED_NOTHING;
 }
 

@@ -166,6 +166,22 @@ virtq_inline void header_write(uint8_t *va, const struct virtio_net_hdr_v1 *hdr,
 		memcpy(va, hdr, len);
 }
 
+/*
+ * The rest of a frame, while the one before is copied: the first line was fetched when the buffer was
+ * taken. The guest has had these lines last, and the CPU asks for them one by one as they are stored to.
+ */
+virtq_inline void frame_prefetch(const struct virtq_view *v, const struct slot *s,
+	const struct virtq_chain *chain, const struct rte_mbuf *m)
+{
+	uint32_t len;
+
+	if (unlikely(s->n == 0))
+		return;
+	len = RTE_MIN(m->pkt_len, chain->seg[0].len);
+	for (uint32_t at = RTE_CACHE_LINE_SIZE; at < len; at += RTE_CACHE_LINE_SIZE)
+		virtq_prefetch_write(chain->seg[0].va + v->hdr_len + at);
+}
+
 /* A packet to one place with room for it, whatever its segments say. */
 virtq_inline void packet_write(uint8_t *va, const struct rte_mbuf *m)
 {
@@ -296,6 +312,8 @@ virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void
 	for (uint16_t i = 0; i < n; i++) {
 		const struct rte_mbuf *m = pkts[i];
 
+		if (likely(i + 1 < n))
+			frame_prefetch(v, &slots[i + 1], &r.chain[slots[i + 1].chain], pkts[i + 1]);
 		if (unlikely(slots[i].n == 0))
 			continue;
 		packet_copy(v, &slots[i], &r.chain[slots[i].chain], m, variant);

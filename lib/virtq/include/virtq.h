@@ -169,22 +169,23 @@ struct virtq_view {
 /* Where we are. Line 0 is all an idle poll touches. */
 struct virtq {
 	struct virtq_gate gate;
-	uint16_t avail;      /* next available entry to take; see virtq_start() for packed */
-	uint16_t avail_seen; /* split: the driver's index when last read */
-	uint16_t used;       /* next used entry to write */
-	uint16_t called;     /* used when the guest was last asked whether to call (event index) */
-	bool called_valid;   /* false until the first call after a start */
-	bool armed;          /* the driver has been asked to kick: virtq_arm() */
-	uint8_t fault;       /* enum virtq_fault, 0 while healthy */
-	uint8_t closed;      /* enum virtq_drop for what is sent while the gate is closed;
+	uint16_t avail; /* next available entry to take; see virtq_start() for packed */
+	uint16_t
+		avail_seen; /* split: the driver's index when last read; packed: avail, a burst ago */
+	uint16_t used;      /* next used entry to write */
+	uint16_t called;    /* used when the guest was last asked whether to call (event index) */
+	bool called_valid;  /* false until the first call after a start */
+	bool armed;         /* the driver has been asked to kick: virtq_arm() */
+	uint8_t fault;      /* enum virtq_fault, 0 while healthy */
+	uint8_t closed;     /* enum virtq_drop for what is sent while the gate is closed;
 			      * written by control, read by the lcore */
-	uint8_t pending;     /* packed: head_rest is still to be written, which publishes;
+	uint8_t pending;    /* packed: head_rest is still to be written, which publishes;
 			      * enum packed_pending */
-	uint16_t head_at;    /* packed: the first descriptor given since the last publication */
-	uint64_t head_rest;  /* packed: its second half: length, id, flags */
-	uint64_t announce;   /* virtq_announce(); set by control, taken by the lcore */
-	uint64_t miss;       /* I/O address without a translation; valid with miss_perm */
-	uint8_t miss_perm;   /* enum virtq_perm, set by the lcore; control sets 0: try again */
+	uint16_t head_at;   /* packed: the first descriptor given since the last publication */
+	uint64_t head_rest; /* packed: its second half: length, id, flags */
+	uint64_t announce;  /* virtq_announce(); set by control, taken by the lcore */
+	uint64_t miss;      /* I/O address without a translation; valid with miss_perm */
+	uint8_t miss_perm;  /* enum virtq_perm, set by the lcore; control sets 0: try again */
 	_Alignas(64) struct virtq_stats stats;
 };
 

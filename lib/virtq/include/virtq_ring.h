@@ -65,7 +65,7 @@ enum virtq_dir {
  */
 struct virtq_ops {
 	uint16_t (*ready)(struct virtq *vq, const struct virtq_view *v, uint16_t max);
-	void (*prefetch)(const struct virtq *vq, const struct virtq_view *v, uint16_t n);
+	void (*prefetch)(struct virtq *vq, const struct virtq_view *v, uint16_t n);
 	bool (*take)(struct virtq *vq, const struct virtq_view *v, enum virtq_dir dir,
 		struct virtq_segs *segs, struct virtq_chain *chain);
 	void (*untake)(

@@ -36,7 +36,7 @@ virtq_inline uint16_t split_ready(struct virtq *vq, const struct virtq_view *v, 
 
 /* Available entries come a line at a time with the first one that is read; the descriptors they
  * name may lie anywhere. Heads are not checked: a prefetch reads nothing. */
-virtq_inline void split_prefetch(const struct virtq *vq, const struct virtq_view *v, uint16_t n)
+virtq_inline void split_prefetch(struct virtq *vq, const struct virtq_view *v, uint16_t n)
 {
 	uint16_t mask = (uint16_t)(v->num - 1);
 
