@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The switch in a machine with PCI NICs behind an IOMMU: DPDK's own drivers, VFIO, DMA."""
+"""The switch in a machine with PCI NICs behind an IOMMU: DPDK's own drivers, VFIO, DMA; every byte is checked outside."""
 
-import itertools
+import contextlib
+import signal
 
 import pytest
-from machine import EchoGuest, Machine, MachineSluice
-from wire import frame
+from machine import HUGEPAGES, EchoGuest, Machine, MachineSluice, PmdGuest
+from wire import Traffic
 
-NICS = ["e1000e", "vmxnet3"]
-_numbers = itertools.count(1)
-
-
-def frames(*sizes):
-    return [frame(next(_numbers), size) for size in sizes]
+NICS = ("e1000e", "vmxnet3")
+SIZES = [*range(60, 1514, 23), 1514]
+# How the guest lays out what it sends, and in which memory.
+LAYOUTS = {
+    "split": [],
+    "packed in hugepages": ["packed", "huge"],
+    "tables of pieces": ["indirect", "cuts=12,50,100,300"],
+    "packed chains of pieces": ["packed", "cuts=11,1,100,100,100,100,100,100,100,100,100,100,100,100"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -23,17 +27,110 @@ def pci(folder):
         assert running.dma_faults() == []
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def switch(pci):
+    """A bridge of both NICs and a guest."""
     ports = [f"port add {nic} dev {address}" for nic, address in zip(NICS, pci.addresses)]
-    with MachineSluice(pci, [ports[0], "port add vm listen /run/vm"]) as running:
+    with MachineSluice(pci, [*ports, "port add vm listen /run/vm"]) as running:
+        for nic in NICS:
+            running.wait_link(nic)
         yield running
+        assert running.stop() == 0, running.log
+    assert pci.check("ls /dev/hugepages; ls /run/vm || true") == "ls: /run/vm: No such file or directory\n"
+    assert f"HugePages_Free:      {HUGEPAGES}\n" in pci.check("cat /proc/meminfo")
 
 
-def test_echo(pci, switch):
-    vm = EchoGuest(pci, "/run/vm")
+@contextlib.contextmanager
+def guest(pci, switch, *words):
+    """One that is right at the end."""
+    vm = EchoGuest(pci, "/run/vm", *words)
+    try:
+        switch.wait_link("vm")
+        yield vm
+    except BaseException:
+        vm.kill()
+        raise
+    said = vm.stop()
+    assert (said["faults"], said["spoiled"], said["refused"], said["stopped"]) == (0, 0, 0, True), said
+    switch.wait_link("vm", "down")
+
+
+def settle(machine):
+    """Nothing is on its way any more, and the bridge knows where the guest is."""
+    for wire in machine.wires:
+        wire.settle()
+
+
+def echo(machine):
+    """Into each NIC, and back out of it."""
+    settle(machine)
+    for wire in machine.wires:
+        wire.echo(SIZES)
+
+
+def test_addresses_of_39_bits(folder):
+    """What the IOMMU of a desktop translates: less than a process's addresses have."""
+    with Machine(folder / "narrow", ["e1000"], width=39) as narrow:
+        narrow.bind()
+        with MachineSluice(narrow, [f"port add nic dev {narrow.addresses[0]}", "port add vm listen /run/vm"]) as switch:
+            assert "Selected IOVA mode 'VA'" in switch.log
+            switch.wait_link("nic")
+            with guest(narrow, switch):
+                echo(narrow)
+            assert switch.stop() == 0, switch.log
+        assert narrow.dma_faults() == []
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layout(pci, switch, layout):
+    """Nobody knows yet where its own frames belong: each leaves by both NICs. Then frames come in, and go back out."""
+    for wire in pci.wires:
+        wire.clear(0.1)
+    with guest(pci, switch, *LAYOUTS[layout], "send=300,60-1514"):
+        for wire in pci.wires:
+            wire.expect(range(300))
+        echo(pci)
+
+
+def test_stock_guest(pci, switch):
+    """testpmd on hugepages; buffers too small for a frame come in and go out in many pieces."""
+    vm = PmdGuest(pci, "/run/vm", ",mrg_rxbuf=1", ["--mbuf-size=512", "--enable-scatter", "--tx-offloads=0x8000"])
     switch.wait_link("vm")
-    switch.wait_link("e1000e")
-    pci.wires[0].echo(frames(*range(60, 1515, 13)))
-    print(vm.stop(), switch.locked)
-    assert switch.stop() == 0
+    echo(pci)
+    assert "TX-dropped: 0 " in vm.stop()
+
+
+def test_guests_come_and_go(pci, switch):
+    """Under traffic, politely and not: none gets what was another's, and the NIC takes in every frame."""
+    nic, wire = NICS[0], pci.wires[0]
+
+    def taken_in():
+        return switch.json(f"port show {nic}")["counters"]["rx_packets"]
+
+    before = taken_in()
+    with Traffic(wire) as traffic:
+        for sig in (signal.SIGTERM, signal.SIGKILL) * 2:
+            vm = EchoGuest(pci, "/run/vm", *LAYOUTS["tables of pieces"])
+            traffic.flowing()
+            vm.job.kill(sig)
+            vm.job.wait(90)
+    switch.wait_until(lambda: taken_in() - before == traffic.sent, "arrival of every frame")
+    with guest(pci, switch):
+        echo(pci)
+
+
+def test_what_is_mapped(pci, switch):
+    """The last NIC takes all mappings along, and the next one brings them back."""
+    mapped = switch.locked
+    assert mapped >= 128 << 20, "-m 128 is mapped, and nothing else would be locked"
+    for nic in NICS:
+        assert switch.locked == mapped
+        switch.run(f"port del {nic}")
+    assert switch.locked == 0
+    for nic, address in zip(NICS, pci.addresses):
+        switch.run(f"port add {nic} dev {address}")
+        assert switch.locked == mapped
+    for nic in NICS:
+        switch.wait_link(nic)
+    with guest(pci, switch):
+        echo(pci)

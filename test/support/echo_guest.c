@@ -83,13 +83,17 @@ static void post(struct ts_net *net)
 	ts_ring_kick(net->rx);
 }
 
+/* Takes nothing in that it could not send back at once. */
 static unsigned echo_back(struct ts_net *net, const struct echo *e, struct count *c)
 {
 	uint8_t frame[FRAME_MAX];
 	unsigned n = 0;
-	int len;
 
-	while (n < RING / 2 && (len = ts_net_recv(net, frame, sizeof(frame), NULL)) != -EAGAIN) {
+	while (net->tx->n_free > e->n_cuts) {
+		int len = ts_net_recv(net, frame, sizeof(frame), NULL);
+
+		if (len == -EAGAIN)
+			break;
 		n++;
 		if (len < 0 || ts_pkt_check(frame, (uint32_t)len, NULL) != 0) {
 			c->spoiled++;
@@ -108,18 +112,17 @@ static unsigned echo_back(struct ts_net *net, const struct echo *e, struct count
 static unsigned send_own(struct ts_net *net, const struct echo *e, struct count *c)
 {
 	uint8_t frame[FRAME_MAX];
-	unsigned n = 0;
+	uint32_t before = c->sent;
 
-	while (c->sent < e->to_send && n < RING / 2) {
+	while (c->sent < e->to_send && net->tx->n_free > e->n_cuts) {
 		uint32_t len = e->min + c->sent % (e->max - e->min + 1);
 
 		ts_pkt_fill(frame, len, c->sent);
 		if (put(net, e, frame, len) != 0)
 			break;
 		c->sent++;
-		n++;
 	}
-	return n;
+	return c->sent - before;
 }
 
 static bool hung_up(const struct ts_fe *fe)
@@ -239,7 +242,7 @@ int main(int argc, char **argv)
 	signal(SIGTERM, end);
 	signal(SIGINT, end);
 	ts_fe_init(&fe, &ts_qemu_10, NULL);
-	fe.timeout_ms = 10000;
+	fe.timeout_ms = 60000;
 	fe.want = TS_BIT(VIRTIO_NET_F_MRG_RXBUF) | TS_BIT(VIRTIO_RING_F_INDIRECT_DESC) |
 		  TS_BIT(VIRTIO_RING_F_EVENT_IDX) | TS_BIT(VIRTIO_F_VERSION_1) |
 		  TS_BIT(TS_F_PROTOCOL_FEATURES) | (e.packed ? TS_BIT(VIRTIO_F_RING_PACKED) : 0);

@@ -6,7 +6,7 @@
         with MachineSluice(machine, [f"port add nic dev {machine.addresses[0]}", "port add vm listen /run/vm"]) as switch:
             vm = EchoGuest(machine, "/run/vm")
             switch.wait_link("vm")
-            machine.wires[0].echo([frame(1, 60)])
+            machine.wires[0].echo([60, 1514])
 """
 
 import contextlib
@@ -42,11 +42,13 @@ class IommuGuest(Guest):
         return argv[:first] + ["-device", device] + argv[first:]
 
 
-def drivers():
-    """DPDK's folder of drivers, and the files of those we need."""
+def dpdk():
+    """DPDK's folder of drivers, and the files a program needs that are not linked with it but loaded."""
     libdir = subprocess.run(["pkg-config", "--variable=libdir", "libdpdk"], capture_output=True, text=True, check=True)
-    folder = next(Path(libdir.stdout.strip()).glob("dpdk/pmds-*"))
-    return folder, [next(folder.glob(f"librte_{name}.so.*.*")) for name in DRIVERS]
+    libdir = Path(libdir.stdout.strip())
+    folder = next(libdir.glob("dpdk/pmds-*"))
+    # The last one for whoever cancels a thread.
+    return folder, [*(next(folder.glob(f"librte_{name}.so.*.*")) for name in DRIVERS), libdir / "libgcc_s.so.1"]
 
 
 def build_folder():
@@ -66,12 +68,12 @@ class Machine(IommuGuest):
     def __init__(self, folder, nics, width=48):
         super().__init__("pci", directory=Path(folder) / "pci", memory=1280, cpus=3, accel="tcg",
                          modules=",".join(MODULES), iommu=f"aw-bits={width}", words=f"hugepages={HUGEPAGES}")
-        self.drivers, plugins = drivers()
+        self.drivers, loaded = dpdk()
         self.extra = ["-cpu", "Nehalem"]    # the least DPDK runs on: what is emulated costs time
         self.addresses = [f"0000:00:{slot:02x}.0" for slot in range(3, 3 + len(nics))]
-        self.wires = [Wire(self.directory / f"nic{n}") for n in range(len(nics))]
+        self.wires = [Wire(self.directory / f"nic{n}", f"02:00:00:00:01:{n:02x}") for n in range(len(nics))]
         self.image = image(path=build_folder() / "guest-pci", modules=MODULES,
-                           programs=[binary().resolve(), echo_guest(), "dpdk-testpmd", "socat", *plugins])
+                           programs=[binary().resolve(), echo_guest(), "dpdk-testpmd", "socat", *loaded])
         for n, (nic, wire) in enumerate(zip(nics, self.wires)):
             self.extra += ["-netdev", wire.netdev(f"nic{n}"),
                            "-device", f"{nic},netdev=nic{n},addr={3 + n:#x},mac=52:54:00:00:00:{n + 1:02x},romfile="]
@@ -89,7 +91,7 @@ class Machine(IommuGuest):
             for wire in self.wires:
                 stack.enter_context(wire)
             stack.callback(self.stop)
-            self.start().wait_ready(120)
+            self.start().wait_ready(180)
             self.check("mkdir -p /dev/hugepages /var/run && mount -t hugetlbfs none /dev/hugepages")
             self._stack = stack.pop_all()
         return self
@@ -103,10 +105,10 @@ class Machine(IommuGuest):
             self.check(f"echo vfio-pci >/sys/bus/pci/devices/{address}/driver_override && "
                        f"echo {address} >/sys/bus/pci/drivers_probe && [ -e /sys/bus/pci/drivers/vfio-pci/{address} ]")
 
-    def spawn(self, argv):
-        """Start a program; its Job's exit status is the program's own."""
+    def spawn(self, argv, stdin="/dev/null"):
+        """Start a program; its Job's exit status is the program's own. It never sees the end of a fifo."""
         words = shlex.join(str(word) for word in argv)
-        return self.popen(f"export LD_LIBRARY_PATH={self.drivers}; exec {words}")
+        return self.popen(f"export LD_LIBRARY_PATH={self.drivers}; exec {words} <>{stdin}")
 
     def dma_faults(self):
         """What devices wanted of memory nobody had mapped for them: lines of the kernel's log, which leaves some out.
@@ -124,7 +126,7 @@ class Machine(IommuGuest):
 class MachineSluice(Sluice):
     """The switch in a machine, where its folder is /run."""
 
-    def __init__(self, machine, commands=(), options=(), eal=None, timeout=60):
+    def __init__(self, machine, commands=(), options=(), eal=None, timeout=90):
         super().__init__("/run", ["--mbufs", "8192", *options], eal or ["-l", "0,1", "--in-memory", "-m", "128"], commands,
                          timeout)
         self.machine, self._job = machine, None
@@ -180,18 +182,38 @@ class MachineSluice(Sluice):
         return self.machine.locked(self.pid)
 
 
+class PmdGuest:
+    """A guest of the switch: stock testpmd, which sends back every frame with its addresses swapped."""
+
+    def __init__(self, machine, socket, devargs="", app=()):
+        self.machine, self.fifo = machine, f"{socket}.in"
+        words = ["dpdk-testpmd", "-l", "0,2", "--no-pci", "--single-file-segments", "-m", "64", "--file-prefix", "pmd",
+                 "--vdev", f"net_virtio_user0,path={socket}{devargs}", "--", "-i", "--auto-start", "--no-mlockall",
+                 "--forward-mode=macswap", "--total-num-mbufs=8192", *app]
+        machine.check(f"mkfifo {self.fifo}")
+        self.job = machine.spawn(words, stdin=self.fifo)
+
+    def stop(self, timeout=90):
+        """End it politely; what it said."""
+        self.machine.check(f"echo quit >{self.fifo}")
+        status, output = self.job.wait(timeout)
+        self.machine.check(f"rm {self.fifo} /dev/hugepages/pmdmap_*")
+        assert status == 0, f"testpmd ended with status {status}: {output}"
+        return output
+
+
 class EchoGuest:
     """A guest of the switch: echo_guest.c with these words."""
 
     def __init__(self, machine, socket, *words):
         self.job = machine.spawn([echo_guest(), socket, *words])
 
-    def stop(self, sig=signal.SIGTERM, timeout=30):
+    def stop(self, sig=signal.SIGTERM, timeout=90):
         """End it politely, with what it says at the end."""
         self.job.kill(sig)
         return self.wait(timeout)
 
-    def wait(self, timeout=30):
+    def wait(self, timeout=90):
         status, output = self.job.wait(timeout)
         assert status == 0, f"echo_guest ended with status {status}: {output}"
         return json.loads(output.splitlines()[-1])
@@ -199,4 +221,4 @@ class EchoGuest:
     def kill(self):
         """As in a crash."""
         self.job.kill(signal.SIGKILL)
-        self.job.wait()
+        self.job.wait(90)

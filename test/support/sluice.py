@@ -167,5 +167,6 @@ class Sluice:
                 raise SluiceError(f"{self.name}: no {what} within {timeout} s:\n{self.log[-2000:]}")
             time.sleep(0.05)
 
-    def wait_link(self, port, state="up", timeout=20):
-        self.wait_until(lambda: self.json(f"port show {port}")["link"] == state, f"link {state} on {port}", timeout)
+    def wait_link(self, port, state="up", timeout=None):
+        self.wait_until(lambda: self.json(f"port show {port}")["link"] == state, f"link {state} on {port}",
+                        timeout or self.timeout)
