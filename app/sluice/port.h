@@ -57,6 +57,11 @@ struct port_rxq {
 	_Alignas(64) struct stream_stats stats;
 	uint64_t gen;      /* written by the worker: packets generated (txonly, flowgen) */
 	uint32_t tx_first; /* written by the worker: bursts sent of engine_conf.tx_first */
+	/* Written by the worker, see sleep.c: packets received when it went to sleep, how often more
+	 * had come without an interrupt, and whether there ever was one. */
+	uint64_t before_nap;
+	uint32_t missed;
+	bool interrupts;
 	_Alignas(64) struct virtq *vq; /* VM */
 	struct vnet_lender *lender;    /* VM: NULL unless it has ever lent */
 	bool usable;                   /* can be polled */

@@ -10,6 +10,7 @@
 #include <rte_ethdev.h>
 
 #include "port.h"
+#include "sleep.h"
 #include "sluice.h"
 
 #define RX_OFFLOADS (RTE_ETH_RX_OFFLOAD_CHECKSUM | RTE_ETH_RX_OFFLOAD_SCATTER)
@@ -328,10 +329,24 @@ void port_dev_close(struct port *port)
 
 /* ---- afterwards ---- */
 
+static void look_at_interrupts(struct port *port)
+{
+	if (!port->dev.interrupts || !port_misses_interrupts(port))
+		return;
+	port->dev.interrupts = false;
+	SL_LOG(WARNING,
+		"port %s: the device sends no interrupts, so its worker stays awake; with vfio-pci "
+		"another --vfio-intr (msi, legacy) may help",
+		port->name);
+	plan_dirty(port->sl);
+}
+
 void port_dev_refresh(struct port *port)
 {
 	struct rte_eth_link link;
 	bool up;
+
+	look_at_interrupts(port);
 
 	if (rte_eth_link_get_nowait(port->dev.eth, &link) < 0)
 		return;

@@ -31,7 +31,15 @@
  * another worker never does so armed.
  *
  * It does not sleep if one of its queues could not wake it; plan_build() knows.
+ *
+ * A driver may say that its device interrupts, and the device does not: net_e1000_em leaves
+ * MSI-X off, which is what vfio-pci gives it. So until a queue's first interrupt has come, naps are
+ * short. If packets have come when one ends, and no interrupt, several times in a row, control
+ * is told, and the device counts as one without interrupts.
  */
+
+#define NAP_MS     100
+#define MISSES_MAX 3
 
 static void rings_disarm(const struct plan_worker *work)
 {
@@ -61,11 +69,13 @@ static void devices_disarm(const struct worker *w)
 	}
 }
 
-static bool device_arm(const struct worker *w, const struct source *rx)
+static bool device_arm(const struct worker *w, const struct stream *st)
 {
+	const struct source *rx = &st->rx;
 	int err = rte_eth_dev_rx_intr_ctl_q(
-		rx->eth, rx->queue, w->interrupts, RTE_INTR_EVENT_ADD, NULL);
+		rx->eth, rx->queue, w->interrupts, RTE_INTR_EVENT_ADD, st->q);
 
+	st->q->before_nap = st->q->stats.rx_packets;
 	if (err == 0)
 		err = rte_eth_dev_rx_intr_enable(rx->eth, rx->queue);
 	return err == 0 || err == -ENOTSUP;
@@ -74,9 +84,9 @@ static bool device_arm(const struct worker *w, const struct source *rx)
 static bool devices_arm(const struct worker *w)
 {
 	for (uint32_t i = 0; i < w->work->n_streams; i++) {
-		const struct source *rx = &w->work->streams[i].rx;
+		const struct stream *st = &w->work->streams[i];
 
-		if (rx->kind == PORT_DEV && !device_arm(w, rx))
+		if (st->rx.kind == PORT_DEV && !device_arm(w, st))
 			return false;
 	}
 	return true;
@@ -86,37 +96,75 @@ static void silence_devices(const struct worker *w)
 {
 	struct rte_epoll_event rang[8];
 
-	for (uint32_t i = 0; i <= w->work->n_devs / RTE_DIM(rang); i++)
-		rte_epoll_wait(w->interrupts, rang, RTE_DIM(rang), 0);
+	for (uint32_t i = 0; i <= w->work->n_devs / RTE_DIM(rang); i++) {
+		int n = rte_epoll_wait(w->interrupts, rang, RTE_DIM(rang), 0);
+
+		for (int k = 0; k < n; k++)
+			((struct port_rxq *)rang[k].epdata.data)->interrupts = true;
+	}
 }
 
-static void doze(struct worker *w)
+static bool is_untried(const struct stream *st)
 {
+	return st->rx.kind == PORT_DEV && !st->q->interrupts;
+}
+
+static bool all_tried(const struct worker *w)
+{
+	for (uint32_t i = 0; i < w->work->n_streams; i++)
+		if (is_untried(&w->work->streams[i]))
+			return false;
+	return true;
+}
+
+/* False: nothing has woken it, the nap is over. */
+static bool doze(struct worker *w)
+{
+	static const struct timespec limit = {.tv_nsec = NAP_MS * 1000000};
 	struct pollfd *fds = w->work->fds;
 	uint64_t count;
+	int n;
 
 	fds[0] = (struct pollfd){.fd = w->doorbell, .events = POLLIN};
 	fds[1] = (struct pollfd){.fd = w->work->n_devs ? w->interrupts : -1, .events = POLLIN};
-	if (ppoll(fds, w->work->n_fds, NULL, NULL) <= 0)
-		return;
+	n = ppoll(fds, w->work->n_fds, all_tried(w) ? NULL : &limit, NULL);
+	if (n <= 0)
+		return n < 0;
 	if (fds[0].revents && read(w->doorbell, &count, sizeof(count)) < 0)
-		return;
+		return true;
 	if (fds[1].revents)
 		silence_devices(w);
 	for (uint32_t i = 2; i < w->work->n_fds; i++)
 		if (fds[i].revents)
 			vu_bell_silence(fds[i].fd);
+	return true;
 }
 
-static void nap(struct worker *w)
+/* After a nap that nothing ended, with interrupts still asked for. */
+static void look_for_missed(struct worker *w, const struct plan *plan)
+{
+	worker_iterate(w, plan);
+	silence_devices(w);
+	for (uint32_t i = 0; i < w->work->n_streams; i++) {
+		const struct stream *st = &w->work->streams[i];
+
+		if (is_untried(st) && st->q->stats.rx_packets != st->q->before_nap)
+			virtq_store(&st->q->missed, st->q->missed + 1);
+	}
+}
+
+static void nap(struct worker *w, const struct plan *plan)
 {
 	uint64_t begin = rte_rdtsc();
+	bool woken;
 
 	virtq_store(&w->stats.asleep_since, begin);
-	doze(w);
+	woken = doze(w);
 	virtq_store(&w->stats.asleep_since, 0);
 	virtq_count(&w->stats.asleep, rte_rdtsc() - begin);
 	virtq_count(&w->stats.sleeps, 1);
+	if (!woken)
+		look_for_missed(w, plan);
 }
 
 void worker_sleep(struct worker *w, const struct plan *plan)
@@ -126,7 +174,7 @@ void worker_sleep(struct worker *w, const struct plan *plan)
 	if (rings_arm(w->work)) {
 		/* A device has no second look of its own: poll everything once more. */
 		if (w->work->n_devs == 0 || (devices_arm(w) && worker_iterate(w, plan) == 0))
-			nap(w);
+			nap(w, plan);
 		if (w->work->n_devs)
 			devices_disarm(w);
 	}
@@ -166,6 +214,14 @@ void worker_sleep_fini(struct worker *w)
 		close(w->doorbell);
 	if (w->interrupts >= 0)
 		close(w->interrupts);
+}
+
+bool port_misses_interrupts(const struct port *port)
+{
+	for (unsigned i = 0; i < port->n_rxq; i++)
+		if (virtq_load(&port->rxq[i].missed) >= MISSES_MAX)
+			return true;
+	return false;
 }
 
 bool port_can_wake(const struct port *port)

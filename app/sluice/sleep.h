@@ -31,6 +31,9 @@ void worker_sleep_fini(struct worker *w);
  * @return 0 or -ENOMEM */
 int plan_worker_sleep(struct plan_worker *work, const struct sluice *sl);
 
+/** Whether its device has interrupted nobody though it should have, several times. */
+bool port_misses_interrupts(const struct port *port);
+
 /** Whether a packet for this port wakes who sleeps. */
 bool port_can_wake(const struct port *port);
 
