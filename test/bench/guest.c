@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A guest that writes and reads its packets, with the few verbs of testpmd the benchmark needs. */
+/* The benchmark's guest: virtio-user ports that send, receive and reflect as a harness tells them. */
 #include <errno.h>
-#include <stdbool.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,204 +10,178 @@
 #include <rte_eal.h>
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
-#include <rte_malloc.h>
-#include <rte_mbuf.h>
+
+#include "guest.h"
 
 /*
  * Theory of operation
  *
- * testpmd never looks at payload, so its packets' lines stay in the back-end's cache and copying
- * looks almost free. A real guest's application fills what it sends and reads what it gets; so
- * does this one, a word in every line. To the benchmark it is a testpmd: same prompt, and
+ *	guest EAL-OPTIONS -- [--room BYTES] [--mbufs N] [--offloads] [--tso]
  *
- *	set portlist N[,N]...	set fwd txonly|rxonly|macswap	set txpkts BYTES
- *	start [tx_first BURSTS]	stop	quit
+ * The main thread reads commands, one a line, and answers with a prompt; one worker lcore moves
+ * packets between start and stop (guest_traffic.c). `running` hands over between them, and whoever
+ * waits for it owns nothing else.
  *
- * The main thread reads commands, one worker lcore moves packets between start and stop;
- * `running` hands over between them, and whoever waits for it owns nothing else.
+ *	set role PORT|all idle|quiet|receive|send|reflect|forward:PORT
+ *	set peer PORT ADDRESS	where a port's frames go
+ *	set frame BYTES|imix	set rate FRAMES-A-SECOND (a port; 0: no limit)
+ *	set touch on|off	set filter on|off
+ *	seed PORT N		make N frames first
+ *	start	stop	clear	quit
+ *	stats	latency		one line of JSON each, at any time
  */
 
-#define BURST     32
-#define RING      1024
-#define MBUFS     16384
-#define PORTS_MAX 4
-
-enum mode {
-	TXONLY,
-	RXONLY,
-	MACSWAP
+struct options {
+	uint32_t room, mbufs;
+	bool offloads, tso;
 };
 
-struct guest {
-	struct rte_mempool *pool;
-	/* written by the main thread while the worker rests, read by the worker */
-	enum mode mode;
-	uint16_t ports[PORTS_MAX];
-	unsigned n;
-	unsigned first; /* bursts to send before forwarding */
-	uint16_t size;
+struct guest guest = {.frame = 64, .filter = true, .resting = true};
 
-	uint64_t sum;  /* of all that was read; the worker's */
-	bool running;  /* written by the main thread */
-	bool resting;  /* written by the worker */
-	bool quitting; /* written by the main thread */
-};
-
-static struct guest guest = {.ports = {0}, .n = 1, .size = 64, .resting = true};
-
-static bool flag(const bool *f)
+static uint64_t load(const uint64_t *counter)
 {
-	return __atomic_load_n(f, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
-static void raise_flag(bool *f, bool value)
+/* ---- what it tells ---- */
+
+static void tell_stats(void)
 {
-	__atomic_store_n(f, value, __ATOMIC_RELEASE);
-}
+	printf("{\"tsc_hz\": %" PRIu64 ", \"tsc\": %" PRIu64 ", \"busy\": %" PRIu64
+	       ", \"ports\": [",
+		rte_get_tsc_hz(), rte_rdtsc(), load(&guest.busy));
+	for (unsigned i = 0; i < guest.n_ports; i++) {
+		const struct port_stats *s = &guest.ports[i].stats;
 
-/* ---- packets ---- */
-
-static void write_lines(struct rte_mbuf *m, uint64_t value)
-{
-	for (uint32_t off = 0; off + sizeof(value) <= m->data_len; off += RTE_CACHE_LINE_SIZE)
-		memcpy(rte_pktmbuf_mtod_offset(m, void *, off), &value, sizeof(value));
-}
-
-static uint64_t read_lines(const struct rte_mbuf *m)
-{
-	uint64_t value, sum = 0;
-
-	for (uint32_t off = 0; off + sizeof(value) <= m->data_len; off += RTE_CACHE_LINE_SIZE) {
-		memcpy(&value, rte_pktmbuf_mtod_offset(m, const void *, off), sizeof(value));
-		sum += value;
+		printf("%s{\"rx\": %" PRIu64 ", \"rx_bytes\": %" PRIu64 ", \"tx\": %" PRIu64
+		       ", \"tx_bytes\": %" PRIu64 ", \"refused\": %" PRIu64 ", \"alien\": %" PRIu64
+		       "}",
+			i ? ", " : "", load(&s->rx), load(&s->rx_bytes), load(&s->tx),
+			load(&s->tx_bytes), load(&s->refused), load(&s->alien));
 	}
-	return sum;
+	printf("]}\n");
 }
 
-static void packets_send(uint16_t port, struct rte_mbuf **pkts, uint16_t n)
+static double nanoseconds(uint64_t tsc)
 {
-	uint16_t sent;
-
-	for (uint16_t i = 0; i < n; i++)
-		write_lines(pkts[i], guest.sum + i);
-	sent = rte_eth_tx_burst(port, 0, pkts, n);
-	rte_pktmbuf_free_bulk(pkts + sent, n - sent);
+	return (double)tsc * 1e9 / (double)rte_get_tsc_hz();
 }
 
-static void make(uint16_t port)
+static void tell_hist(const char *name, const struct hist *h)
 {
-	struct rte_mbuf *pkts[BURST];
-
-	if (rte_pktmbuf_alloc_bulk(guest.pool, pkts, BURST) != 0)
-		return;
-	for (unsigned i = 0; i < BURST; i++)
-		pkts[i]->data_len = (uint16_t)(pkts[i]->pkt_len = guest.size);
-	packets_send(port, pkts, BURST);
+	printf("\"%s\": {\"n\": %" PRIu64
+	       ", \"p50\": %.0f, \"p90\": %.0f, \"p99\": %.0f, \"max\": %.0f}",
+		name, h->n, nanoseconds(hist_percentile(h, 0.5)),
+		nanoseconds(hist_percentile(h, 0.9)), nanoseconds(hist_percentile(h, 0.99)),
+		nanoseconds(h->max));
 }
 
-static uint16_t receive(uint16_t port, struct rte_mbuf **pkts)
+/* In nanoseconds. `round`: how long the guest itself takes to look again, the floor of all it can tell. */
+static void tell_latency(void)
 {
-	uint16_t n = rte_eth_rx_burst(port, 0, pkts, BURST);
-
-	for (uint16_t i = 0; i < n; i++)
-		guest.sum += read_lines(pkts[i]);
-	return n;
+	printf("{");
+	tell_hist("latency", &guest.latency);
+	printf(", ");
+	tell_hist("round", &guest.round);
+	printf(", \"gap\": %.0f}\n", nanoseconds(load(&guest.gap)));
 }
 
-/* Port i of the list and its peer: 0 and 1, 2 and 3, a single one with itself. */
-static void work(unsigned i)
-{
-	struct rte_mbuf *pkts[BURST];
-	uint16_t port = guest.ports[i], n;
+/* ---- what it is told ---- */
 
-	if (guest.mode == TXONLY) {
-		make(port);
-		return;
-	}
-	n = receive(port, pkts);
-	if (n == 0)
-		return;
-	if (guest.mode == RXONLY)
-		rte_pktmbuf_free_bulk(pkts, n);
-	else
-		packets_send(guest.ports[guest.n > 1 ? i ^ 1 : i], pkts, n);
+static struct port *find_port(const char *text)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	return *text != '\0' && *end == '\0' && n < guest.n_ports ? &guest.ports[n] : NULL;
 }
 
-static int worker(void *arg)
+static const char *port_role(struct port *p, const char *name)
 {
-	(void)arg;
-	while (!flag(&guest.quitting)) {
-		if (!flag(&guest.running)) {
-			rte_delay_us_sleep(500);
-			continue;
-		}
-		raise_flag(&guest.resting, false);
-		for (unsigned k = 0; k < guest.first; k++)
-			for (unsigned i = 0; i < guest.n; i++)
-				make(guest.ports[i]);
-		while (flag(&guest.running))
-			for (unsigned i = 0; i < guest.n; i++)
-				work(i);
-		raise_flag(&guest.resting, true);
-	}
-	return 0;
-}
-
-/* ---- commands ---- */
-
-static const char *set_ports(char *list)
-{
-	unsigned n = 0;
-
-	for (char *word = strtok(list, ","); word; word = strtok(NULL, ",")) {
-		long port = strtol(word, NULL, 10);
-
-		if (n == PORTS_MAX || !rte_eth_dev_is_valid_port((uint16_t)port))
-			return "no such list of ports";
-		guest.ports[n++] = (uint16_t)port;
-	}
-	if (n == 3)
-		return "one, two or four ports";
-	guest.n = n;
-	return NULL;
-}
-
-static const char *set_mode(const char *name)
-{
-	static const char *const names[] = {"txonly", "rxonly", "macswap"};
+	static const char *const names[] = {"idle", "quiet", "receive", "send", "reflect"};
+	const struct port *out;
 
 	for (unsigned i = 0; i < RTE_DIM(names); i++) {
 		if (strcmp(name, names[i]) == 0) {
-			guest.mode = (enum mode)i;
+			p->role = (enum role)i;
 			return NULL;
 		}
 	}
-	return "txonly, rxonly or macswap";
+	out = strncmp(name, "forward:", 8) == 0 ? find_port(name + 8) : NULL;
+	if (!out)
+		return "idle, quiet, receive, send, reflect or forward:PORT";
+	p->role = ROLE_FORWARD;
+	p->out = (uint16_t)(out - guest.ports);
+	return NULL;
 }
 
-static const char *set(const char *what, char *value)
+static const char *set_role(const char *which, const char *name)
 {
-	if (strcmp(what, "portlist") == 0)
-		return set_ports(value);
-	if (strcmp(what, "fwd") == 0)
-		return set_mode(value);
-	if (strcmp(what, "txpkts") == 0) {
-		guest.size = (uint16_t)RTE_MIN(RTE_MAX(atoi(value), 60), 1514);
+	struct port *p = find_port(which);
+	const char *wrong = NULL;
+
+	if (p)
+		return port_role(p, name);
+	if (strcmp(which, "all") != 0)
+		return "a port";
+	for (unsigned i = 0; !wrong && i < guest.n_ports; i++)
+		wrong = port_role(&guest.ports[i], name);
+	return wrong;
+}
+
+static const char *set_frame(const char *value)
+{
+	unsigned long size = strtoul(value, NULL, 10);
+
+	if (strcmp(value, "imix") == 0)
+		guest.frame = FRAME_IMIX;
+	else if (size < FRAME_MIN || size > FRAME_MAX)
+		return "60 to 65535 bytes, or imix";
+	else
+		guest.frame = (uint32_t)size;
+	return NULL;
+}
+
+static const char *set_flag(bool *which, const char *value)
+{
+	*which = strcmp(value, "on") == 0;
+	return *which || strcmp(value, "off") == 0 ? NULL : "on or off";
+}
+
+static const char *set(const char *what, const char *value, const char *more)
+{
+	struct port *p = find_port(value);
+
+	if (strcmp(what, "role") == 0)
+		return set_role(value, more);
+	if (strcmp(what, "frame") == 0)
+		return set_frame(value);
+	if (strcmp(what, "touch") == 0)
+		return set_flag(&guest.touch, value);
+	if (strcmp(what, "filter") == 0)
+		return set_flag(&guest.filter, value);
+	if (strcmp(what, "rate") == 0) {
+		guest.rate = strtod(value, NULL);
 		return NULL;
 	}
-	return "portlist, fwd or txpkts";
+	if (strcmp(what, "peer") == 0)
+		return p && rte_ether_unformat_addr(more, &p->peer) == 0 ? NULL
+									 : "a port, an address";
+	return "role, peer, frame, rate, touch or filter";
 }
 
-/* As in testpmd: what has waited so far is not for this run. */
-static void start(unsigned first)
+static const char *seed(const char *which, const char *n)
 {
-	struct rte_mbuf *pkts[BURST];
+	struct port *p = find_port(which);
 
-	for (unsigned i = 0; i < guest.n; i++)
-		for (unsigned k = 0, n = 1; n > 0 && k < 2 * RING / BURST; k++)
-			rte_pktmbuf_free_bulk(
-				pkts, n = rte_eth_rx_burst(guest.ports[i], 0, pkts, BURST));
-	guest.first = first;
+	if (!p)
+		return "a port";
+	p->seeds = (uint32_t)strtoul(n, NULL, 10);
+	return NULL;
+}
+
+static void start(void)
+{
 	raise_flag(&guest.running, true);
 	while (flag(&guest.resting))
 		rte_delay_us_sleep(100);
@@ -220,25 +194,42 @@ static void stop(void)
 		rte_delay_us_sleep(100);
 }
 
+/* What may be asked only while the worker rests. */
+static const char *command_resting(char *verb, const char *a, const char *b, const char *c)
+{
+	if (strcmp(verb, "set") == 0)
+		return set(a, b, c);
+	if (strcmp(verb, "seed") == 0)
+		return seed(a, b);
+	if (strcmp(verb, "start") == 0)
+		start();
+	else if (strcmp(verb, "clear") == 0)
+		traffic_clear();
+	else
+		return "set, seed, start, stop, clear, stats, latency or quit";
+	return NULL;
+}
+
 static const char *command(char *line)
 {
-	char *verb = strtok(line, " \r\n"), *word = strtok(NULL, " \r\n"),
-	     *value = strtok(NULL, " \r\n");
+	char *word[4];
 
-	if (!verb)
-		return NULL;
-	if (strcmp(verb, "stop") == 0)
+	for (unsigned i = 0; i < RTE_DIM(word); i++) {
+		word[i] = strtok(i ? NULL : line, " \r\n");
+		if (!word[i])
+			word[i] = line + strlen(line);
+	}
+	if (strcmp(word[0], "stop") == 0)
 		stop();
-	else if (strcmp(verb, "quit") == 0)
+	else if (strcmp(word[0], "stats") == 0)
+		tell_stats();
+	else if (strcmp(word[0], "latency") == 0)
+		tell_latency();
+	else if (strcmp(word[0], "quit") == 0)
 		raise_flag(&guest.quitting, true);
-	else if (flag(&guest.running))
-		return "stop first";
-	else if (strcmp(verb, "start") == 0)
-		start(word && value ? (unsigned)atoi(value) : 0);
-	else if (strcmp(verb, "set") == 0 && value)
-		return set(word, value);
-	else
-		return "set, start, stop or quit";
+	else if (*word[0] != '\0')
+		return flag(&guest.running) ? "stop first"
+					    : command_resting(word[0], word[1], word[2], word[3]);
 	return NULL;
 }
 
@@ -249,6 +240,7 @@ static void command_loop(void)
 	while (!flag(&guest.quitting)) {
 		const char *wrong;
 
+		/* testpmd's, so that one harness can talk to either. */
 		printf("testpmd> ");
 		fflush(stdout);
 		if (!fgets(line, sizeof(line), stdin))
@@ -265,39 +257,95 @@ static void command_loop(void)
 
 /* ---- start ---- */
 
-static int port_start(uint16_t port)
+/* What a Linux guest has; without, a virtio-user port negotiates no offload at all. */
+static struct rte_eth_conf port_conf(const struct options *opt)
 {
-	const struct rte_eth_conf conf = {0};
+	struct rte_eth_conf conf = {.txmode.offloads = RTE_ETH_TX_OFFLOAD_MULTI_SEGS};
+
+	if (opt->offloads || opt->tso) {
+		conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_UDP_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
+		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
+	}
+	if (opt->tso) {
+		conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TCP_LRO;
+		conf.rxmode.max_lro_pkt_size = FRAME_MAX;
+		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_TCP_TSO;
+	}
+	return conf;
+}
+
+static int port_start(uint16_t port, const struct options *opt)
+{
+	struct rte_eth_conf conf = port_conf(opt);
+	struct port *p = &guest.ports[port];
 	int err = rte_eth_dev_configure(port, 1, 1, &conf);
 
 	if (!err)
-		err = rte_eth_rx_queue_setup(port, 0, RING, 0, NULL, guest.pool);
+		err = rte_eth_rx_queue_setup(port, 0, GUEST_RING, 0, NULL, guest.pool);
 	if (!err)
-		err = rte_eth_tx_queue_setup(port, 0, RING, 0, NULL);
+		err = rte_eth_tx_queue_setup(port, 0, GUEST_RING, 0, NULL);
 	if (!err)
 		err = rte_eth_dev_start(port);
+	if (!err)
+		err = rte_eth_macaddr_get(port, &p->mac);
 	if (err)
 		fprintf(stderr, "guest: port %u: %s\n", port, strerror(-err));
 	return err;
 }
 
-int main(int argc, char **argv)
+static int parse(int argc, char **argv, struct options *opt)
+{
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--offloads") == 0)
+			opt->offloads = true;
+		else if (strcmp(argv[i], "--tso") == 0)
+			opt->tso = true;
+		else if (strcmp(argv[i], "--room") == 0 && i + 1 < argc)
+			opt->room = (uint32_t)strtoul(argv[++i], NULL, 10);
+		else if (strcmp(argv[i], "--mbufs") == 0 && i + 1 < argc)
+			opt->mbufs = (uint32_t)strtoul(argv[++i], NULL, 10);
+		else {
+			fprintf(stderr, "guest: unknown option %s\n", argv[i]);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static int start_ports(const struct options *opt)
 {
 	uint16_t port;
 
-	if (rte_eal_init(argc, argv) < 0)
-		return 1;
-	guest.pool = rte_pktmbuf_pool_create("guest", MBUFS, 256, 0, RTE_MBUF_DEFAULT_BUF_SIZE, 0);
-	if (!guest.pool || rte_lcore_count() != 2) {
-		fprintf(stderr, "guest: no memory, or not one main and one worker lcore\n");
-		return 1;
+	guest.n_ports = rte_eth_dev_count_avail();
+	if (guest.n_ports > GUEST_PORTS || rte_lcore_count() != 2) {
+		fprintf(stderr, "guest: at most %d ports, one main and one worker lcore\n",
+			GUEST_PORTS);
+		return -EINVAL;
 	}
+	guest.pool = rte_pktmbuf_pool_create("guest", opt->mbufs, 256, 0,
+		(uint16_t)(RTE_PKTMBUF_HEADROOM + opt->room), (int)rte_socket_id());
+	if (!guest.pool) {
+		fprintf(stderr, "guest: no memory for %u mbufs\n", opt->mbufs);
+		return -ENOMEM;
+	}
+	guest.tso = opt->tso;
 	RTE_ETH_FOREACH_DEV(port)
 	{
-		if (port_start(port) != 0)
-			return 1;
+		if (port_start(port, opt) != 0)
+			return -EIO;
 	}
-	rte_eal_mp_remote_launch(worker, NULL, SKIP_MAIN);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct options opt = {.room = 2048, .mbufs = 16384};
+	int used = rte_eal_init(argc, argv);
+	uint16_t port;
+
+	if (used < 0 || parse(argc - used, argv + used, &opt) != 0 || start_ports(&opt) != 0)
+		return 1;
+	rte_eal_mp_remote_launch(traffic_worker, NULL, SKIP_MAIN);
 	command_loop();
 	rte_eal_mp_wait_lcore();
 	RTE_ETH_FOREACH_DEV(port)

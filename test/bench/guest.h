@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the benchmark's guest shares between the thread that reads commands and the one that moves packets. */
+#ifndef GUEST_H
+#define GUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_ether.h>
+#include <rte_mbuf.h>
+
+#define GUEST_PORTS 32
+#define GUEST_BURST 32
+#define GUEST_RING  1024
+#define FRAME_MIN   60u
+#define FRAME_MAX   65535u
+#define FRAME_IMIX  1u /* as a size: 64, 570 and 1518 bytes, 7 : 4 : 1 */
+
+enum role {
+	ROLE_IDLE,    /* not even polled */
+	ROLE_QUIET,   /* polled, which finds nothing */
+	ROLE_RECEIVE, /* free what comes */
+	ROLE_SEND,    /* make frames for the peer */
+	ROLE_REFLECT, /* send what comes back to where it came from */
+	ROLE_FORWARD, /* send what comes by another port */
+};
+
+/* A distribution of times: 64 steps for each power of two. */
+#define HIST_STEPS   64u
+#define HIST_BUCKETS (HIST_STEPS * 40u)
+struct hist {
+	uint64_t n, max;
+	uint32_t buckets[HIST_BUCKETS];
+};
+
+/* Written by the worker, read by anybody: relaxed. */
+struct port_stats {
+	uint64_t rx, rx_bytes, tx, tx_bytes;
+	uint64_t refused; /* made or got, and the ring had no room */
+	uint64_t alien;   /* not for this port's address: flooded, and dropped here */
+};
+
+struct port {
+	/* written by the main thread while the worker rests */
+	enum role role;
+	uint16_t out;   /* ROLE_FORWARD: port to send by */
+	uint32_t seeds; /* frames to make before the worker goes on; the worker counts down */
+	struct rte_ether_addr mac, peer;
+
+	struct port_stats stats;
+	unsigned next_size; /* of FRAME_IMIX; the worker's */
+};
+
+struct guest {
+	struct rte_mempool *pool;
+	uint16_t n_ports;
+	/* written by the main thread while the worker rests, read by the worker */
+	struct port ports[GUEST_PORTS];
+	uint32_t frame; /* bytes without FCS, or FRAME_IMIX */
+	double rate;    /* frames a second and sending port; 0: as fast as possible */
+	bool touch;     /* write and read every line of payload */
+	bool filter;    /* drop what is not for a port's own address */
+	bool tso;       /* offload: frames above 1518 bytes are segments to be cut */
+
+	/* the worker's, relaxed */
+	uint64_t busy; /* TSC cycles of rounds that moved a packet */
+	uint64_t gap;  /* longest time between two packets received */
+	uint64_t sum;  /* of all that was read */
+	uint64_t last_rx;
+	struct hist latency, round; /* from stamp to receipt; of rounds that found nothing */
+
+	bool running;  /* written by the main thread */
+	bool resting;  /* written by the worker */
+	bool quitting; /* written by the main thread */
+};
+
+extern struct guest guest;
+
+static inline bool flag(const bool *f)
+{
+	return __atomic_load_n(f, __ATOMIC_ACQUIRE);
+}
+
+static inline void raise_flag(bool *f, bool value)
+{
+	__atomic_store_n(f, value, __ATOMIC_RELEASE);
+}
+
+/** Move packets whenever `running`, until `quitting`; an lcore's main function. */
+int traffic_worker(void *arg);
+
+/** Count everything from zero; the worker rests. */
+void traffic_clear(void);
+
+/** TSC cycles below which `share` (0 to 1) of all values lie. */
+uint64_t hist_percentile(const struct hist *h, double share);
+
+#endif

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The other side: one process with a virtio-user port for each VM's, polling on the guests' CPU."""
+
+import contextlib
+import json
+import os
+import re
+import time
+from dataclasses import dataclass
+
+from . import TOP  # noqa: F401
+from .cells import PATHS, QUEUE_SIZE, TSO, TSO_BYTES, mergeable, vectorized
+from .machine import favour, poller
+from .peers import quiet
+
+from testpmd import Testpmd
+
+PORTS_PER_GUEST = 32
+QUIET_QUEUE = 256
+SEEDS = 512  # frames a port under way at most, so that no ring runs dry or over
+
+
+@dataclass
+class Traffic:
+    """What a guest counted; differences of two are a window's."""
+
+    time: float  # seconds, of the TSC
+    packets: int  # that got through, as the plan counts them
+    octets: int
+    refused: int
+    busy: float = None  # seconds
+
+
+def mac(port):
+    return f"52:54:00:00:00:{port + 1:02x}"
+
+
+def devices(sockets, path, first=0, queue=QUEUE_SIZE):
+    """EAL options for virtio-user ports."""
+    words = []
+    for n, sock in enumerate(sockets):
+        words += ["--vdev", f"net_virtio_user{n},path={sock},mac={mac(first + n)},queue_size={queue},{PATHS[path]}"]
+    return words
+
+
+def eal(setting, name, path, memory):
+    words = [f"--lcores=0@{setting.first},1@{setting.first}", "--no-pci", "-m", str(memory), "--single-file-segments",
+             "--in-memory", f"--file-prefix=slb{os.getpid()}{name}"]
+    return words + (["--force-max-simd-bitwidth=512"] if vectorized(path) else [])
+
+
+def seeds(cell):
+    """Frames a port: all of them may meet in one ring."""
+    buffers = 1
+    if mergeable(cell.path):
+        buffers = -(-(TSO_BYTES if cell.size == TSO else cell.size if isinstance(cell.size, int) else 64) // 2048)
+    return max(SEEDS // buffers, 8)
+
+
+class OwnGuest:
+    """test/bench/guest.c"""
+
+    def __init__(self, setting, name, cell, sockets):
+        plan = cell.plan
+        self.setting, self.cell, self.plan = setting, cell, plan
+        self.stack = contextlib.ExitStack()
+        active = len(plan.roles)
+        jumbo = cell.kind == "jumbo" and not mergeable(cell.path)
+        app = ["--room", "9216" if jumbo else "2048", "--mbufs", str(16384 + 2048 * max(active - 4, 0) if not jumbo else 8192)]
+        if cell.kind == "tso":
+            app += ["--tso"]
+        self.guest = _Guest(f"{name}guest", [*eal(setting, name, cell.path, 128), *devices(sockets[:active], cell.path)], app,
+                            setting.build / "test/bench/guest")
+        self.idle = []
+        for i in range(active, len(sockets), PORTS_PER_GUEST):
+            group = sockets[i:i + PORTS_PER_GUEST]
+            self.idle.append(_Guest(f"{name}idle{i}", [
+                *eal(setting, f"{name}idle{i}", cell.path, 64), *devices(group, cell.path, i, QUIET_QUEUE)],
+                ["--mbufs", str(QUIET_QUEUE * len(group) + 4096)], setting.build / "test/bench/guest"))
+
+    def __enter__(self):
+        try:
+            self.stack.enter_context(quiet(self.guest))
+            for guest in self.idle:
+                self.stack.enter_context(quiet(guest))
+            self.poller = poller(self.guest.pid)
+            favour(self.guest.pid)
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stack.close()
+
+    @property
+    def pids(self):
+        return [self.guest.pid, *(guest.pid for guest in self.idle)]
+
+    def absorb(self, seconds=0.05):
+        """Take what circulates out of the rings; how many frames that were."""
+        tell = self.guest.tell
+        tell("stop", "set role all receive", "clear", "start")
+        time.sleep(seconds)
+        tell("stop")
+        return sum(port["rx"] for port in self.guest.ask("stats")["ports"])
+
+    def prepare(self, cell):
+        """Everything for a cell, and start; the switch already forwards."""
+        tell = self.guest.tell
+        size = TSO_BYTES if cell.size == TSO else cell.size
+        tell(f"set frame {size}", f"set touch {'on' if cell.touch else 'off'}", "set rate 0",
+             f"set filter {'on' if self.plan.addressed else 'off'}")
+        for port, role in enumerate(self.plan.roles):
+            tell(f"set role {port} {role}")
+        for a, b in self.plan.pairs:
+            tell(f"set peer {a} {mac(b)}", f"set peer {b} {mac(a)}")
+        tell("clear", "start")
+        if self.plan.seeds:
+            # One first: a learning switch then knows where everybody is, and floods no more.
+            for count in (1, seeds(cell)):
+                tell("stop", *(f"seed {port} {count}" for port in range(len(self.plan.roles))), "start")
+                time.sleep(0.02)
+
+    def read(self):
+        stats = self.guest.ask("stats")
+        ports = stats["ports"]
+        return Traffic(stats["tsc"] / stats["tsc_hz"], sum(ports[p][way] for p, way in self.plan.count),
+                       sum(ports[p][f"{way}_bytes"] for p, way in self.plan.count), sum(p["refused"] for p in ports),
+                       stats["busy"] / stats["tsc_hz"])
+
+
+class _Guest(Testpmd):
+    """The program behind testpmd's prompt."""
+
+    def __init__(self, name, words, app, program):
+        super().__init__(name, words, program=str(program))
+        self._argv = [str(program), *words, "--", *app]
+
+    def tell(self, *lines):
+        for line in lines:
+            answer = self.command(line)
+            if answer.startswith("expected"):
+                self._fail(f"'{line}': {answer.strip()}")
+
+    def ask(self, line):
+        return json.loads(self.command(line))
+
+
+class TestpmdGuest:
+    """Stock testpmd: never looks at payload."""
+
+    def __init__(self, setting, name, cell, sockets):
+        self.cell, self.plan, self.stack = cell, cell.plan, contextlib.ExitStack()
+        self.sockets = sockets
+        reflect = "reflect" in self.plan.roles
+        app = ["--total-num-mbufs=16384", f"--rxd={QUEUE_SIZE}", f"--txd={QUEUE_SIZE}", "--no-flush-rx",
+               f"--port-topology={'loop' if reflect else 'paired'}"]
+        for a, b in self.plan.pairs:
+            app += [f"--eth-peer={a},{mac(b)}", f"--eth-peer={b},{mac(a)}"]
+        if cell.kind == "jumbo" and not mergeable(cell.path):
+            app += ["--mbuf-size=9344"]
+        self.pmd = Testpmd(f"{name}guest", [*eal(setting, name, cell.path, 128), *devices(sockets, cell.path)], app)
+
+    def __enter__(self):
+        try:
+            self.stack.enter_context(quiet(self.pmd))
+            self.poller = poller(self.pmd.pid)
+            favour(self.pmd.pid)
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stack.close()
+
+    @property
+    def pids(self):
+        return [self.pmd.pid]
+
+    def absorb(self, seconds=0.05):
+        before = self._stats()
+        for line in ("stop", "set fwd rxonly", "start"):
+            self.pmd.command(line)
+        time.sleep(seconds)
+        self.pmd.command("stop")
+        return sum(new["RX-packets"] - old["RX-packets"] for new, old in zip(self._stats(), before))
+
+    def _stats(self):
+        return [self.pmd.stats(n) for n in range(len(self.sockets))]
+
+    def prepare(self, cell):
+        role = self.plan.roles[0]
+        mode = {"send": "txonly", "receive": "rxonly", "quiet": "rxonly", "reflect": "macswap"}.get(role, "macswap")
+        self.pmd.command("stop")
+        self.pmd.command(f"set fwd {mode}")
+        self.pmd.command(f"set txpkts {cell.size}")
+        if self.plan.seeds:
+            self.pmd.command(f"start tx_first {max(seeds(cell) // 32, 1)}")
+        else:
+            self.pmd.command("start")
+
+    def read(self):
+        now, ports = time.monotonic(), self._stats()
+        return Traffic(now, sum(ports[p][f"{way.upper()}-packets"] for p, way in self.plan.count),
+                       sum(ports[p][f"{way.upper()}-bytes"] for p, way in self.plan.count),
+                       sum(p.get("TX-errors", 0) for p in ports))
+
+
+def make(setting, name, cell, sockets):
+    return (TestpmdGuest if cell.guest == "testpmd" else OwnGuest)(setting, name, cell, sockets)

@@ -1,0 +1,496 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Who is measured. Each peer is a process that polls on the switch's CPU and listens at the sockets it is given.
+
+What a peer has to offer is small: start for a plan, say how many cycles it was busy with how many packets so far, and
+end. All of it is frozen but in its own windows, so only what happens while it polls matters.
+"""
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import TOP  # noqa: F401 (makes test/support importable)
+from .cells import QUEUE_SIZE
+from .machine import BenchError, busiest, confine, die_with_parent, favour, poller
+
+from ovs import VSWITCHD, OpenVSwitch
+from sluice import Sluice
+from testpmd import Testpmd
+
+MTU = 9200  # where frames of 9000 bytes pass
+TESTPMD_PORTS = 32  # RTE_MAX_ETHPORTS
+
+
+@dataclass
+class Reading:
+    """Counters of a peer; differences of two are a window's. None: it does not say."""
+
+    cycles: int = None
+    packets: int = None
+    bursts: float = None  # that were not empty
+    polls: float = None
+    dropped: int = None
+
+    def since(self, before):
+        return Reading(*(None if new is None or old is None else new - old
+                         for new, old in zip(vars(self).values(), vars(before).values())))
+
+
+@dataclass
+class Setting:
+    """What peers share: the machine's CPUs, where things are."""
+
+    build: Path
+    folder: Path
+    first: int  # CPU of the guests and of everything that does not poll
+    last: int  # CPU of the switch
+    driver: Path = None  # net_sluice, where DPDK loads it
+    nicsim: Path = None
+    commands: dict = field(default_factory=dict)  # name: template
+    stats: dict = field(default_factory=dict)  # name: command that prints cycles and packets
+
+
+class Peer:
+    """Common to all: life, and what they are asked."""
+
+    kind = ""
+    says_cycles = True
+
+    def __init__(self, name, setting, plan, sockets, cell):
+        self.name, self.setting, self.plan, self.sockets, self.cell = name, setting, plan, sockets, cell
+        self.stack = contextlib.ExitStack()
+        self.poller = None
+
+    @classmethod
+    def why_not(cls, cell, setting):
+        """Why it cannot take part in this cell, or nothing."""
+        return ""
+
+    @property
+    def pids(self):
+        """What to freeze."""
+        return [self.pid]
+
+    def __enter__(self):
+        try:
+            self.start()
+            self.poller = self.find_poller()
+            confine(self.pid, self.setting.first, self.poller)
+            favour(self.pid)
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stack.close()
+
+    def find_poller(self):
+        return poller(self.pid)
+
+    def ready(self):
+        """Called when the guest is connected."""
+
+    def resize(self, size):
+        """Called before each cell, while the guest absorbs what circulates."""
+
+    def device(self, end):
+        """Devargs of the frames' source or destination, whichever this plan wants of it."""
+        source = end == "p0"
+        size = self.cell.size if isinstance(self.cell.size, int) else 64
+        if end == "p1" and self.setting.nicsim:
+            return "net_nicsim0"
+        no_rx = "" if source else ",no-rx=1"
+        return f"net_null{int(end[1])},size={size}{no_rx}"
+
+    @property
+    def plugins(self):
+        return [p for p in (self.setting.nicsim if "p1" in self.plan.physical else None,) if p]
+
+
+# ---- stock testpmd, with either driver ----
+
+class TestpmdPeer(Peer):
+    """dpdk-testpmd with one port of a driver for each VM's."""
+
+    driver = ""
+    program = "dpdk-testpmd"
+
+    @classmethod
+    def why_not(cls, cell, setting):
+        ports = len(cell.plan.roles) + cell.plan.quiet + len(cell.plan.physical)
+        return f"DPDK has at most {TESTPMD_PORTS} ports" if ports > TESTPMD_PORTS else ""
+
+    def start(self):
+        s = self.setting
+        eal = [f"--lcores=0@{s.first},1@{s.last}", "--no-pci", "-m", "128", "--in-memory"]
+        for plugin in [*self.plugins, *self.own_plugins()]:
+            eal += ["-d", str(plugin)]
+        for n, path in enumerate(self.sockets):
+            eal += ["--vdev", f"{self.driver}{n},iface={path}{self.devargs()}"]
+        for end in self.plan.physical:
+            eal += ["--vdev", self.device(end)]
+        app = [f"--total-num-mbufs={self.mbufs()}", f"--rxd={QUEUE_SIZE}", f"--txd={QUEUE_SIZE}", "--no-flush-rx"]
+        self.pmd = self.stack.enter_context(quiet(Testpmd(self.name, eal, app, program=self.program)))
+        for line in ("set record-core-cycles on", "set record-burst-stats on"):
+            self.pmd.command(line)
+
+    def mbufs(self):
+        return 16384 + 1024 * (len(self.sockets) - 2)
+
+    def own_plugins(self):
+        return []
+
+    def devargs(self):
+        return ",tso=1" if self.cell.kind == "tso" else ""
+
+    @property
+    def pid(self):
+        return self.pmd.pid
+
+    def ready(self):
+        for n in range(len(self.sockets)):
+            self.pmd.wait_link("up", n)
+        ends = {end: len(self.sockets) + i for i, end in enumerate(self.plan.physical)}
+        number = {**{n: n for n in range(len(self.sockets))}, **ends}
+        order = [number[end] for link in self.plan.links for end in link]
+        order += [n for n in range(len(self.sockets)) if n not in order]
+        self.pmd.command("set portlist " + ",".join(map(str, order)))
+        self.pmd.command({"drop": "set fwd rxonly", "make": "set fwd txonly"}.get(self.plan.engine, "set fwd io"))
+        self.resize(self.cell.size)
+
+    def resize(self, size):
+        self.pmd.command("stop")
+        if self.plan.engine == "make":
+            self.pmd.command(f"set txpkts {segments(size)}")
+        self.pmd.command("start")
+
+    def read(self):
+        return parse_forward(self.pmd.command("show fwd stats all"), "TX" if self.plan.engine == "make" else "RX")
+
+    def poll_statistics(self):
+        self.pmd.command("show port stats all")
+        self.pmd.command("show port xstats all")
+
+    def hotplug(self, n, path):
+        self.pmd.command(f"port attach {self.driver}{90 + n},iface={path}")
+        number = len(self.sockets) + len(self.plan.physical)
+        self.pmd.command(f"port close {number}")
+
+
+def segments(size):
+    """What testpmd makes of a length its buffers do not hold: several."""
+    size, parts = int(size), []
+    while size > 2048:
+        parts.append(2048)
+        size -= 2048
+    return ",".join(map(str, [*parts, size]))
+
+
+def parse_forward(text, direction):
+    """testpmd's forward statistics: cycles and packets as it relates them, bursts, packets refused."""
+    seen = Reading(0, 0, 0, 0, 0)
+    cycles = re.search(r"(?:total|busy) cycles=(\d+) / total \S+ packets=(\d+)\)", text)
+    if cycles:
+        seen.cycles, seen.packets = map(int, cycles.groups())
+    dropped = re.search(r"TX-dropped:\s*(\d+)", text.partition("Accumulated forward statistics")[2])
+    if dropped:
+        seen.dropped = int(dropped.group(1))
+    for total, spread in re.findall(direction + r"-bursts : (\d+) \[([^\]]*)\]", text):
+        empty = re.search(r"(\d+)% of 0 pkts", spread)
+        seen.polls += int(total)
+        seen.bursts += int(total) * (1 - int(empty.group(1)) / 100 if empty else 1)
+    return seen
+
+
+class OurDriver(TestpmdPeer):
+    kind = driver = "net_sluice"
+
+    def own_plugins(self):
+        return [self.setting.driver]
+
+    def devargs(self):
+        return ",legacy-ol-flags=1" if self.cell.kind == "tso" else ""
+
+
+class NetVhost(TestpmdPeer):
+    kind = driver = "net_vhost"
+
+    def devargs(self):
+        return ",tso=1,legacy-ol-flags=1" if self.cell.kind == "tso" else ""
+
+
+# ---- our switch ----
+
+class OurSwitch(Peer):
+    """sluice, pairs of ports connected."""
+
+    kind = "sluice"
+    engine = "cross"
+
+    def start(self):
+        s = self.setting
+        # A session's name is a file's: nothing but the name differs from what an operator starts.
+        eal = [f"--lcores=0@{s.first},1@{s.last}", "--no-pci", "--in-memory", "-m", "160",
+               f"--file-prefix=slbench{os.getpid()}{Path(self.sockets[0]).name}"]
+        for plugin in self.plugins:
+            eal += ["-d", str(plugin)]
+        folder = Path(self.sockets[0]).parent / "control"
+        folder.mkdir()
+        names = {n: f"vm{n}" for n in range(len(self.sockets))} | {end: end for end in self.plan.physical}
+        ports = [f"port add {names[n]} listen {path}" for n, path in enumerate(self.sockets)]
+        ports += [f"port add {end} dev {self.device(end)}" for end in self.plan.physical]
+        self.switch = self.stack.enter_context(Sluice(folder, eal=eal, commands=[*ports, *self.forwarding(names)]))
+
+    def forwarding(self, names):
+        if self.plan.engine == "drop":
+            return ["set fwd rxonly"]
+        if self.plan.engine == "make":
+            return ["set fwd txonly"]
+        if self.engine == "bridge":
+            return ["set fwd bridge"]
+        return [f"cross add {names[a]} {names[b]}" for a, b in self.plan.links] + ["set fwd cross"]
+
+    @property
+    def pid(self):
+        return self.switch.pid
+
+    def ready(self):
+        for n in range(len(self.sockets)):
+            self.switch.wait_link(f"vm{n}")
+        self.resize(self.cell.size)
+
+    def resize(self, size):
+        if self.plan.engine == "make":
+            self.switch.run("stop")
+            self.switch.run(f"set txpkts {segments(size)}")
+            self.switch.run("start")
+
+    def read(self):
+        stats = self.switch.json("show fwd stats all")
+        packets = stats["total"]["tx_packets" if self.plan.engine == "make" else "rx_packets"]
+        return Reading(stats["busy_cycles"], packets, None, None, stats["total"]["tx_dropped"])
+
+    def poll_statistics(self):
+        for line in ("show port stats all", "show port xstats all", "port show vm0"):
+            self.switch.run(line)
+
+    def hotplug(self, n, path):
+        self.switch.run(f"port add extra{n} listen {path}")
+        self.switch.run(f"port del extra{n}")
+
+
+class OurBridge(OurSwitch):
+    kind = "sluice-bridge"
+    engine = "bridge"
+
+    @classmethod
+    def why_not(cls, cell, setting):
+        return why_not_learning(cell)
+
+
+def why_not_learning(cell):
+    if cell.plan.engine != "cross":
+        return "nothing is forwarded there"
+    return "" if cell.plan.pairs else "a learning switch needs frames with the addresses of both ends"
+
+
+# ---- Open vSwitch ----
+
+class Ovs(Peer):
+    """The distribution's, a flow from each port to its partner."""
+
+    kind = "ovs"
+    normal = False
+
+    @classmethod
+    def why_not(cls, cell, setting):
+        if not Path(VSWITCHD).exists():
+            return "openvswitch-switch-dpdk is not installed"
+        return "Open vSwitch makes no frames of its own" if cell.plan.engine == "make" else ""
+
+    def start(self):
+        run = Path(self.sockets[0]).parent
+        tso = ["other_config:userspace-tso-enable=true"] if self.cell.kind == "tso" else []
+        s = self.setting
+        plugins = self.plugins
+        self.ovs = self.stack.enter_context(OpenVSwitch(
+            run, s.last, s.first, plugins[0] if plugins else None, memory=320,
+            # Frozen, it must not find its flows and addresses to be old when it goes on.
+            options=["other_config:max-idle=100000000", *tso]))
+        self.ovs.vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", "fail_mode=secure",
+                       "other_config:mac-aging-time=86400")
+        add = []
+        for path in self.sockets:
+            add += ["--", "add-port", "br0", Path(path).name, "--", "set", "Interface", Path(path).name,
+                    "type=dpdkvhostuser"]
+        for end in self.plan.physical:
+            add += ["--", "add-port", "br0", end, "--", "set", "Interface", end, "type=dpdk",
+                    f"options:dpdk-devargs={self.device(end)}"]
+        self.ovs.vsctl(*add[1:])
+        if self.cell.kind != "plain":
+            for path in self.sockets:
+                self.ovs.vsctl("set", "Interface", Path(path).name, f"mtu_request={MTU}")
+        self._flows()
+
+    def _flows(self):
+        name = {**{n: Path(path).name for n, path in enumerate(self.sockets)}, **{e: e for e in self.plan.physical}}
+        if self.normal:
+            self.ovs.ofctl("add-flow", "br0", "actions=NORMAL")
+            return
+        for a, b in self.plan.links:
+            for one, other in ((a, b), (b, a)):
+                self.ovs.ofctl("add-flow", "br0", f"in_port={name[one]},actions=output:{name[other]}")
+        if self.plan.engine == "drop":
+            self.ovs.ofctl("add-flow", "br0", "actions=drop")
+
+    @property
+    def pid(self):
+        return self.ovs.pid
+
+    def find_poller(self):
+        return poller(self.pid, ("pmd-c",))
+
+    def ready(self):
+        give_up = time.monotonic() + 20
+        for path in self.sockets:
+            while self.ovs.vsctl("get", "Interface", Path(path).name, "link_state").strip() != "up":
+                if time.monotonic() > give_up:
+                    raise BenchError("Open vSwitch: a guest's port stays down")
+                time.sleep(0.1)
+
+    def read(self):
+        text = self.ovs.appctl("dpif-netdev/pmd-perf-show")
+        block = text.partition("pmd thread")[2]
+        def number(pattern):
+            found = re.search(pattern, block)
+            return int(found[1]) if found else 0
+        stats = self.ovs.appctl("dpif-netdev/pmd-stats-show").partition("pmd thread")[2]
+        cycles = re.search(r"processing cycles: (\d+)", stats)
+        packets = re.search(r"packets received: (\d+)", stats)
+        return Reading(int(cycles[1]) if cycles else 0, int(packets[1]) if packets else 0, None,
+                       number(r"Iterations: +(\d+)"), None)
+
+    def poll_statistics(self):
+        self.ovs.vsctl("get", "Interface", Path(self.sockets[0]).name, "statistics")
+        self.ovs.appctl("dpif-netdev/pmd-perf-show")
+        self.ovs.ofctl("dump-ports", "br0")
+
+    def hotplug(self, n, path):
+        self.ovs.vsctl("add-port", "br0", Path(path).name, "--", "set", "Interface", Path(path).name, "type=dpdkvhostuser")
+        self.ovs.vsctl("del-port", "br0", Path(path).name)
+
+
+class OvsNormal(Ovs):
+    kind = "ovs-normal"
+    normal = True
+
+    @classmethod
+    def why_not(cls, cell, setting):
+        return super().why_not(cell, setting) or why_not_learning(cell)
+
+
+# ---- anything else ----
+
+class Command(Peer):
+    """A back-end given as a command line: {sock0}, {sock1}, ... are where it listens, {lcore} is where it polls."""
+
+    says_cycles = False
+
+    @classmethod
+    def why_not(cls, cell, setting):
+        if cell.plan.engine != "cross" or cell.plan.physical:
+            return "a command connects VMs only"
+        return ""
+
+    def start(self):
+        words = {f"sock{n}": path for n, path in enumerate(self.sockets)}
+        template = self.setting.commands[self.name.partition("#")[0]]
+        try:
+            line = template.format(lcore=self.setting.last, first=self.setting.first, dir=Path(self.sockets[0]).parent,
+                                   **words)
+        except (KeyError, IndexError) as e:
+            raise BenchError(f"peer {self.name}: {{{e.args[0]}}} is not known here (there are {len(self.sockets)} sockets, "
+                             "{lcore}, {first} and {dir})") from None
+        self.log = Path(self.sockets[0]).parent / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(shlex.split(line), stdin=subprocess.PIPE, stdout=log, stderr=log,
+                                            start_new_session=True, preexec_fn=die_with_parent)
+        self.stack.callback(self._end)
+        give_up = time.monotonic() + 30
+        while not all(os.path.exists(path) for path in self.sockets):
+            if self.process.poll() is not None or time.monotonic() > give_up:
+                said = self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+                raise BenchError(f"peer {self.name}: no socket appeared at {self.sockets[0]}: {said[-1]}")
+            time.sleep(0.05)
+
+    def _end(self):
+        for sig in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, sig)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
+        self.process.stdin.close()
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def find_poller(self):
+        time.sleep(0.5)
+        return busiest(self.pid, self.setting.last)
+
+    def read(self):
+        command = self.setting.stats.get(self.name.partition("#")[0])
+        if not command:
+            return Reading()
+        done = subprocess.run(shlex.split(command.format(dir=Path(self.sockets[0]).parent, pid=self.pid)), capture_output=True,
+                              text=True, check=False, timeout=10)
+        numbers = re.findall(r"\d+", done.stdout)
+        if done.returncode or len(numbers) < 2:
+            raise BenchError(f"peer {self.name}: its statistics command does not print busy cycles and packets")
+        return Reading(int(numbers[0]), int(numbers[1]))
+
+    def poll_statistics(self):
+        self.read()
+
+    def hotplug(self, n, path):
+        raise BenchError(f"peer {self.name}: ports cannot come and go in a command")
+
+
+KINDS = {peer.kind: peer for peer in (OurDriver, OurSwitch, OurBridge, NetVhost, Ovs, OvsNormal)}
+ABOUT = {
+    "net_sluice": "our driver in stock dpdk-testpmd",
+    "net_vhost": "DPDK's vhost driver in the same testpmd: what all ratios refer to",
+    "sluice": "our switch, ports connected in pairs (set fwd cross)",
+    "sluice-bridge": "our switch as a learning bridge",
+    "ovs": "the distribution's Open vSwitch with DPDK, a flow from port to port",
+    "ovs-normal": "the same as a learning switch (actions=NORMAL)",
+}
+
+
+def find(name, setting):
+    """A peer's class; 'net_vhost#2' is another net_vhost, to see what the noise is."""
+    kind = name.partition("#")[0]
+    return Command if kind in setting.commands else KINDS[kind]
+
+
+class quiet:
+    """A Testpmd shows its whole dialogue when anything went wrong; a user of the benchmark gets one line."""
+
+    def __init__(self, pmd):
+        self.pmd = pmd
+
+    def __enter__(self):
+        return self.pmd.__enter__()
+
+    def __exit__(self, kind, value, trace):
+        with open(os.devnull, "w", encoding="ascii") as null, contextlib.redirect_stdout(null):
+            self.pmd.__exit__(kind, value, trace)

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Windows of all peers in turn.
+
+All processes of a cell run side by side, and all but one pair (a switch and its guest) are frozen (SIGSTOP). A window:
+let a pair go, wait until caches are warm, read its counters, wait, read them again, freeze it. A round has one window of
+each peer; the next has them in the opposite order (A B C, C B A, ...), so that what drifts meets all of them alike. What is
+compared are windows of one round in which the machine was the same; rounds go on until enough count, within limits.
+"""
+
+import collections
+import contextlib
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from . import figures, guests, peers
+from .cells import frame_bytes, why_not
+from .machine import BenchError, classify, freeze, stolen, thaw, waited
+
+from testpmd import TestpmdError
+
+SETTLE = 0.03  # seconds from thawing to counting
+TRIES = 3  # times as many rounds as wanted, at most
+
+
+class Rig:
+    """One peer and its guest."""
+
+    def __init__(self, name, setting, cell, folder, stack):
+        self.name, self.frozen = name, False
+        plan = cell.plan
+        sockets = [str(folder / f"s{n}") for n in range(len(plan.roles) + plan.quiet)]
+        self.peer = stack.enter_context(peers.find(name, setting)(name, setting, plan, sockets, cell))
+        stack.callback(self.thaw)
+        self.guest = stack.enter_context(guests.make(setting, folder.name, cell, sockets))
+        stack.callback(self.thaw)
+        self.peer.ready()
+
+    @property
+    def pids(self):
+        return [*self.peer.pids, *self.guest.pids]
+
+    def thaw(self):
+        """Also when some of them are gone: whoever ends them must find them running."""
+        for pid in self.pids if self.frozen else ():
+            with contextlib.suppress(ProcessLookupError):
+                thaw(pid)
+        self.frozen = False
+
+    def freeze(self):
+        # The guest last: it must not go on alone.
+        self.frozen = True
+        for pid in self.pids[::-1]:
+            freeze(pid)
+
+    def prepare(self, cell):
+        """Empty rings, then this cell's traffic; what was still circling."""
+        self.thaw()
+        left = self.guest.absorb()
+        self.peer.resize(cell.size)
+        self.guest.prepare(cell)
+        time.sleep(0.05)
+        self.freeze()
+        return left
+
+
+class Runner:
+    """Measures cells with some peers."""
+
+    def __init__(self, setting, prober, names, args):
+        self.setting, self.prober, self.names, self.args = setting, prober, names, args
+        self.skipped = []  # (cell, peer, why)
+        self._serial = 0
+
+    # ---- one window ----
+
+    def window(self, rig, cell, number):
+        tasks = [rig.peer.poller, rig.guest.poller]
+        rig.thaw()
+        time.sleep(SETTLE)
+        back = rig.peer.read()
+        steal, wait = stolen(), [waited(t) for t in tasks]
+        begin, front = time.monotonic(), rig.guest.read()
+        time.sleep(self.args.seconds)
+        front, end = difference(rig.guest.read(), front), time.monotonic()
+        steal, wait = stolen() - steal, [waited(t) - w for t, w in zip(tasks, wait)]
+        back = rig.peer.read().since(back)
+        rig.freeze()
+        return self._judge(cell, rig.name, number, front, back, steal, max(wait), begin, end)
+
+    def _judge(self, cell, name, number, front, back, steal, wait, begin, end):
+        probes = self.prober.around(begin, end)
+        elapsed = front.time
+        hz = self.prober.tsc_hz
+        per_second = front.packets / elapsed
+        octets = front.octets or front.packets * frame_bytes(cell.size)
+        if cell.scenario == "idle":
+            cost = elapsed * hz / back.polls if back.polls else None
+        else:
+            cost = back.cycles / back.packets if back.cycles and back.packets else None
+        return figures.Window(
+            cell.scenario, cell.size, cell.path, cell.guest, cell.touch, name, number, elapsed, per_second,
+            octets * 8 / elapsed / 1e9, front.refused / (front.refused + front.packets) if front.refused else 0,
+            None if front.busy is None else front.busy / elapsed,
+            None if front.busy is None or not front.packets else front.busy * hz / front.packets,
+            back.cycles, back.packets, cost, back.packets / back.bursts if back.bursts else None,
+            None if back.cycles is None else min(back.cycles / (elapsed * hz), 1), back.dropped,
+            steal / elapsed, wait / elapsed, classify(probes), statistics.median(p.trip for p in probes),
+            statistics.median(p.last_ghz for p in probes))
+
+    # ---- one cell ----
+
+    def measure_cell(self, rigs, cell):
+        """Its windows, one after the other."""
+        for rig in rigs:
+            rig.prepare(cell)
+        windows = []
+        for number in range(TRIES * self.args.rounds):
+            order = rigs if number % 2 == 0 else rigs[::-1]
+            for rig in order:
+                w = self.window(rig, cell, number)
+                if not w.pps and cell.scenario != "idle":
+                    raise BenchError(f"{cell}: not a single frame came through {rig.name}")
+                windows.append(w)
+                yield w
+            if self._enough(windows):
+                return
+
+    def _enough(self, windows):
+        base = self.base([w.peer for w in windows])
+        return all(len(list(figures.pairs_of(windows, name, base, self.args.wait))) >= self.args.rounds
+                   for name in {w.peer for w in windows})
+
+    def base(self, names):
+        """Whom ratios refer to: net_vhost, or whoever comes last."""
+        return self.args.base if self.args.base in names else list(names)[-1]
+
+    # ---- all of them ----
+
+    def takes_part(self, name, cell):
+        why = peers.find(name, self.setting).why_not(cell, self.setting)
+        if why:
+            self.skipped.append((cell, name, why))
+        return not why
+
+    @contextlib.contextmanager
+    def rigs(self, cell):
+        """All peers of this cell, started, connected and frozen."""
+        with contextlib.ExitStack() as stack:
+            rigs = []
+            for name in self.names:
+                if not self.takes_part(name, cell):
+                    continue
+                self._serial += 1
+                folder = Path(self.setting.folder) / f"{self._serial}"
+                folder.mkdir()
+                try:
+                    rigs.append(Rig(name, self.setting, cell, folder, stack))
+                except TestpmdError as e:
+                    raise BenchError(f"{cell}, {name}: {first_line(e)}") from None
+                rigs[-1].freeze()
+            yield rigs
+
+    def run(self, cells):
+        """Every window of every cell that is possible."""
+        groups = collections.defaultdict(list)
+        for cell in cells:
+            why = why_not(cell)
+            if why:
+                self.skipped.append((cell, "all", why))
+            else:
+                groups[cell.rig].append(cell)
+        done, total = 0, sum(map(len, groups.values()))
+        for group in groups.values():
+            with self.rigs(group[0]) as rigs:
+                for cell in group if rigs else ():
+                    done += 1
+                    say(f"[{done}/{total}] {cell}")
+                    yield from self.measure_cell(rigs, cell)
+
+
+def difference(new, old):
+    return guests.Traffic(new.time - old.time, new.packets - old.packets, new.octets - old.octets,
+                          new.refused - old.refused, None if new.busy is None else new.busy - old.busy)
+
+
+def first_line(error):
+    return str(error).partition("\n")[0]
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
