@@ -27,8 +27,8 @@
  *	set frame BYTES|imix	set rate FRAMES-A-SECOND (a port; 0: no limit)
  *	set touch on|off	set filter on|off
  *	seed PORT N		make N frames first
- *	start	stop	clear	quit
- *	stats	latency		one line of JSON each, at any time
+ *	start	stop	quit
+ *	clear	stats	latency	at any time; the last two answer with a line of JSON
  */
 
 struct options {
@@ -203,8 +203,6 @@ static const char *command_resting(char *verb, const char *a, const char *b, con
 		return seed(a, b);
 	if (strcmp(verb, "start") == 0)
 		start();
-	else if (strcmp(verb, "clear") == 0)
-		traffic_clear();
 	else
 		return "set, seed, start, stop, clear, stats, latency or quit";
 	return NULL;
@@ -221,6 +219,8 @@ static const char *command(char *line)
 	}
 	if (strcmp(word[0], "stop") == 0)
 		stop();
+	else if (strcmp(word[0], "clear") == 0)
+		traffic_clear();
 	else if (strcmp(word[0], "stats") == 0)
 		tell_stats();
 	else if (strcmp(word[0], "latency") == 0)

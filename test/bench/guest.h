@@ -69,6 +69,7 @@ struct guest {
 	uint64_t last_rx;
 	struct hist latency, round; /* from stamp to receipt; of rounds that found nothing */
 
+	bool clearing; /* raised by the main thread, lowered by the worker */
 	bool running;  /* written by the main thread */
 	bool resting;  /* written by the worker */
 	bool quitting; /* written by the main thread */
@@ -89,7 +90,7 @@ static inline void raise_flag(bool *f, bool value)
 /** Move packets whenever `running`, until `quitting`; an lcore's main function. */
 int traffic_worker(void *arg);
 
-/** Count everything from zero; the worker rests. */
+/** Count everything from zero, also while packets move; returns when that is done. */
 void traffic_clear(void);
 
 /** TSC cycles below which `share` (0 to 1) of all values lie. */

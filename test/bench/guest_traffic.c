@@ -364,6 +364,16 @@ static void sow(struct port *p)
 		p->seeds -= RTE_MIN(p->seeds, (uint32_t)make(p, p->seeds));
 }
 
+static void count_from_zero(void)
+{
+	for (unsigned i = 0; i < guest.n_ports; i++)
+		guest.ports[i].stats = (struct port_stats){0};
+	guest.busy = guest.gap = guest.last_rx = 0;
+	memset(&guest.latency, 0, sizeof(guest.latency));
+	memset(&guest.round, 0, sizeof(guest.round));
+	raise_flag(&guest.clearing, false);
+}
+
 static void run(void)
 {
 	uint64_t next[GUEST_PORTS] = {0}, start = rte_rdtsc(), now;
@@ -382,6 +392,10 @@ static void run(void)
 		else if (guest.rate > 0)
 			hist_add(&guest.round, now - start);
 		start = now;
+		if (flag(&guest.clearing)) {
+			count_from_zero();
+			start = rte_rdtsc();
+		}
 	}
 }
 
@@ -389,6 +403,8 @@ int traffic_worker(void *arg)
 {
 	(void)arg;
 	while (!flag(&guest.quitting)) {
+		if (flag(&guest.clearing))
+			count_from_zero();
 		if (!flag(&guest.running)) {
 			rte_delay_us_sleep(500);
 			continue;
@@ -402,9 +418,7 @@ int traffic_worker(void *arg)
 
 void traffic_clear(void)
 {
-	for (unsigned i = 0; i < guest.n_ports; i++)
-		guest.ports[i].stats = (struct port_stats){0};
-	guest.busy = guest.gap = guest.last_rx = 0;
-	memset(&guest.latency, 0, sizeof(guest.latency));
-	memset(&guest.round, 0, sizeof(guest.round));
+	raise_flag(&guest.clearing, true);
+	while (flag(&guest.clearing))
+		rte_delay_us_sleep(100);
 }

@@ -64,6 +64,10 @@ class Plan:
         return "reflect" in self.roles and not self.physical
 
     @property
+    def oneway(self):
+        return "send" in self.roles and "receive" in self.roles
+
+    @property
     def addressed(self):
         """Whether all frames carry the addresses of VM ports, so that a switch can learn them."""
         return "p0" not in self.physical
@@ -85,6 +89,7 @@ SCENARIOS = {
     "dequeue": (Plan(("send",), (), ((0, "tx"),), "drop"), "the guest sends, the switch receives and frees"),
     "enqueue": (Plan(("receive",), (), ((0, "rx"),), "make"), "the switch makes frames and sends, the guest receives"),
     "v2v": (circle(2), "frames circle between two VMs, both of which send back what they get"),
+    "oneway": (Plan(("send", "receive"), ((0, 1),), ((1, "rx"),), pairs=((0, 1),)), "one VM sends, the other receives"),
     "idle": (Plan(("quiet",), (), (), "drop"), "the switch polls one port where nothing arrives"),
     "p2v": (Plan(("receive",), (("p0", 0),), ((0, "rx"),)), "from a device to a VM"),
     "v2p": (Plan(("send",), ((0, "p1"),), ((0, "tx"),)), "from a VM to a device"),
@@ -114,7 +119,8 @@ class Cell:
     @property
     def rig(self):
         """Cells that can share running processes."""
-        return self.scenario, self.path, self.guest, self.kind
+        made = self.size if "p0" in self.plan.physical else 0  # a device that makes frames makes one size
+        return self.scenario, self.path, self.guest, self.kind, made
 
     @property
     def kind(self):

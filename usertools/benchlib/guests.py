@@ -115,12 +115,27 @@ class OwnGuest:
             tell(f"set role {port} {role}")
         for a, b in self.plan.pairs:
             tell(f"set peer {a} {mac(b)}", f"set peer {b} {mac(a)}")
-        tell("clear", "start")
+        # One first: a learning switch then knows where everybody is, and floods no more.
+        self.sow(1 if self.plan.seeds or self.plan.oneway else 0)
         if self.plan.seeds:
-            # One first: a learning switch then knows where everybody is, and floods no more.
-            for count in (1, seeds(cell)):
-                tell("stop", *(f"seed {port} {count}" for port in range(len(self.plan.roles))), "start")
-                time.sleep(0.02)
+            self.sow(seeds(cell))
+
+    def sow(self, count):
+        """Let every port make some frames, and go on."""
+        ports = range(len(self.plan.roles)) if count else ()
+        self.guest.tell("stop", *(f"seed {port} {count}" for port in ports), "start")
+        time.sleep(0.02)
+
+    def pace(self, rate):
+        """Frames a second (0: as fast as possible), all counters from zero."""
+        self.guest.tell("stop", f"set rate {rate:.0f}", "clear", "start")
+        self.sow(1)
+
+    def latency(self):
+        return self.guest.ask("latency")
+
+    def ports(self):
+        return self.guest.ask("stats")["ports"]
 
     def read(self):
         stats = self.guest.ask("stats")

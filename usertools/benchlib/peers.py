@@ -34,13 +34,15 @@ class Reading:
 
     cycles: int = None
     packets: int = None
-    bursts: float = None  # that were not empty
-    polls: float = None
+    polls: int = None
     dropped: int = None
+    batch: float = None  # packets a poll that found some; not a sum
+    time: float = field(default_factory=time.monotonic)
 
     def since(self, before):
-        return Reading(*(None if new is None or old is None else new - old
-                         for new, old in zip(vars(self).values(), vars(before).values())))
+        sums = [None if new is None or old is None else new - old
+                for new, old in ((getattr(self, k), getattr(before, k)) for k in ("cycles", "packets", "polls", "dropped"))]
+        return Reading(*sums, self.batch, self.time - before.time)
 
 
 @dataclass
@@ -100,6 +102,9 @@ class Peer:
 
     def resize(self, size):
         """Called before each cell, while the guest absorbs what circulates."""
+
+    def refresh(self):
+        """Called at the beginning of each window."""
 
     def device(self, end):
         """Devargs of the frames' source or destination, whichever this plan wants of it."""
@@ -172,6 +177,11 @@ class TestpmdPeer(Peer):
             self.pmd.command(f"set txpkts {segments(size)}")
         self.pmd.command("start")
 
+    def refresh(self):
+        # testpmd tells bursts in per cent of all since `start`.
+        self.pmd.command("stop")
+        self.pmd.command("start")
+
     def read(self):
         return parse_forward(self.pmd.command("show fwd stats all"), "TX" if self.plan.engine == "make" else "RX")
 
@@ -196,7 +206,7 @@ def segments(size):
 
 def parse_forward(text, direction):
     """testpmd's forward statistics: cycles and packets as it relates them, bursts, packets refused."""
-    seen = Reading(0, 0, 0, 0, 0)
+    seen, moving = Reading(0, 0, 0, 0), 0
     cycles = re.search(r"(?:total|busy) cycles=(\d+) / total \S+ packets=(\d+)\)", text)
     if cycles:
         seen.cycles, seen.packets = map(int, cycles.groups())
@@ -206,7 +216,8 @@ def parse_forward(text, direction):
     for total, spread in re.findall(direction + r"-bursts : (\d+) \[([^\]]*)\]", text):
         empty = re.search(r"(\d+)% of 0 pkts", spread)
         seen.polls += int(total)
-        seen.bursts += int(total) * (1 - int(empty.group(1)) / 100 if empty else 1)
+        moving += int(total) * (1 - int(empty.group(1)) / 100 if empty else 1)
+    seen.batch = seen.packets / moving if moving else None
     return seen
 
 
@@ -276,7 +287,7 @@ class OurSwitch(Peer):
     def read(self):
         stats = self.switch.json("show fwd stats all")
         packets = stats["total"]["tx_packets" if self.plan.engine == "make" else "rx_packets"]
-        return Reading(stats["busy_cycles"], packets, None, None, stats["total"]["tx_dropped"])
+        return Reading(stats["busy_cycles"], packets, None, stats["total"]["tx_dropped"])
 
     def poll_statistics(self):
         for line in ("show port stats all", "show port xstats all", "port show vm0"):
@@ -375,8 +386,8 @@ class Ovs(Peer):
         stats = self.ovs.appctl("dpif-netdev/pmd-stats-show").partition("pmd thread")[2]
         cycles = re.search(r"processing cycles: (\d+)", stats)
         packets = re.search(r"packets received: (\d+)", stats)
-        return Reading(int(cycles[1]) if cycles else 0, int(packets[1]) if packets else 0, None,
-                       number(r"Iterations: +(\d+)"), None)
+        return Reading(int(cycles[1]) if cycles else 0, int(packets[1]) if packets else 0,
+                       number(r"Iterations: +(\d+)"))
 
     def poll_statistics(self):
         self.ovs.vsctl("get", "Interface", Path(self.sockets[0]).name, "statistics")

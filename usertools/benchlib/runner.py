@@ -78,6 +78,7 @@ class Runner:
     def window(self, rig, cell, number):
         tasks = [rig.peer.poller, rig.guest.poller]
         rig.thaw()
+        rig.peer.refresh()
         time.sleep(SETTLE)
         back = rig.peer.read()
         steal, wait = stolen(), [waited(t) for t in tasks]
@@ -96,7 +97,7 @@ class Runner:
         per_second = front.packets / elapsed
         octets = front.octets or front.packets * frame_bytes(cell.size)
         if cell.scenario == "idle":
-            cost = elapsed * hz / back.polls if back.polls else None
+            cost = back.time * hz / back.polls if back.polls else None
         else:
             cost = back.cycles / back.packets if back.cycles and back.packets else None
         return figures.Window(
@@ -104,8 +105,8 @@ class Runner:
             octets * 8 / elapsed / 1e9, front.refused / (front.refused + front.packets) if front.refused else 0,
             None if front.busy is None else front.busy / elapsed,
             None if front.busy is None or not front.packets else front.busy * hz / front.packets,
-            back.cycles, back.packets, cost, back.packets / back.bursts if back.bursts else None,
-            None if back.cycles is None else min(back.cycles / (elapsed * hz), 1), back.dropped,
+            back.cycles, back.packets, cost, back.batch,
+            None if back.cycles is None else min(back.cycles / (back.time * hz), 1), back.dropped,
             steal / elapsed, wait / elapsed, classify(probes), statistics.median(p.trip for p in probes),
             statistics.median(p.last_ghz for p in probes))
 
