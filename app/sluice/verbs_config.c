@@ -66,11 +66,13 @@ static int show_cores(struct cmd *c)
 		else if (sl->conf.sleep_us)
 			cmd_printf(c, " - asleep %u.%u %%", w->rest / 10, w->rest % 10);
 		cmd_printf(c, "\n");
-		json_array_append_new(
-			all, json_pack("{s:i, s:i, s:i, s:i, s:i, s:s?, s:b}", "lcore", w->lcore,
-				     "socket", w->node, "queues", queues, "busy_per_mille", w->load,
-				     "asleep_per_mille", w->rest, "kept_awake_by",
-				     awake ? awake->name : NULL, "resting", w->resting));
+		json_array_append_new(all,
+			json_pack("{s:i, s:i, s:i, s:i, s:i, s:s?, s:b, s:I, s:I}", "lcore",
+				w->lcore, "socket", w->node, "queues", queues, "busy_per_mille",
+				w->load, "asleep_per_mille", w->rest, "kept_awake_by",
+				awake ? awake->name : NULL, "resting", w->resting, "rounds",
+				(json_int_t)virtq_load(&w->stats.iterations), "busy_rounds",
+				(json_int_t)virtq_load(&w->stats.iterations_busy)));
 	}
 	cmd_json(c, all);
 	return 0;

@@ -214,6 +214,10 @@ class Testpmd:
         while data:
             data = data[os.write(self._tty, data):]
 
+    def listen(self, timeout):
+        """Take over what it says for a moment: one whose words nobody reads stops when its terminal is full."""
+        self._read(timeout)
+
     def _read(self, timeout):
         """Take over what there is; whether there was any."""
         if not select.select([self._tty], [], [], timeout)[0]:

@@ -316,6 +316,9 @@ def run(args, argv):
     report(args.out)
     if reason:
         sys.exit(f"bench: {reason}; what was measured until then is in {args.out}")
+    if runner.failed:
+        sys.exit(f"bench: {runner.failed} failures, see 'Not measured' in the report; the first: " +
+                 next(f"{cell}, {name}: {why}" for cell, name, why in runner.skipped if why.startswith("failed")))
 
 
 def device_note(cells, setting):

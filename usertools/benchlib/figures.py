@@ -86,6 +86,7 @@ def summarise(windows, base, wait_max, least=3):
     for w in windows:
         groups[cell_of(w)].append(w)
     for cell, group in groups.items():
+        there = any(w.peer == base for w in group)
         for peer in dict.fromkeys(w.peer for w in group):
             mine = [w for w in group if w.peer == peer]
             kept = [w for w in mine if counts(w, wait_max)]
@@ -93,16 +94,17 @@ def summarise(windows, base, wait_max, least=3):
                 here = [w for w in kept if w.placement == placement]
                 if here:
                     pairs = [p for p in pairs_of(group, peer, base, wait_max) if p[0].placement == placement]
-                    yield _row(cell, peer, placement, here, len(mine), pairs, least)
+                    yield _row(cell, peer, placement, here, len(mine), pairs if there else None, least)
             if not kept:
                 yield {"cell": cell, "peer": peer, "placement": None, "windows": 0, "of": len(mine), "pairs": 0}
 
 
 def _row(cell, peer, placement, here, of, pairs, least):
-    row = {"cell": cell, "peer": peer, "placement": placement, "windows": len(here), "of": of, "pairs": len(pairs)}
+    row = {"cell": cell, "peer": peer, "placement": placement, "windows": len(here), "of": of,
+           "pairs": None if pairs is None else len(pairs)}
     for what in ("cost", "pps", "gbps", "guest_cost", "batch", "busy", "refused", "guest_busy"):
         row[what] = estimate([getattr(w, what) for w in here])
-    enough = len(pairs) >= least
+    enough = pairs and len(pairs) >= least
     row["cost_ratio"] = estimate(ratios(pairs, "cost")) if enough else None
     row["pps_ratio"] = estimate(ratios(pairs, "pps")) if enough else None
     return row

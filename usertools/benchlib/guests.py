@@ -69,13 +69,13 @@ class OwnGuest:
         app = ["--room", "9216" if jumbo else "2048", "--mbufs", str(16384 + 2048 * max(active - 4, 0) if not jumbo else 8192)]
         if cell.kind == "tso":
             app += ["--tso"]
-        self.guest = _Guest(f"{name}guest", [*eal(setting, name, cell.path, 128), *devices(sockets[:active], cell.path)], app,
+        self.guest = _Guest(f"{name}guest", [*eal(setting, name, cell.path, 64), *devices(sockets[:active], cell.path)], app,
                             setting.build / "test/bench/guest")
         self.idle = []
         for i in range(active, len(sockets), PORTS_PER_GUEST):
             group = sockets[i:i + PORTS_PER_GUEST]
             self.idle.append(_Guest(f"{name}idle{i}", [
-                *eal(setting, f"{name}idle{i}", cell.path, 64), *devices(group, cell.path, i, QUIET_QUEUE)],
+                *eal(setting, f"{name}idle{i}", cell.path, 32), *devices(group, cell.path, i, QUIET_QUEUE)],
                 ["--mbufs", str(QUIET_QUEUE * len(group) + 4096)], setting.build / "test/bench/guest"))
 
     def __enter__(self):
@@ -175,7 +175,7 @@ class TestpmdGuest:
             app += [f"--eth-peer={a},{mac(b)}", f"--eth-peer={b},{mac(a)}"]
         if cell.kind == "jumbo" and not mergeable(cell.path):
             app += ["--mbuf-size=9344"]
-        self.pmd = Testpmd(f"{name}guest", [*eal(setting, name, cell.path, 128), *devices(sockets, cell.path)], app)
+        self.pmd = Testpmd(f"{name}guest", [*eal(setting, name, cell.path, 64), *devices(sockets, cell.path)], app)
 
     def __enter__(self):
         try:

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,7 @@ class Reading:
     time: float = field(default_factory=time.monotonic)
 
     def since(self, before):
-        sums = [None if new is None or old is None else new - old
+        sums = [None if new is None or old is None else (new - old) % 2**64
                 for new, old in ((getattr(self, k), getattr(before, k)) for k in ("cycles", "packets", "polls", "dropped"))]
         return Reading(*sums, self.batch, self.time - before.time)
 
@@ -97,6 +98,15 @@ class Peer:
     def find_poller(self):
         return poller(self.pid)
 
+    @property
+    def prefix(self):
+        """For EAL's own files."""
+        return f"slb{os.getpid()}_{Path(self.sockets[0]).parent.name}"
+
+    def patient(self):
+        """A context in which the guest connects."""
+        return contextlib.nullcontext()
+
     def ready(self):
         """Called when the guest is connected."""
 
@@ -105,6 +115,9 @@ class Peer:
 
     def refresh(self):
         """Called at the beginning of each window."""
+
+    def mbufs(self):
+        return 16384 + 1024 * max(len(self.plan.roles) - 2, 0)
 
     def device(self, end):
         """Devargs of the frames' source or destination, whichever this plan wants of it."""
@@ -135,7 +148,7 @@ class TestpmdPeer(Peer):
 
     def start(self):
         s = self.setting
-        eal = [f"--lcores=0@{s.first},1@{s.last}", "--no-pci", "-m", "128", "--in-memory"]
+        eal = [f"--lcores=0@{s.first},1@{s.last}", "--no-pci", "-m", "64", "--in-memory", f"--file-prefix={self.prefix}"]
         for plugin in [*self.plugins, *self.own_plugins()]:
             eal += ["-d", str(plugin)]
         for n, path in enumerate(self.sockets):
@@ -147,9 +160,6 @@ class TestpmdPeer(Peer):
         for line in ("set record-core-cycles on", "set record-burst-stats on"):
             self.pmd.command(line)
 
-    def mbufs(self):
-        return 16384 + 1024 * (len(self.sockets) - 2)
-
     def own_plugins(self):
         return []
 
@@ -159,6 +169,22 @@ class TestpmdPeer(Peer):
     @property
     def pid(self):
         return self.pmd.pid
+
+    @contextlib.contextmanager
+    def patient(self):
+        # It has more to say of each message than a terminal holds, and waits until somebody has read it.
+        done = threading.Event()
+
+        def listen():
+            while not done.is_set():
+                self.pmd.listen(0.05)
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def ready(self):
         for n in range(len(self.sockets)):
@@ -248,9 +274,7 @@ class OurSwitch(Peer):
 
     def start(self):
         s = self.setting
-        # A session's name is a file's: nothing but the name differs from what an operator starts.
-        eal = [f"--lcores=0@{s.first},1@{s.last}", "--no-pci", "--in-memory", "-m", "160",
-               f"--file-prefix=slbench{os.getpid()}{Path(self.sockets[0]).name}"]
+        eal = [f"--lcores=0@{s.first},1@{s.last}", "--no-pci", "--in-memory", "-m", "64", f"--file-prefix={self.prefix}"]
         for plugin in self.plugins:
             eal += ["-d", str(plugin)]
         folder = Path(self.sockets[0]).parent / "control"
@@ -258,7 +282,8 @@ class OurSwitch(Peer):
         names = {n: f"vm{n}" for n in range(len(self.sockets))} | {end: end for end in self.plan.physical}
         ports = [f"port add {names[n]} listen {path}" for n, path in enumerate(self.sockets)]
         ports += [f"port add {end} dev {self.device(end)}" for end in self.plan.physical]
-        self.switch = self.stack.enter_context(Sluice(folder, eal=eal, commands=[*ports, *self.forwarding(names)]))
+        self.switch = self.stack.enter_context(Sluice(
+            folder, ["--mbufs", str(self.mbufs())], eal, [*ports, *self.forwarding(names)]))
 
     def forwarding(self, names):
         if self.plan.engine == "drop":
@@ -285,9 +310,9 @@ class OurSwitch(Peer):
             self.switch.run("start")
 
     def read(self):
-        stats = self.switch.json("show fwd stats all")
+        stats, core = self.switch.json("show fwd stats all"), self.switch.json("show config cores")[0]
         packets = stats["total"]["tx_packets" if self.plan.engine == "make" else "rx_packets"]
-        return Reading(stats["busy_cycles"], packets, None, stats["total"]["tx_dropped"])
+        return Reading(stats["busy_cycles"], packets, core["rounds"], stats["total"]["tx_dropped"])
 
     def poll_statistics(self):
         for line in ("show port stats all", "show port xstats all", "port show vm0"):
@@ -333,7 +358,7 @@ class Ovs(Peer):
         s = self.setting
         plugins = self.plugins
         self.ovs = self.stack.enter_context(OpenVSwitch(
-            run, s.last, s.first, plugins[0] if plugins else None, memory=320,
+            run, s.last, s.first, plugins[0] if plugins else None, memory=160,
             # Frozen, it must not find its flows and addresses to be old when it goes on.
             options=["other_config:max-idle=100000000", *tso]))
         self.ovs.vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", "fail_mode=secure",
@@ -378,16 +403,14 @@ class Ovs(Peer):
                 time.sleep(0.1)
 
     def read(self):
-        text = self.ovs.appctl("dpif-netdev/pmd-perf-show")
-        block = text.partition("pmd thread")[2]
-        def number(pattern):
-            found = re.search(pattern, block)
+        stats, perf = (self.ovs.appctl(f"dpif-netdev/pmd-{what}-show").partition("pmd thread")[2] for what in ("stats", "perf"))
+
+        def number(text, name):
+            found = re.search(rf"{name}: +(\d+)", text)
             return int(found[1]) if found else 0
-        stats = self.ovs.appctl("dpif-netdev/pmd-stats-show").partition("pmd thread")[2]
-        cycles = re.search(r"processing cycles: (\d+)", stats)
-        packets = re.search(r"packets received: (\d+)", stats)
-        return Reading(int(cycles[1]) if cycles else 0, int(packets[1]) if packets else 0,
-                       number(r"Iterations: +(\d+)"))
+        batches = number(perf, "Tx batches")
+        return Reading(number(stats, "processing cycles"), number(stats, "packets received"), number(perf, "Iterations"), None,
+                       number(perf, "Tx packets") / batches if batches else None)
 
     def poll_statistics(self):
         self.ovs.vsctl("get", "Interface", Path(self.sockets[0]).name, "statistics")
@@ -500,8 +523,17 @@ class quiet:
         self.pmd = pmd
 
     def __enter__(self):
-        return self.pmd.__enter__()
+        with silence():
+            return self.pmd.__enter__()
 
-    def __exit__(self, kind, value, trace):
-        with open(os.devnull, "w", encoding="ascii") as null, contextlib.redirect_stdout(null):
-            self.pmd.__exit__(kind, value, trace)
+    def __exit__(self, *_):
+        # As in a crash: nothing it holds outlives it, and a polite end takes seconds where ports are many.
+        self.pmd.kill()
+        with silence():
+            self.pmd.close(polite=False)
+
+
+@contextlib.contextmanager
+def silence():
+    with open(os.devnull, "w", encoding="ascii") as null, contextlib.redirect_stdout(null):
+        yield

@@ -107,7 +107,7 @@ def _lines(ax, rows, peers, xs, x_of, what, scale=1.0):
         if not at:
             continue
         colour, marker = style(peer, peers)
-        shift = (n - (len(peers) - 1) / 2) * 0.05
+        shift = (n - (len(peers) - 1) / 2) * 0.04
         values = [points[x] for x in at]
         ax.errorbar([xs.index(x) + shift for x in at], [v.median * scale for v in values], yerr=_errors(values, scale),
                     color=colour, marker=marker, markersize=6, linewidth=1.6, capsize=2.5, elinewidth=1)

@@ -53,7 +53,7 @@ def cells_of_row(row):
     if not row["placement"]:
         return [*first, "none", f"0/{row['of']}", *["-"] * 8]
     # idle: nothing came through, and what is given is cycles a poll
-    return [*first, row["placement"], f"{row['pairs']}/{row['of']}", _estimate(row["cost"], ".1f"),
+    return [*first, row["placement"], f"{'-' if row['pairs'] is None else row['pairs']}/{row['of']}", _estimate(row["cost"], ".1f"),
             _estimate(row["cost_ratio"], ".2f"), _million(row["pps"]), _estimate(row["pps_ratio"], ".2f", False),
             _estimate(row["gbps"], ".1f", False), _estimate(row["batch"], ".0f", False), _estimate(row["busy"], ".2f", False),
             _estimate(row["guest_busy"], ".2f", False)]

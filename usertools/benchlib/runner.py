@@ -18,6 +18,8 @@ from . import figures, guests, peers
 from .cells import frame_bytes, why_not
 from .machine import BenchError, classify, freeze, stolen, thaw, waited
 
+from ovs import OvsError
+from sluice import SluiceError
 from testpmd import TestpmdError
 
 SETTLE = 0.03  # seconds from thawing to counting
@@ -27,13 +29,21 @@ TRIES = 3  # times as many rounds as wanted, at most
 class Rig:
     """One peer and its guest."""
 
-    def __init__(self, name, setting, cell, folder, stack):
-        self.name, self.frozen = name, False
-        plan = cell.plan
+    def __init__(self, name, setting, cell, folder):
+        self.name, self.frozen, self.stack = name, False, contextlib.ExitStack()
+        try:
+            self._start(setting, cell, folder, self.stack)
+        except BaseException:
+            self.stack.close()
+            raise
+
+    def _start(self, setting, cell, folder, stack):
+        name, plan = self.name, cell.plan
         sockets = [str(folder / f"s{n}") for n in range(len(plan.roles) + plan.quiet)]
         self.peer = stack.enter_context(peers.find(name, setting)(name, setting, plan, sockets, cell))
         stack.callback(self.thaw)
-        self.guest = stack.enter_context(guests.make(setting, folder.name, cell, sockets))
+        with self.peer.patient():
+            self.guest = stack.enter_context(guests.make(setting, folder.name, cell, sockets))
         stack.callback(self.thaw)
         self.peer.ready()
 
@@ -71,6 +81,7 @@ class Runner:
     def __init__(self, setting, prober, names, args):
         self.setting, self.prober, self.names, self.args = setting, prober, names, args
         self.skipped = []  # (cell, peer, why)
+        self.failed = 0
         self._serial = 0
 
     # ---- one window ----
@@ -95,9 +106,14 @@ class Runner:
         elapsed = front.time
         hz = self.prober.tsc_hz
         per_second = front.packets / elapsed
+        if back.cycles and back.cycles > 1.05 * back.time * hz:
+            back.cycles = None  # nobody is busier than always: one of the two readings was torn
         octets = front.octets or front.packets * frame_bytes(cell.size)
         if cell.scenario == "idle":
             cost = back.time * hz / back.polls if back.polls else None
+        elif "p0" in cell.plan.physical and back.cycles:
+            # A device that makes frames makes too many: what is lost is paid for by what gets through.
+            cost = back.cycles / back.time / per_second if per_second else None
         else:
             cost = back.cycles / back.packets if back.cycles and back.packets else None
         return figures.Window(
@@ -114,19 +130,33 @@ class Runner:
 
     def measure_cell(self, rigs, cell):
         """Its windows, one after the other."""
-        for rig in rigs:
-            rig.prepare(cell)
+        rigs = [rig for rig in rigs if self._prepared(rig, cell)]
         windows = []
         for number in range(TRIES * self.args.rounds):
-            order = rigs if number % 2 == 0 else rigs[::-1]
-            for rig in order:
+            for rig in list(rigs) if number % 2 == 0 else rigs[::-1]:
                 w = self.window(rig, cell, number)
                 if not w.pps and cell.scenario != "idle":
-                    raise BenchError(f"{cell}: not a single frame came through {rig.name}")
+                    self.fail(cell, rig.name, "not a single frame came through")
+                    rigs.remove(rig)
+                    continue
                 windows.append(w)
                 yield w
-            if self._enough(windows):
+            if not rigs or self._enough(windows):
                 return
+
+    def _prepared(self, rig, cell):
+        try:
+            rig.prepare(cell)
+        except (TestpmdError, SluiceError) as e:
+            self.fail(cell, rig.name, first_line(e))
+            return False
+        return True
+
+    def fail(self, cell, name, why):
+        """One peer's trouble is no reason to measure nothing."""
+        say(f"{name}: {why}")
+        self.failed += 1
+        self.skipped.append((cell, name, f"failed: {why}"))
 
     def _enough(self, windows):
         base = self.base([w.peer for w in windows])
@@ -157,9 +187,11 @@ class Runner:
                 folder = Path(self.setting.folder) / f"{self._serial}"
                 folder.mkdir()
                 try:
-                    rigs.append(Rig(name, self.setting, cell, folder, stack))
-                except TestpmdError as e:
-                    raise BenchError(f"{cell}, {name}: {first_line(e)}") from None
+                    rigs.append(Rig(name, self.setting, cell, folder))
+                except (BenchError, TestpmdError, SluiceError, OvsError) as e:
+                    self.fail(cell, name, first_line(e))
+                    continue
+                stack.callback(rigs[-1].stack.close)
                 rigs[-1].freeze()
             yield rigs
 

@@ -8,6 +8,7 @@ from .figures import Window
 from .special import Latency, Loss
 
 TABLES = {"windows": Window, "latency": Latency, "loss": Loss}
+MADE = ("run.json", "summary.json", "results.txt", "report.html")
 TEXTS = {"scenario", "path", "guest", "peer", "placement", "phase"}
 
 
@@ -40,6 +41,8 @@ class Store:
 
     def __enter__(self):
         self.folder.mkdir(parents=True, exist_ok=True)
+        for name in (*(f"{table}.csv" for table in TABLES), *MADE):
+            (self.folder / name).unlink(missing_ok=True)
         return self
 
     def __exit__(self, *_):
