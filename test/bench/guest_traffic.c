@@ -252,15 +252,16 @@ static uint16_t make(struct port *p, unsigned want)
 /* How many frames are due at a rate. Nobody catches up on more than a burst. */
 static unsigned due(uint64_t now, uint64_t *next)
 {
-	uint64_t step = (uint64_t)((double)rte_get_tsc_hz() / guest.rate);
+	int64_t step = (int64_t)((double)rte_get_tsc_hz() / guest.rate);
+	int64_t late = (int64_t)(now - *next);
 	unsigned n = 0;
 
-	if (*next == 0 || now - *next > RTE_MAX(GUEST_BURST * step, rte_get_tsc_hz() / 10000))
+	if (*next == 0 || late > RTE_MAX(GUEST_BURST * step, (int64_t)rte_get_tsc_hz() / 10000)) {
 		*next = now;
-	while (n < GUEST_BURST && (int64_t)(now - *next) >= 0) {
-		*next += step;
-		n++;
+		late = 0;
 	}
+	for (; n < GUEST_BURST && late >= 0; n++, late -= step)
+		*next += (uint64_t)step;
 	return n;
 }
 

@@ -64,7 +64,7 @@ class Peer:
     """Common to all: life, and what they are asked."""
 
     kind = ""
-    says_cycles = True
+    controlled = True  # it can be asked for statistics, and to add and delete ports
 
     def __init__(self, name, setting, plan, sockets, cell):
         self.name, self.setting, self.plan, self.sockets, self.cell = name, setting, plan, sockets, cell
@@ -436,7 +436,7 @@ class OvsNormal(Ovs):
 class Command(Peer):
     """A back-end given as a command line: {sock0}, {sock1}, ... are where it listens, {lcore} is where it polls."""
 
-    says_cycles = False
+    controlled = False
 
     @classmethod
     def why_not(cls, cell, setting):
@@ -491,12 +491,6 @@ class Command(Peer):
         if done.returncode or len(numbers) < 2:
             raise BenchError(f"peer {self.name}: its statistics command does not print busy cycles and packets")
         return Reading(int(numbers[0]), int(numbers[1]))
-
-    def poll_statistics(self):
-        self.read()
-
-    def hotplug(self, n, path):
-        raise BenchError(f"peer {self.name}: ports cannot come and go in a command")
 
 
 KINDS = {peer.kind: peer for peer in (OurDriver, OurSwitch, OurBridge, NetVhost, Ovs, OvsNormal)}

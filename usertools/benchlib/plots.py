@@ -12,11 +12,10 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.patches import Patch  # noqa: E402
-from matplotlib.ticker import NullFormatter, ScalarFormatter  # noqa: E402
+from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
 
 from .cells import PATHS, SIZES  # noqa: E402
-from .figures import counts  # noqa: E402
-from .special import LOADS, PHASES  # noqa: E402
+from .special import LOADS, PHASES, left_alone  # noqa: E402
 
 # Okabe and Ito's, which people with any colour vision can tell apart, in an order that keeps ours and theirs apart; each
 # with a marker of its own for paper.
@@ -69,7 +68,7 @@ def _legend(fig, peers, extra=(), below=-0.02):
 
 def _plain_log(axis):
     """1, 10, 100 and what is between in plain numbers."""
-    axis.set_major_formatter(ScalarFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -303,7 +302,7 @@ def ports(data):
 
 
 def latency(data):
-    rows = [r for r in data["latency"] if counts(r, data["wait"])] or data["latency"]
+    rows = data["latency"]
     sizes = list(dict.fromkeys(r.size for r in rows))
     if not rows:
         return None
@@ -312,14 +311,14 @@ def latency(data):
     for ax, size in zip(axes[0], sizes):
         for i, load in enumerate(LOADS):
             for n, peer in enumerate(peers):
-                here = [r for r in rows if (r.size, r.load, r.peer) == (size, load, peer)]
+                here, kept = left_alone([r for r in rows if (r.size, r.load, r.peer) == (size, load, peer)], data["wait"])
                 if not here:
                     continue
                 colour, marker = style(peer, peers)
                 x = i + (n - (len(peers) - 1) / 2) * 0.13
                 p50, p90, p99 = (statistics.median(getattr(r, p) for r in here) / 1000 for p in ("p50", "p90", "p99"))
                 ax.plot([x, x], [p50, p99], color=colour, linewidth=1.5)
-                ax.plot([x], [p50], color=colour, marker=marker, markersize=7)
+                ax.plot([x], [p50], color=colour, marker=marker, markersize=7, markerfacecolor=colour if kept else "white")
                 ax.plot([x], [p90], color=colour, marker="_", markersize=10, markeredgewidth=1.5)
                 ax.plot([x], [p99], color=colour, marker="_", markersize=6, markeredgewidth=1.5)
             floor = [statistics.median(getattr(r, f) for r in rows if r.size == size and r.load == load) / 1000
@@ -334,7 +333,8 @@ def latency(data):
         ax.set_xlabel("load, share of what net_vhost bears")
         ax.set_ylabel("one way, microseconds")
         ax.set_title(f"VM to VM, {size} bytes")
-    _legend(fig, peers, [Line2D([], [], color="black", marker="o", label="p50, then p90 and p99 above it"),
+    _legend(fig, peers, [Line2D([], [], color="black", marker="o", label="p50, above it p90 and p99"),
+                         Line2D([], [], color="black", marker="o", markerfacecolor="white", label="CPU taken away in every window"),
                          Patch(color="#cccccc", label="the guest's own round, p50 to p99")])
     return fig
 
@@ -343,33 +343,36 @@ PHASE_NAMES = {"quiet": "nothing else", "statistics": "statistics polled", "port
 
 
 def loss(data):
-    rows = [r for r in data["loss"] if counts(r, data["wait"])] or data["loss"]
+    rows = data["loss"]
     if not rows:
         return None
     peers = _peers([{"peer": r.peer} for r in rows])
-    fig, axes = _columns(2, width=5.2, height=0.5 + 0.55 * len(peers) * 1.3)
-    height = 0.8 / len(PHASES)
-    shades = ("#BBBBBB", "#4477AA", "#EE9944")
-    for ax, (what, unit) in zip(axes[0], (("lost", "frames lost, of a million"), ("gap", "longest time without a frame, microseconds"))):
-        for y, peer in enumerate(peers[::-1]):
-            for k, phase in enumerate(PHASES):
-                here = [r for r in rows if (r.peer, r.phase) == (peer, phase) and r.sent]
-                at = y + (1 - k) * height
-                if not here:
-                    ax.text(0, at, " not measured", va="center", fontsize=8, color="#666666")
-                    continue
-                value = (1e6 * sum(r.lost for r in here) / sum(r.sent for r in here) if what == "lost"
-                         else statistics.median(r.gap_us for r in here))
-                ax.barh(at, value, height=height * 0.9, color=shades[k])
-                ax.text(value, at, f" {value:,.0f}" if value >= 10 else f" {value:.2g}", va="center", fontsize=8)
-        ax.set_yticks(range(len(peers)), peers[::-1])
-        ax.set_ylim(-0.6, len(peers) - 0.4)
-        ax.set_xscale("symlog", linthresh=1)
-        ax.set_xlim(0, max(ax.get_xlim()[1], 1) * 6)
-        ax.grid(axis="y", visible=False)
-        ax.set_xlabel(unit)
+    fig, axes = _columns(1, width=8, height=0.9 + 0.62 * len(peers))
+    ax, height, shades = axes[0][0], 0.8 / len(PHASES), ("#BBBBBB", "#4477AA", "#EE9944")
+    for y, peer in enumerate(peers[::-1]):
+        for k, phase in enumerate(PHASES):
+            here, kept = left_alone([r for r in rows if (r.peer, r.phase) == (peer, phase) and r.sent], data["wait"])
+            at = y + (1 - k) * height
+            if not here:
+                ax.text(0, at, " not measured", va="center", fontsize=8, color="#666666")
+                continue
+            value = 1e6 * sum(r.lost for r in here) / sum(r.sent for r in here)
+            rate = sum(r.calls for r in here) / sum(r.seconds for r in here)
+            said = f" {value:,.0f}" if value >= 10 or not value else f" {value:.2g}"
+            ax.barh(at, value, height=height * 0.9, color=shades[k])
+            said += f"  ({rate:.0f} a second)" if phase != "quiet" else ""
+            said += "" if kept else " !"
+            ax.text(value, at, said, va="center", fontsize=8)
+    ax.set_yticks(range(len(peers)), peers[::-1])
+    ax.set_ylim(-0.5, len(peers) - 0.5)
+    ax.set_xscale("symlog", linthresh=1)
+    ax.set_xlim(0, max(ax.get_xlim()[1], 1) * 8)
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel("frames lost, of a million")
+    _plain_log(ax.xaxis)
     handles = [Patch(color=c, label=PHASE_NAMES[p]) for p, c in zip(PHASES, shades)]
-    fig.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncol=3)
+    handles.append(Line2D([], [], linestyle="none", marker="$!$", color="black", label="CPU taken away in every window"))
+    fig.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncol=4)
     return fig
 
 

@@ -10,6 +10,7 @@ from . import figures, plots
 from .catalogue import FIGURES
 from .machine import FAR, NEAR
 from .peers import ABOUT
+from .special import left_alone
 
 CSS = """
 body { font: 15px/1.5 sans-serif; color: #222; background: #fff; max-width: 76em; margin: 2em auto; padding: 0 1.5em }
@@ -104,29 +105,29 @@ def latency_rows(data):
     rows = []
     for size, load, peer in dict.fromkeys((r.size, r.load, r.peer) for r in data["latency"]):
         every = [r for r in data["latency"] if (r.size, r.load, r.peer) == (size, load, peer)]
-        here = [r for r in every if figures.counts(r, data["wait"])] or every
+        here, kept = left_alone(every, data["wait"])
         def middle(name, here=here):
             return statistics.median(getattr(r, name) for r in here)
         rows.append([str(size), f"{load:.0%}", peer, f"{middle('pps') / 1e6:.2f}",
                      *(f"{middle(p) / 1000:.2f}" for p in ("p50", "p90", "p99", "floor50", "floor99")),
-                     f"{sum(r.lost for r in here)}", f"{len([r for r in every if figures.counts(r, data['wait'])])}/{len(every)}"])
+                     f"{sum(r.lost for r in here)}", f"{kept}/{len(every)}"])
     return rows
 
 
-LOSS_HEAD = ("size", "phase", "peer", "Mframes/s", "sent", "lost", "per million", "longest gap, us", "calls/s", "windows")
+LOSS_HEAD = ("size", "phase", "peer", "Mframes/s", "sent", "lost", "per million", "calls/s", "windows")
 
 
 def loss_rows(data):
     rows = []
     for size, phase, peer in dict.fromkeys((r.size, r.phase, r.peer) for r in data["loss"]):
         every = [r for r in data["loss"] if (r.size, r.phase, r.peer) == (size, phase, peer)]
-        here = [r for r in every if figures.counts(r, data["wait"])] or every
+        here, kept = left_alone(every, data["wait"])
         sent, lost = sum(r.sent for r in here), sum(r.lost for r in here)
         calls = sum(r.calls for r in here) / sum(r.seconds for r in here) if phase != "quiet" else 0
         rows.append([str(size), plots.PHASE_NAMES[phase], peer, f"{statistics.median(r.pps for r in here) / 1e6:.2f}",
                      f"{sent}", f"{lost}", f"{1e6 * lost / sent if sent else 0:.1f}",
-                     f"{statistics.median(r.gap_us for r in here):.0f}", f"{calls:.1f}",
-                     f"{len([r for r in every if figures.counts(r, data['wait'])])}/{len(every)}"])
+                     f"{calls:.1f}",
+                     f"{kept}/{len(every)}"])
     return rows
 
 

@@ -10,18 +10,20 @@ import collections
 import statistics
 import time
 
+from .figures import counts
 from .machine import BenchError, classify, stolen, waited
 from .runner import SETTLE, difference, say
 
 LOADS = (0.1, 0.5, 0.9)
 LOSS_LOAD = 0.5
 PHASES = ("quiet", "statistics", "ports")
-PAUSE = 0.02  # seconds between two ports that come and go
+LOSS_WAIT = 0.0005  # share of a window the switch may wait for its CPU: more, and its guests' rings are full meanwhile
+PAUSE = {"statistics": 0.05, "ports": 0.02}  # seconds between two of them
 
 Latency = collections.namedtuple(
     "Latency", "scenario size path touch peer round load pps sent lost p50 p90 p99 floor50 floor90 floor99 steal wait placement")
 Loss = collections.namedtuple(
-    "Loss", "scenario size path touch peer round phase pps seconds sent lost gap_us calls steal wait placement")
+    "Loss", "scenario size path touch peer round phase pps seconds sent lost calls steal wait placement")
 
 
 def capacity(rigs, base, seconds):
@@ -45,8 +47,8 @@ def capacity(rigs, base, seconds):
 class _Watch:
     """What was taken away from a window."""
 
-    def __init__(self, rig, prober):
-        self.tasks, self.prober = [rig.peer.poller, rig.guest.poller], prober
+    def __init__(self, prober, *tasks):
+        self.tasks, self.prober = tasks, prober
         self.begin, self.steal, self.wait = time.monotonic(), stolen(), [waited(t) for t in self.tasks]
 
     def end(self):
@@ -54,6 +56,12 @@ class _Watch:
         took = end - self.begin
         wait = max(waited(t) - w for t, w in zip(self.tasks, self.wait))
         return (stolen() - self.steal) / took, wait / took, classify(self.prober.around(self.begin, end))
+
+
+def left_alone(rows, wait_max):
+    """Those of some windows that count; all of them if none does, which whoever shows them has to say."""
+    kept = [r for r in rows if counts(r, min(wait_max, LOSS_WAIT) if isinstance(r, Loss) else wait_max)]
+    return kept or list(rows), len(kept)
 
 
 def _balance(ports):
@@ -80,7 +88,7 @@ def _latency_window(runner, rig, cell, number, load, rate, seconds):
     rig.guest.pace(rate)
     time.sleep(SETTLE)
     rig.guest.guest.tell("clear")  # what waited while everything was frozen is none of it
-    watch = _Watch(rig, runner.prober)
+    watch = _Watch(runner.prober, rig.peer.poller, rig.guest.poller)
     time.sleep(seconds)
     ports, told = rig.guest.ports(), rig.guest.latency()
     steal, wait, placement = watch.end()
@@ -101,7 +109,7 @@ def loss(runner, cell, seconds):
             say(f"loss, {cell.size}, {phase}")
             for number in range(runner.args.rounds):
                 for rig in rigs if number % 2 == 0 else rigs[::-1]:
-                    if phase == "quiet" or rig.peer.says_cycles:
+                    if phase == "quiet" or rig.peer.controlled:
                         yield _loss_window(runner, rig, cell, number, phase, limit * LOSS_LOAD, seconds)
 
 
@@ -111,11 +119,12 @@ def _busy_with(rig, phase, number, until):
     while time.monotonic() < until:
         if phase == "quiet":
             time.sleep(until - time.monotonic())
-        elif phase == "statistics":
-            rig.peer.poll_statistics()
         else:
-            rig.peer.hotplug(calls, f"{rig.peer.sockets[0]}x{number}n{calls}")
-            time.sleep(PAUSE)
+            if phase == "statistics":
+                rig.peer.poll_statistics()
+            else:
+                rig.peer.hotplug(calls, f"{rig.peer.sockets[0]}x{number}n{calls}")
+            time.sleep(PAUSE[phase])
         calls += 1
     return calls
 
@@ -125,11 +134,11 @@ def _loss_window(runner, rig, cell, number, phase, rate, seconds):
     rig.guest.pace(rate)
     time.sleep(SETTLE)
     rig.guest.guest.tell("clear")
-    watch = _Watch(rig, runner.prober)
+    # Only the switch: a guest that waits for its CPU sends nothing meanwhile, and its ring has room for what is under way.
+    watch = _Watch(runner.prober, rig.peer.poller)
     calls = _busy_with(rig, phase, number, time.monotonic() + seconds)
     took = time.monotonic() - watch.begin
     steal, wait, placement = watch.end()
-    gap = rig.guest.latency()["gap"]
     # The sender pauses, the last frames arrive, and then the sums are exact.
     rig.guest.guest.tell("stop", "set role 0 quiet", "start")
     time.sleep(SETTLE)
@@ -137,5 +146,4 @@ def _loss_window(runner, rig, cell, number, phase, rate, seconds):
     rig.guest.guest.tell("stop", "set role 0 send", "start")
     rig.freeze()
     sent, lost = _balance(ports)
-    return Loss(cell.scenario, cell.size, cell.path, cell.touch, rig.name, number, phase, rate, took, sent, max(lost, 0),
-                gap / 1000, calls, steal, wait, placement)
+    return Loss(cell.scenario, cell.size, cell.path, cell.touch, rig.name, number, phase, rate, took, sent, max(lost, 0), calls, steal, wait, placement)
