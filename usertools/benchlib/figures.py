@@ -121,4 +121,4 @@ def best_rows(rows):
     for (cell, placement), n in weight.items():
         if cell not in chosen or n > weight[cell, chosen[cell]]:
             chosen[cell] = placement
-    return [row for row in rows if row["placement"] == chosen.get(row["cell"])]
+    return [row for row in rows if row["placement"] and row["placement"] == chosen[row["cell"]]]

@@ -112,6 +112,7 @@ def _lines(ax, rows, peers, xs, x_of, what, scale=1.0):
                     color=colour, marker=marker, markersize=6, linewidth=1.6, capsize=2.5, elinewidth=1)
     ax.set_xticks(range(len(xs)), [str(x) for x in xs])
     ax.set_xlim(-0.4, len(xs) - 0.6)
+    ax.margins(y=0.1)
 
 
 def _columns(n, rows=1, width=4.6, height=3.5):
@@ -181,7 +182,8 @@ def stages(data):
             for stage, _, colour in STAGES:
                 if known[stage]:
                     ax.barh(y, known[stage], left=left, color=colour, height=0.6)
-                    ax.text(left + known[stage] / 2, y, f"{known[stage]:.0f}", ha="center", va="center", fontsize=8, color="white")
+                    ax.text(left + known[stage] / 2, y, f"{known[stage]:.0f}", ha="center", va="center", fontsize=8,
+                            color="white" if stage == "dequeue" else "black")
                     left += known[stage]
             if known["v2v"]:
                 ax.plot([known["v2v"]] * 2, [y - 0.38, y + 0.38], color="black", linewidth=2.5)
@@ -256,16 +258,16 @@ def chains(data):
         return None
     peers = _peers(rows)
     lengths = sorted({int(r["cell"][0][5:]) for r in rows})
-    fig, axes = _columns(min(len(groups), 2), -(-len(groups) // 2))
-    for ax, (path, size) in zip(axes.flat, groups):
+    fig, axes = _columns(2, len(groups))
+    for line, (path, size) in zip(axes, groups):
         here = [r for r in rows if r["cell"][1:3] == (size, path)]
-        _lines(ax, here, peers, lengths, lambda r: int(r["cell"][0][5:]), "pps", 1e-6)
-        ax.set_ylim(bottom=0)
-        ax.set_xlabel("VMs in the chain (all on one CPU)")
-        ax.set_ylabel("million frames/s at its end")
-        ax.set_title(f"{path} ring, {size} bytes")
-    for ax in list(axes.flat)[len(groups):]:
-        ax.set_visible(False)
+        for ax, (what, scale, unit) in zip(line, (("pps", 1e-6, "million frames/s at its end"),
+                                                  ("cost", 1, "busy TSC cycles a frame, whole chain"))):
+            _lines(ax, here, peers, lengths, lambda r: int(r["cell"][0][5:]), what, scale)
+            ax.set_ylim(bottom=0)
+            ax.set_xlabel("VMs in the chain (all on one CPU)")
+            ax.set_ylabel(unit)
+            ax.set_title(f"{path} ring, {size} bytes")
     _legend(fig, peers)
     return fig
 
