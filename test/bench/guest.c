@@ -268,7 +268,6 @@ static struct rte_eth_conf port_conf(const struct options *opt)
 	}
 	if (opt->tso) {
 		conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TCP_LRO;
-		conf.rxmode.max_lro_pkt_size = FRAME_MAX;
 		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_TCP_TSO;
 	}
 	return conf;

@@ -169,7 +169,9 @@ class Testpmd:
             if match:
                 return match
             if self.process.poll() is not None and not self._read(0):
-                self._fail(f"ended with status {self.process.returncode}; expected: {pattern}")
+                words = self.log.replace(PROMPT, "").split("\n")
+                self._fail(f"ended with status {self.process.returncode}, expected: {pattern}; its last words: "
+                           f"{next((w.strip() for w in reversed(words) if w.strip()), 'none')}")
             if time.monotonic() > deadline:
                 self._fail(f"did not say: {pattern}")
             self._read(0.1)

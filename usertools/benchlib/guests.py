@@ -35,11 +35,12 @@ def mac(port):
     return f"52:54:00:00:00:{port + 1:02x}"
 
 
-def devices(sockets, path, first=0, queue=QUEUE_SIZE):
+def devices(sockets, path, first=0, queue=QUEUE_SIZE, listens=False):
     """EAL options for virtio-user ports."""
+    server = ",server=1" if listens else ""
     words = []
     for n, sock in enumerate(sockets):
-        words += ["--vdev", f"net_virtio_user{n},path={sock},mac={mac(first + n)},queue_size={queue},{PATHS[path]}"]
+        words += ["--vdev", f"net_virtio_user{n},path={sock},mac={mac(first + n)},queue_size={queue},{PATHS[path]}{server}"]
     return words
 
 
@@ -60,7 +61,7 @@ def seeds(cell):
 class OwnGuest:
     """test/bench/guest.c"""
 
-    def __init__(self, setting, name, cell, sockets):
+    def __init__(self, setting, name, cell, sockets, listens=False):
         plan = cell.plan
         self.setting, self.cell, self.plan = setting, cell, plan
         self.stack = contextlib.ExitStack()
@@ -69,8 +70,8 @@ class OwnGuest:
         app = ["--room", "9216" if jumbo else "2048", "--mbufs", str(16384 + 2048 * max(active - 4, 0) if not jumbo else 8192)]
         if cell.kind == "tso":
             app += ["--tso"]
-        self.guest = _Guest(f"{name}guest", [*eal(setting, name, cell.path, 64), *devices(sockets[:active], cell.path)], app,
-                            setting.build / "test/bench/guest")
+        self.guest = _Guest(f"{name}guest", [*eal(setting, name, cell.path, 64), *devices(
+            sockets[:active], cell.path, listens=listens)], app, setting.build / "test/bench/guest")
         self.idle = []
         for i in range(active, len(sockets), PORTS_PER_GUEST):
             group = sockets[i:i + PORTS_PER_GUEST]
@@ -165,7 +166,7 @@ class _Guest(Testpmd):
 class TestpmdGuest:
     """Stock testpmd: never looks at payload."""
 
-    def __init__(self, setting, name, cell, sockets):
+    def __init__(self, setting, name, cell, sockets, listens=False):
         self.cell, self.plan, self.stack = cell, cell.plan, contextlib.ExitStack()
         self.sockets = sockets
         reflect = "reflect" in self.plan.roles
@@ -175,7 +176,7 @@ class TestpmdGuest:
             app += [f"--eth-peer={a},{mac(b)}", f"--eth-peer={b},{mac(a)}"]
         if cell.kind == "jumbo" and not mergeable(cell.path):
             app += ["--mbuf-size=9344"]
-        self.pmd = Testpmd(f"{name}guest", [*eal(setting, name, cell.path, 64), *devices(sockets, cell.path)], app)
+        self.pmd = Testpmd(f"{name}guest", [*eal(setting, name, cell.path, 64), *devices(sockets, cell.path, listens=listens)], app)
 
     def __enter__(self):
         try:
@@ -223,5 +224,5 @@ class TestpmdGuest:
                        sum(p.get("TX-errors", 0) for p in ports))
 
 
-def make(setting, name, cell, sockets):
-    return (TestpmdGuest if cell.guest == "testpmd" else OwnGuest)(setting, name, cell, sockets)
+def make(setting, name, cell, sockets, listens):
+    return (TestpmdGuest if cell.guest == "testpmd" else OwnGuest)(setting, name, cell, sockets, listens)

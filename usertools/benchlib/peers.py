@@ -64,6 +64,7 @@ class Peer:
     """Common to all: life, and what they are asked."""
 
     kind = ""
+    guest_listens = False
     controlled = True  # it can be asked for statistics, and to add and delete ports
 
     def __init__(self, name, setting, plan, sockets, cell):
@@ -164,7 +165,7 @@ class TestpmdPeer(Peer):
         return []
 
     def devargs(self):
-        return ",tso=1" if self.cell.kind == "tso" else ""
+        return ""
 
     @property
     def pid(self):
@@ -254,7 +255,7 @@ class OurDriver(TestpmdPeer):
         return [self.setting.driver]
 
     def devargs(self):
-        return ",legacy-ol-flags=1" if self.cell.kind == "tso" else ""
+        return ",tso=1,legacy-ol-flags=1" if self.cell.kind == "tso" else ""
 
 
 class NetVhost(TestpmdPeer):
@@ -365,8 +366,9 @@ class Ovs(Peer):
                        "other_config:mac-aging-time=86400")
         add = []
         for path in self.sockets:
-            add += ["--", "add-port", "br0", Path(path).name, "--", "set", "Interface", Path(path).name,
-                    "type=dpdkvhostuser"]
+            kind = ["type=dpdkvhostuserclient", f"options:vhost-server-path={path}"] if self.guest_listens else \
+                ["type=dpdkvhostuser"]
+            add += ["--", "add-port", "br0", Path(path).name, "--", "set", "Interface", Path(path).name, *kind]
         for end in self.plan.physical:
             add += ["--", "add-port", "br0", end, "--", "set", "Interface", end, "type=dpdk",
                     f"options:dpdk-devargs={self.device(end)}"]
@@ -386,6 +388,11 @@ class Ovs(Peer):
                 self.ovs.ofctl("add-flow", "br0", f"in_port={name[one]},actions=output:{name[other]}")
         if self.plan.engine == "drop":
             self.ovs.ofctl("add-flow", "br0", "actions=drop")
+
+    @property
+    def guest_listens(self):
+        # Where it listens itself, Open vSwitch offers no segmentation.
+        return self.cell.kind == "tso"
 
     @property
     def pid(self):

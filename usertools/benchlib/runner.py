@@ -43,7 +43,7 @@ class Rig:
         self.peer = stack.enter_context(peers.find(name, setting)(name, setting, plan, sockets, cell))
         stack.callback(self.thaw)
         with self.peer.patient():
-            self.guest = stack.enter_context(guests.make(setting, folder.name, cell, sockets))
+            self.guest = stack.enter_context(guests.make(setting, folder.name, cell, sockets, self.peer.guest_listens))
         stack.callback(self.thaw)
         self.peer.ready()
 
