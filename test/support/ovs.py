@@ -83,16 +83,17 @@ class OpenVSwitch:
         path = self.folder / "vs.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def tool(self, *argv, timeout=30):
+    def tool(self, *argv, timeout=60):
         """Run one of Open vSwitch's programs against this one; what it printed."""
         done = subprocess.run([str(a) for a in argv], env=self.env, capture_output=True, text=True, timeout=timeout,
                               check=False)
         if done.returncode != 0:
-            raise OvsError(f"{' '.join(map(str, argv))}: {done.stdout}{done.stderr}")
+            said = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
+            raise OvsError(f"{argv[0]}: {said[-1]}\n" + "\n".join([" ".join(map(str, argv)), *said]))
         return done.stdout
 
     def vsctl(self, *words):
-        return self.tool("ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--timeout=20", *words)
+        return self.tool("ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--timeout=40", *words)
 
     def ofctl(self, command, bridge, *words):
         return self.tool("ovs-ofctl", command, f"unix:{self.folder}/{bridge}.mgmt", *words)

@@ -17,7 +17,7 @@ from pathlib import Path
 from . import TOP, figures, peers, special
 from .catalogue import FIGURES, LEVELS, cells_of
 from .cells import PATHS, SCENARIOS, SIZES, Cell, parse_size
-from .machine import FAR, NEAR, BenchError, Prober, cpu_model, favour, free_hugepages, hypervisor, stolen, versions
+from .machine import FAR, NEAR, BenchError, Prober, cpu_model, favour, free_hugepages, hypervisor, spread, stolen, versions
 from .runner import Runner, first_line, say
 from .store import Store, load
 
@@ -37,7 +37,8 @@ ABOUT = """Measures Sluice beside its peers on this machine, with no NIC, and wr
 # rounds, seconds of a window, seconds of a latency and a loss window
 PATIENCE = {"quick": (5, 0.15, 0.5, 0.5), "default": (7, 0.2, 0.5, 1), "full": (15, 0.3, 1, 2)}
 PEERS = list(peers.KINDS)
-TARGETS = ("app/sluice/sluice", "drivers/net/sluice/librte_net_sluice.so", "test/bench/guest", "test/bench/placement")
+TARGETS = ("app/sluice/sluice", "drivers/net/sluice/librte_net_sluice.so", "test/bench/guest", "test/bench/placement",
+           "test/support/nicsim/librte_net_nicsim.so")
 PAGES_PER_PEER, PAGES_OVS = 160, 160  # of 2 MiB: a switch and its guest; what Open vSwitch takes beyond that
 
 
@@ -190,16 +191,17 @@ def print_list():
 # ---- the machine ----
 
 def choose_cpus(args):
-    """(guests' CPU, switch's CPU)"""
+    """(guests' CPU, switch's CPU, CPUs of everything else)"""
     there = cpus()
     if args.cpus:
         words = args.cpus.split(",")
         if len(words) != 2 or not all(w.isdigit() and int(w) in there for w in words) or words[0] == words[1]:
             raise BenchError(f"--cpus {args.cpus}: expected two different ones of {','.join(map(str, there))}")
-        return int(words[0]), int(words[1])
+        first, last = map(int, words)
+        return first, last, tuple(c for c in there if c not in (first, last)) or (first,)
     if len(there) < 2:
         raise BenchError("two CPUs are needed, one for the switch and one for the guests")
-    return there[0], there[-1]
+    return spread(there)
 
 
 def build(args):
@@ -271,7 +273,7 @@ def find_nicsim(folder):
 
 
 @contextlib.contextmanager
-def setting_of(args, first, last):
+def setting_of(args, chosen_cpus):
     """Folders and drivers, gone afterwards."""
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="slb-", dir="/run"))
@@ -282,12 +284,12 @@ def setting_of(args, first, last):
             if copied:
                 stack.callback(shutil.rmtree, copied)
             found.append(driver)
-        yield peers.Setting(args.build, folder, first, last, *found, args.peer_cmd, args.peer_stats)
+        yield peers.Setting(args.build, folder, *chosen_cpus, *found, args.peer_cmd, args.peer_stats)
 
 
 def run(args, argv):
     check_machine(args)
-    first, last = choose_cpus(args)
+    chosen_cpus = choose_cpus(args)
     cells = chosen(args)
     if not any(cells.values()):
         raise BenchError("nothing to measure: that figure has no cells at this level or in this selection")
@@ -298,9 +300,9 @@ def run(args, argv):
     meta = {"argv": ["usertools/bench", *argv], "date": time.strftime("%Y-%m-%d %H:%M:%S %Z"), "peers": args.peer,
             "base": args.base, "wait": args.wait, "rounds": args.rounds, "seconds": args.seconds, "level": args.level,
             "selection": selection(args), "commands": args.peer_cmd, "versions": versions(TOP)}
-    with contextlib.closing(Prober(args.build / "test/bench/placement", first, last)) as prober, Store(args.out) as store, \
-            setting_of(args, first, last) as setting:
-        os.sched_setaffinity(0, {first})
+    with contextlib.closing(Prober(args.build / "test/bench/placement", *chosen_cpus[:2])) as prober, Store(args.out) as store, \
+            setting_of(args, chosen_cpus) as setting:
+        os.sched_setaffinity(0, setting.rest)
         runner = Runner(setting, prober, args.peer, args)
         try:
             measure(args, cells, runner, store)

@@ -45,7 +45,7 @@ def devices(sockets, path, first=0, queue=QUEUE_SIZE, listens=False):
 
 
 def eal(setting, name, path, memory):
-    words = [f"--lcores=0@{setting.first},1@{setting.first}", "--no-pci", "-m", str(memory), "--single-file-segments",
+    words = [setting.lcores(setting.first), "--no-pci", "-m", str(memory), "--single-file-segments",
              "--in-memory", f"--file-prefix=slb{os.getpid()}{name}"]
     return words + (["--force-max-simd-bitwidth=512"] if vectorized(path) else [])
 

@@ -115,20 +115,49 @@ def poller(pid, names=("rte-worker", "lcore-worker", "pmd-c")):
     raise BenchError(f"no polling thread found in process {pid}")
 
 
-def busiest(pid, cpu):
-    """The thread of a process we know nothing about that used most of a CPU."""
+def session(leader):
+    """All processes of a session that its leader began."""
+    found = [leader]
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            if int((path / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[3]) == leader:
+                found += [int(path.name)] if int(path.name) != leader else []
+    return found
+
+
+def busiest(pids, cpu):
+    """The thread of processes we know nothing about that used most of a CPU; one that is bound to it, if there is."""
     def used(task):
         return int((task / "schedstat").read_text(encoding="ascii").split()[0])
-    tasks = [t for t in Path(f"/proc/{pid}/task").iterdir() if os.sched_getaffinity(int(t.name)) == {cpu}]
-    return max(tasks or Path(f"/proc/{pid}/task").iterdir(), key=used)
+    tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
+    return max([t for t in tasks if os.sched_getaffinity(int(t.name)) == {cpu}] or tasks, key=used)
 
 
-def confine(pid, cpu, but):
-    """All threads of a process to one CPU, except the one that polls."""
+def confine(pid, cpus, but):
+    """All threads of a process to some CPUs, except the one that polls."""
     for task in os.listdir(f"/proc/{pid}/task"):
         if task != but.name:
             with contextlib.suppress(OSError):
-                os.sched_setaffinity(int(task), {cpu})
+                os.sched_setaffinity(int(task), cpus)
+
+
+def siblings(cpu):
+    """Hardware threads of the same core, itself among them."""
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    found = set()
+    for word in (path.read_text(encoding="ascii").strip().split(",") if path.exists() else [str(cpu)]):
+        low, _, high = word.partition("-")
+        found |= set(range(int(low), int(high or low) + 1))
+    return found
+
+
+def spread(there):
+    """(guests' CPU, switch's CPU, all others' CPUs) of those we may use: two cores to themselves, if there are enough."""
+    last = there[-1]
+    apart = [c for c in there if c not in siblings(last)]
+    first = apart[0] if apart else there[0]
+    rest = [c for c in there if c not in siblings(first) | siblings(last)] or [first]
+    return first, last, tuple(rest)
 
 
 def freeze(pid):

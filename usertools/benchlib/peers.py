@@ -19,7 +19,7 @@ from pathlib import Path
 
 from . import TOP  # noqa: F401 (makes test/support importable)
 from .cells import QUEUE_SIZE
-from .machine import BenchError, busiest, confine, die_with_parent, favour, poller
+from .machine import BenchError, busiest, confine, die_with_parent, favour, poller, session
 
 from ovs import VSWITCHD, OpenVSwitch
 from sluice import Sluice
@@ -52,12 +52,17 @@ class Setting:
 
     build: Path
     folder: Path
-    first: int  # CPU of the guests and of everything that does not poll
+    first: int  # CPU of the guests
     last: int  # CPU of the switch
+    rest: tuple  # CPUs of all that does not poll
     driver: Path = None  # net_sluice, where DPDK loads it
     nicsim: Path = None
     commands: dict = field(default_factory=dict)  # name: template
     stats: dict = field(default_factory=dict)  # name: command that prints cycles and packets
+
+    def lcores(self, cpu):
+        """EAL's option for a main lcore that waits and a worker that polls."""
+        return f"--lcores=0@({','.join(map(str, self.rest))}),1@{cpu}"
 
 
 class Peer:
@@ -86,8 +91,9 @@ class Peer:
         try:
             self.start()
             self.poller = self.find_poller()
-            confine(self.pid, self.setting.first, self.poller)
-            favour(self.pid)
+            for pid in self.pids:
+                confine(pid, self.setting.rest, self.poller)
+                favour(pid)
         except BaseException:
             self.stack.close()
             raise
@@ -125,7 +131,7 @@ class Peer:
         source = end == "p0"
         size = self.cell.size if isinstance(self.cell.size, int) else 64
         if end == "p1" and self.setting.nicsim:
-            return "net_nicsim0"
+            return "net_nicsim0,blind=1"
         no_rx = "" if source else ",no-rx=1"
         return f"net_null{int(end[1])},size={size}{no_rx}"
 
@@ -149,7 +155,7 @@ class TestpmdPeer(Peer):
 
     def start(self):
         s = self.setting
-        eal = [f"--lcores=0@{s.first},1@{s.last}", "--no-pci", "-m", "64", "--in-memory", f"--file-prefix={self.prefix}"]
+        eal = [s.lcores(s.last), "--no-pci", "-m", "64", "--in-memory", f"--file-prefix={self.prefix}"]
         for plugin in [*self.plugins, *self.own_plugins()]:
             eal += ["-d", str(plugin)]
         for n, path in enumerate(self.sockets):
@@ -275,7 +281,7 @@ class OurSwitch(Peer):
 
     def start(self):
         s = self.setting
-        eal = [f"--lcores=0@{s.first},1@{s.last}", "--no-pci", "--in-memory", "-m", "64", f"--file-prefix={self.prefix}"]
+        eal = [s.lcores(s.last), "--no-pci", "--in-memory", "-m", "64", f"--file-prefix={self.prefix}"]
         for plugin in self.plugins:
             eal += ["-d", str(plugin)]
         folder = Path(self.sockets[0]).parent / "control"
@@ -359,7 +365,7 @@ class Ovs(Peer):
         s = self.setting
         plugins = self.plugins
         self.ovs = self.stack.enter_context(OpenVSwitch(
-            run, s.last, s.first, plugins[0] if plugins else None, memory=160,
+            run, s.last, s.rest[0], plugins[0] if plugins else None, memory=160,
             # Frozen, it must not find its flows and addresses to be old when it goes on.
             options=["other_config:max-idle=100000000", *tso]))
         self.ovs.vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", "fail_mode=secure",
@@ -455,7 +461,7 @@ class Command(Peer):
         words = {f"sock{n}": path for n, path in enumerate(self.sockets)}
         template = self.setting.commands[self.name.partition("#")[0]]
         try:
-            line = template.format(lcore=self.setting.last, first=self.setting.first, dir=Path(self.sockets[0]).parent,
+            line = template.format(lcore=self.setting.last, first=self.setting.rest[0], dir=Path(self.sockets[0]).parent,
                                    **words)
         except (KeyError, IndexError) as e:
             raise BenchError(f"peer {self.name}: {{{e.args[0]}}} is not known here (there are {len(self.sockets)} sockets, "
@@ -484,9 +490,13 @@ class Command(Peer):
     def pid(self):
         return self.process.pid
 
+    @property
+    def pids(self):
+        return session(self.pid)
+
     def find_poller(self):
-        time.sleep(0.5)
-        return busiest(self.pid, self.setting.last)
+        time.sleep(0.5)  # to see who is busy
+        return busiest(self.pids, self.setting.last)
 
     def read(self):
         command = self.setting.stats.get(self.name.partition("#")[0])

@@ -33,6 +33,7 @@ static const struct key {
 	{"fastfree", offsetof(struct nicsim_conf, fastfree), 0, 1, FLAG},
 	{"offloads", offsetof(struct nicsim_conf, offloads), 0, 1, FLAG},
 	{"nodma", offsetof(struct nicsim_conf, nodma), 0, 1, FLAG},
+	{"blind", offsetof(struct nicsim_conf, blind), 0, 1, FLAG},
 };
 
 static int parse_number(

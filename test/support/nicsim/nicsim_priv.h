@@ -42,6 +42,7 @@ struct nicsim_conf {
 	uint32_t rxlen;      /* bytes of these */
 	bool lazy;           /* free an mbuf only when its descriptor is used again */
 	bool nocleanup, nosegs, fastfree, offloads, nodma;
+	bool blind; /* look at no frame sent: benchmarks measure who sends */
 };
 
 /** @return 0, or -EINVAL with one line in why */

@@ -245,7 +245,8 @@ static bool post(struct tx_queue *q, struct rte_mbuf *m)
 	first->malformed = fault != TX_COUNTS;
 	if (first->malformed)
 		q->n[fault]++;
-	remember(q, first);
+	if (!q->nic->conf.blind)
+		remember(q, first);
 	first->due = rte_get_tsc_cycles() + __atomic_load_n(&q->nic->delay, __ATOMIC_RELAXED);
 	return true;
 }
