@@ -5,12 +5,15 @@
         ovs.vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev")
 """
 
+import itertools
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
 VSWITCHD = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk"
+_serial = itertools.count()
 
 
 class OvsError(AssertionError):
@@ -20,9 +23,12 @@ class OvsError(AssertionError):
 class OpenVSwitch:
     """folder: its own, short; cpu: where its PMD thread polls; main: everything else; plugin: a driver to load, or None."""
 
+    preexec = None  # for the children to call before they become the programs
+
     def __init__(self, folder, cpu=1, main=0, plugin=None, memory=512, options=()):
         self.folder = Path(folder)
-        extra = f"{f'-d {plugin} ' if plugin else ''}--no-pci --in-memory --file-prefix=sl{os.getpid()}ovs"
+        self._prefix = f"sl{os.getpid()}ovs{next(_serial)}"
+        extra = f"{f'-d {plugin} ' if plugin else ''}--no-pci --in-memory --file-prefix={self._prefix}"
         self.options = ["other_config:dpdk-init=true", f"other_config:dpdk-socket-mem={memory}",
                         f"other_config:pmd-cpu-mask={1 << cpu:x}", f"other_config:dpdk-lcore-mask={1 << main:x}",
                         "other_config:stats-update-interval=1000", "other_config:vhost-sock-dir=.",
@@ -36,7 +42,7 @@ class OpenVSwitch:
     def _spawn(self, name, *argv):
         with (self.folder / f"{name}.log").open("wb") as log:
             self.processes.append(subprocess.Popen([str(a) for a in argv], env=self.env, stdin=subprocess.DEVNULL, stdout=log,
-                                                   stderr=log, start_new_session=True))
+                                                   stderr=log, start_new_session=True, preexec_fn=self.preexec))
 
     def __enter__(self):
         try:
@@ -70,6 +76,7 @@ class OpenVSwitch:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        shutil.rmtree(f"/var/run/dpdk/{self._prefix}", ignore_errors=True)
 
     # ---- talking ----
 

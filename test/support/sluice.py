@@ -34,6 +34,8 @@ def binary():
 class Sluice:
     """One switch. folder: for its control socket and log; options: sluice's own; eal: instead of the usual."""
 
+    preexec = None  # for the child to call before it becomes the switch
+
     def __init__(self, folder, options=(), eal=None, commands=(), timeout=20):
         self.folder, self.options, self.timeout = Path(folder), list(options), timeout
         self.name = f"sluice{next(_serial)}"
@@ -57,7 +59,7 @@ class Sluice:
             # A session of its own, as the guests have: where the kernel shares CPUs out among sessions, a switch in that of
             # a favoured shell would starve them.
             self.process = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            start_new_session=True)
+                                            start_new_session=True, preexec_fn=self.preexec)
         deadline = time.monotonic() + self.timeout
         while not self._connect():
             if self.process.poll() is not None or time.monotonic() > deadline:

@@ -69,6 +69,7 @@ class Testpmd:
     """One interactive testpmd. Its whole output is in .log."""
 
     __test__ = False
+    preexec = None  # for the child to call before it becomes the program
 
     def __init__(self, name, eal, app=(), env=None, program="dpdk-testpmd", timeout=20):
         self.name, self.log, self.timeout = name, "", timeout
@@ -86,7 +87,7 @@ class Testpmd:
         tty.setraw(slave)
         try:
             self.process = subprocess.Popen(self._argv, stdin=slave, stdout=slave, stderr=slave, env=self._env,
-                                            start_new_session=True)
+                                            start_new_session=True, preexec_fn=self.preexec)
             os.close(slave)
             slave = None
             self.expect(re.escape(PROMPT), since=0)

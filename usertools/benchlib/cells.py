@@ -2,7 +2,7 @@
 """What can be measured: scenarios, frame sizes and ring paths, and the cells they make."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 QUEUE_SIZE = 1024
 IMIX = "imix"  # 64, 570 and 1518 bytes, 7 : 4 : 1

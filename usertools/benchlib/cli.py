@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import TOP, figures, peers, special
+from . import TOP, figures, guests, peers, special
 from .catalogue import FIGURES, LEVELS, cells_of
-from .cells import PATHS, SCENARIOS, SIZES, Cell, parse_size
+from .cells import PATHS, SCENARIOS, SIZES, Cell, parse_size, why_not
 from .machine import FAR, NEAR, BenchError, Prober, cpu_model, favour, free_hugepages, hypervisor, spread, stolen, versions
 from .runner import Runner, first_line, say
 from .store import Store, load
@@ -39,7 +39,6 @@ PATIENCE = {"quick": (5, 0.15, 0.5, 0.5), "default": (7, 0.2, 0.5, 1), "full": (
 PEERS = list(peers.KINDS)
 TARGETS = ("app/sluice/sluice", "drivers/net/sluice/librte_net_sluice.so", "test/bench/guest", "test/bench/placement",
            "test/support/nicsim/librte_net_nicsim.so")
-PAGES_PER_PEER, PAGES_OVS = 160, 160  # of 2 MiB: a switch and its guest; what Open vSwitch takes beyond that
 
 
 class Parser(argparse.ArgumentParser):
@@ -142,7 +141,8 @@ def check_args(p, args):
 def chosen(args):
     """Cells by kind."""
     if not args.scenario:
-        return cells_of(args.only_figure or FIGURES, args.level)
+        cells = cells_of(args.only_figure or FIGURES, args.level)
+        return cells if any(cells.values()) else cells_of(args.only_figure, "default")
     if args.only_figure:
         # Of one's own choice what this figure shows.
         shown = {c.scenario for name in args.only_figure for c in FIGURES[name].cells("full")}
@@ -208,6 +208,7 @@ def build(args):
     """Compile what is missing or older than its source."""
     folder = args.build
     if not (folder / "build.ninja").exists():
+        say(f"building in {folder} ...")
         _quietly("meson", "setup", folder, TOP)
     _quietly("ninja", "-C", folder, *TARGETS)
 
@@ -234,10 +235,18 @@ def check_machine(args):
         import matplotlib  # noqa: F401
     except ImportError:
         raise BenchError("python3-matplotlib is missing: usertools/setup installs it") from None
-    need = PAGES_PER_PEER * len(args.peer) + PAGES_OVS * sum(name.startswith("ovs") for name in args.peer)
-    if free_hugepages() < need:
-        raise BenchError(f"{free_hugepages()} free hugepages, {need} are needed for {len(args.peer)} peers: usertools/setup "
-                         f"--hugepages {need}, or choose fewer with --peer")
+
+
+def memory_for(args, cells, setting):
+    """Whether there are hugepages for the greediest cell; a context, so that it comes before a folder is made."""
+    def need(cell):
+        taking = [peers.find(name, setting) for name in args.peer]
+        return sum(peer.pages(cell.plan) + guests.pages(cell) for peer in taking if not peer.why_not(cell, setting))
+    pages = max((need(c) for kind in cells.values() for c in kind if not why_not(c)), default=0)
+    if free_hugepages() < pages:
+        raise BenchError(f"{free_hugepages()} free hugepages of 2 MiB, about {pages} are needed: usertools/setup --hugepages N "
+                         "reserves N in all; or choose fewer with --peer, or a smaller --scenario")
+    return contextlib.nullcontext()
 
 
 # ---- a run ----
@@ -259,11 +268,9 @@ def measure(args, cells, runner, store):
     """Everything, each row stored as soon as it is there."""
     for window in runner.run(cells["windows"]):
         store.add(window)
-    for cell in cells["latency"]:
-        for row in special.latency(runner, cell, args.latency_seconds):
-            store.add(row)
-    for cell in cells["loss"]:
-        for row in special.loss(runner, cell, args.loss_seconds):
+    for cell in dict.fromkeys(cells["latency"] + cells["loss"]):
+        for row in special.run(runner, cell, args.latency_seconds * (cell in cells["latency"]),
+                               args.loss_seconds * (cell in cells["loss"])):
             store.add(row)
 
 
@@ -300,8 +307,8 @@ def run(args, argv):
     meta = {"argv": ["usertools/bench", *argv], "date": time.strftime("%Y-%m-%d %H:%M:%S %Z"), "peers": args.peer,
             "base": args.base, "wait": args.wait, "rounds": args.rounds, "seconds": args.seconds, "level": args.level,
             "selection": selection(args), "commands": args.peer_cmd, "versions": versions(TOP)}
-    with contextlib.closing(Prober(args.build / "test/bench/placement", *chosen_cpus[:2])) as prober, Store(args.out) as store, \
-            setting_of(args, chosen_cpus) as setting:
+    with contextlib.closing(Prober(args.build / "test/bench/placement", *chosen_cpus[:2])) as prober, \
+            setting_of(args, chosen_cpus) as setting, memory_for(args, cells, setting), Store(args.out) as store:
         os.sched_setaffinity(0, setting.rest)
         runner = Runner(setting, prober, args.peer, args)
         try:
@@ -352,8 +359,12 @@ def main(argv=None):
     args = parse_args(argv)
 
     def end(*_):
+        # Once: cleaning up is not to be interrupted.
+        for sig in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+            signal.signal(sig, signal.SIG_IGN)
         raise KeyboardInterrupt
-    signal.signal(signal.SIGTERM, end)
+    for sig in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+        signal.signal(sig, end)
     try:
         if args.list:
             print_list()

@@ -4,7 +4,6 @@
 import contextlib
 import json
 import os
-import re
 import time
 from dataclasses import dataclass
 
@@ -50,6 +49,19 @@ def eal(setting, name, path, memory):
     return words + (["--force-max-simd-bitwidth=512"] if vectorized(path) else [])
 
 
+def pages(cell):
+    """Hugepages of 2 MiB a guest takes."""
+    big = 9216 if cell.kind == "jumbo" and not mergeable(cell.path) else 2048
+    ports = len(cell.plan.roles)
+    return 16 + mbufs(cell, ports) * (big + 384) // (2 << 20) + ports // 2 + cell.plan.quiet // 2
+
+
+def mbufs(cell, ports):
+    if cell.kind == "jumbo" and not mergeable(cell.path):
+        return 8192
+    return 16384 + 2048 * max(ports - 4, 0)
+
+
 def seeds(cell):
     """Frames a port: all of them may meet in one ring."""
     buffers = 1
@@ -67,7 +79,7 @@ class OwnGuest:
         self.stack = contextlib.ExitStack()
         active = len(plan.roles)
         jumbo = cell.kind == "jumbo" and not mergeable(cell.path)
-        app = ["--room", "9216" if jumbo else "2048", "--mbufs", str(16384 + 2048 * max(active - 4, 0) if not jumbo else 8192)]
+        app = ["--room", "9216" if jumbo else "2048", "--mbufs", str(mbufs(cell, active))]
         if cell.kind == "tso":
             app += ["--tso"]
         self.guest = _Guest(f"{name}guest", [*eal(setting, name, cell.path, 64), *devices(

@@ -9,7 +9,6 @@ import contextlib
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import threading
@@ -24,6 +23,10 @@ from .machine import BenchError, busiest, confine, die_with_parent, favour, poll
 from ovs import VSWITCHD, OpenVSwitch
 from sluice import Sluice
 from testpmd import Testpmd
+
+# Whatever becomes of us, nobody is left behind: polling, or frozen for ever.
+for _program in Testpmd, Sluice, OpenVSwitch:
+    _program.preexec = staticmethod(die_with_parent)
 
 MTU = 9200  # where frames of 9000 bytes pass
 TESTPMD_PORTS = 32  # RTE_MAX_ETHPORTS
@@ -125,6 +128,11 @@ class Peer:
 
     def mbufs(self):
         return 16384 + 1024 * max(len(self.plan.roles) - 2, 0)
+
+    @classmethod
+    def pages(cls, plan):
+        """Hugepages of 2 MiB it takes."""
+        return 40 + len(plan.roles)
 
     def device(self, end):
         """Devargs of the frames' source or destination, whichever this plan wants of it."""
@@ -352,6 +360,10 @@ class Ovs(Peer):
 
     kind = "ovs"
     normal = False
+
+    @classmethod
+    def pages(cls, plan):
+        return 90 + len(plan.roles)
 
     @classmethod
     def why_not(cls, cell, setting):

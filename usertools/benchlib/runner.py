@@ -22,6 +22,8 @@ from ovs import OvsError
 from sluice import SluiceError
 from testpmd import TestpmdError
 
+# What one peer or guest may do to itself.
+TROUBLE = (TestpmdError, SluiceError, OvsError, OSError)
 SETTLE = 0.03  # seconds from thawing to counting
 TRIES = 3  # times as many rounds as wanted, at most
 
@@ -130,27 +132,32 @@ class Runner:
 
     def measure_cell(self, rigs, cell):
         """Its windows, one after the other."""
-        rigs = [rig for rig in rigs if self._prepared(rig, cell)]
+        rigs = self.prepared(rigs, cell)
         windows = []
         for number in range(TRIES * self.args.rounds):
             for rig in list(rigs) if number % 2 == 0 else rigs[::-1]:
-                w = self.window(rig, cell, number)
-                if not w.pps and cell.scenario != "idle":
-                    self.fail(cell, rig.name, "not a single frame came through")
-                    rigs.remove(rig)
+                w = self.attempt(rig, cell, lambda rig=rig: self.window(rig, cell, number))
+                if w and (w.pps or cell.scenario == "idle"):
+                    windows.append(w)
+                    yield w
                     continue
-                windows.append(w)
-                yield w
+                if w:
+                    self.fail(cell, rig.name, "not a single frame came through")
+                rigs.remove(rig)
             if not rigs or self._enough(windows):
                 return
 
-    def _prepared(self, rig, cell):
+    def prepared(self, rigs, cell):
+        """Those that are ready for a cell."""
+        return [rig for rig in rigs if self.attempt(rig, cell, lambda rig=rig: rig.prepare(cell)) is not None]
+
+    def attempt(self, rig, cell, work):
+        """What work() returns, or None if this rig failed in it."""
         try:
-            rig.prepare(cell)
-        except (TestpmdError, SluiceError) as e:
+            return work()
+        except TROUBLE as e:
             self.fail(cell, rig.name, first_line(e))
-            return False
-        return True
+            return None
 
     def fail(self, cell, name, why):
         """One peer's trouble is no reason to measure nothing."""
@@ -188,7 +195,7 @@ class Runner:
                 folder.mkdir()
                 try:
                     rigs.append(Rig(name, self.setting, cell, folder))
-                except (BenchError, TestpmdError, SluiceError, OvsError) as e:
+                except (BenchError, *TROUBLE) as e:
                     self.fail(cell, name, first_line(e))
                     continue
                 stack.callback(rigs[-1].stack.close)

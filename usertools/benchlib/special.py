@@ -70,17 +70,44 @@ def _balance(ports):
     return sent, sent - ports[1]["rx"]
 
 
-def latency(runner, cell, seconds):
-    """Every Latency of a cell."""
+def _round(runner, rigs, cell, number, window):
+    """A window of each, in turn; whoever fails takes no further part."""
+    for rig in list(rigs) if number % 2 == 0 else rigs[::-1]:
+        row = runner.attempt(rig, cell, lambda rig=rig: window(rig))
+        if row:
+            yield row
+        else:
+            rigs.remove(rig)
+
+
+def run(runner, cell, latency_seconds, loss_seconds):
+    """Every Latency and every Loss of a cell; 0 seconds: none of these."""
     with runner.rigs(cell) as rigs:
-        for rig in rigs:
-            rig.prepare(cell)
+        rigs = runner.prepared(rigs, cell)
+        if not rigs:
+            return
         limit = capacity(rigs, runner.base([r.name for r in rigs]), runner.args.seconds)
-        for load in LOADS:
-            say(f"latency, {cell.size}, {load:.0%} of {limit / 1e6:.2f} Mpps")
-            for number in range(runner.args.rounds):
-                for rig in rigs if number % 2 == 0 else rigs[::-1]:
-                    yield _latency_window(runner, rig, cell, number, load, limit * load, seconds)
+        if latency_seconds:
+            yield from _latency(runner, rigs, cell, limit, latency_seconds)
+        if loss_seconds:
+            yield from _loss(runner, rigs, cell, limit * LOSS_LOAD, loss_seconds)
+
+
+def _latency(runner, rigs, cell, limit, seconds):
+    for load in LOADS:
+        say(f"latency, {cell.size}, {load:.0%} of {limit / 1e6:.2f} Mpps")
+        for number in range(runner.args.rounds):
+            yield from _round(runner, rigs, cell, number,
+                              lambda rig, n=number, share=load: _latency_window(runner, rig, cell, n, share, limit * share, seconds))
+
+
+def _loss(runner, rigs, cell, rate, seconds):
+    for phase in PHASES:
+        say(f"loss, {cell.size}, {phase}")
+        able = [r for r in rigs if phase == "quiet" or r.peer.controlled]
+        for number in range(runner.args.rounds):
+            yield from _round(runner, able, cell, number,
+                              lambda rig, n=number, what=phase: _loss_window(runner, rig, cell, n, what, rate, seconds))
 
 
 def _latency_window(runner, rig, cell, number, load, rate, seconds):
@@ -97,20 +124,6 @@ def _latency_window(runner, rig, cell, number, load, rate, seconds):
     return Latency(cell.scenario, cell.size, cell.path, cell.touch, rig.name, number, load, rate, sent, max(lost, 0),
                    *(told["latency"][p] for p in ("p50", "p90", "p99")), *(told["round"][p] for p in ("p50", "p90", "p99")),
                    steal, wait, placement)
-
-
-def loss(runner, cell, seconds):
-    """Every Loss of a cell."""
-    with runner.rigs(cell) as rigs:
-        for rig in rigs:
-            rig.prepare(cell)
-        limit = capacity(rigs, runner.base([r.name for r in rigs]), runner.args.seconds)
-        for phase in PHASES:
-            say(f"loss, {cell.size}, {phase}")
-            for number in range(runner.args.rounds):
-                for rig in rigs if number % 2 == 0 else rigs[::-1]:
-                    if phase == "quiet" or rig.peer.controlled:
-                        yield _loss_window(runner, rig, cell, number, phase, limit * LOSS_LOAD, seconds)
 
 
 def _busy_with(rig, phase, number, until):

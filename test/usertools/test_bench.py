@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""usertools/bench from end to end, in the smallest run there is: a function check, its figures mean nothing."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from sluice import TOP, binary
+
+BENCH = TOP / "usertools/bench"
+# A busy machine shall not keep any window from counting.
+TINY = ["--rounds", "1", "--seconds", "0.1", "--wait", "1", "--build", str(binary().parents[2])]
+
+
+@pytest.fixture(autouse=True)
+def machine():
+    """Nothing of it may be left at the end: folders, sockets, processes."""
+    if os.geteuid() != 0:
+        pytest.skip("DPDK needs root here")
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("a switch and a guest need a CPU each")
+    pytest.importorskip("matplotlib", reason="python3-matplotlib is missing (usertools/setup installs it)")
+    before = leftovers()
+    yield
+    assert leftovers() <= before
+
+
+def leftovers():
+    return {str(p) for where in (Path("/run"), Path("/run/dpdk")) for p in where.glob("slb*")}
+
+
+def bench(*argv, **kw):
+    return subprocess.run([BENCH, *map(str, argv)], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
+                          timeout=120, **kw)
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def test_one_cell_of_everybody(tmp_path):
+    out = tmp_path / "out"
+    theirs = ("stranger=dpdk-testpmd --lcores=0@{first},1@{lcore} --no-pci --in-memory -m 64 --vdev net_vhost0,iface={sock0} "
+              "--vdev net_vhost1,iface={sock1} --file-prefix=slbstranger -- -i --auto-start --total-num-mbufs=8192")
+    names = ["net_sluice", "sluice-bridge", "ovs-normal", "net_vhost", "stranger"]
+    done = bench("--scenario", "v2v", "--peer", ",".join(names), "--peer-cmd", theirs, "--out", out, *TINY)
+    assert done.returncode == 0, done.stderr
+    assert str(out / "report.html") in done.stdout
+    windows = rows(out / "windows.csv")
+    assert {w["peer"] for w in windows} == set(names)
+    for w in windows:
+        assert float(w["pps"]) > 0 and float(w["seconds"]) > 0.09
+        assert w["peer"] == "stranger" or float(w["cost"]) > 5
+        assert float(w["refused"]) < 0.5
+    meta = json.loads((out / "run.json").read_text())
+    assert meta["skipped"] == [] and meta["machine"]["tsc_mhz"] > 100 and not meta["ended"]
+    assert {row["peer"] for row in json.loads((out / "summary.json").read_text())} == set(names)
+    page = (out / "report.html").read_text()
+    assert page.startswith("<!DOCTYPE html>") and page.rstrip().endswith("</html>") and "stranger" in page
+    assert "Host DPDK version" in (out / "results.txt").read_text()
+    Path("/run/dpdk/slbstranger").exists() and subprocess.run(["rm", "-r", "/run/dpdk/slbstranger"], check=True)
+
+
+def test_latency_and_loss(tmp_path):
+    done = bench("--only-figure", "latency,loss", "--peer", "sluice,net_vhost", "--quick", "--out", tmp_path, *TINY)
+    assert done.returncode == 0, done.stderr
+    latency, loss = rows(tmp_path / "latency.csv"), rows(tmp_path / "loss.csv")
+    assert {(r["peer"], r["load"]) for r in latency} == {(p, l) for p in ("sluice", "net_vhost") for l in ("0.1", "0.5", "0.9")}
+    for r in latency:
+        assert 0 < float(r["floor50"]) and 0 < float(r["p50"]) <= float(r["p90"]) <= float(r["p99"])
+        assert float(r["sent"]) > 0
+    assert {(r["peer"], r["phase"]) for r in loss} == {(p, s) for p in ("sluice", "net_vhost")
+                                                      for s in ("quiet", "statistics", "ports")}
+    assert all(int(r["calls"]) > 0 and 0 <= int(r["lost"]) <= int(r["sent"]) for r in loss)
+
+
+def test_interrupted(tmp_path):
+    """The end comes at once, what was measured is kept, and nothing polls or stays frozen."""
+    out = tmp_path / "out"
+    argv = [BENCH, "--scenario", "v2v", "--peer", "sluice,net_vhost", "--out", out, *TINY, "--rounds", "1000"]
+    with subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as running:
+        deadline = time.monotonic() + 60
+        while not ((out / "windows.csv").exists() and len(rows(out / "windows.csv")) > 1):
+            assert running.poll() is None and time.monotonic() < deadline, running.stderr.read()
+            time.sleep(0.1)
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=30)
+    assert running.returncode == 1
+    assert errors.splitlines()[-1] == f"bench: interrupted; what was measured until then is in {out}"
+    assert (out / "report.html").exists()
+    assert subprocess.run(["pgrep", "-f", f"slb{running.pid}_"], capture_output=True, check=False).stdout == b""
+
+
+@pytest.mark.parametrize("argv, said", [
+    (["--scenario", "v3v"], "v3v: no such scenario"),
+    (["--size", "59"], "59: a size is 60 to 9000 bytes"),
+    (["--peer", "nobody"], "--peer nobody: no such peer"),
+    (["--peer-cmd", "x"], "x: expected NAME='COMMAND'"),
+    (["--cpus", "0,0", "--quick"], "--cpus 0,0: expected two different ones"),
+    (["--build", "/proc/x", "--quick"], "meson failed"),
+    (["report", "/nonexistent"], "/nonexistent: no run.json there"),
+    (["again"], "the only such words are: report DIR"),
+    (["--scenario", "v2v", "--peer", "x", "--peer-cmd", "x=true {sock9}"], "{sock9} is not known here"),
+])
+def test_one_line_for_each_mistake(argv, said, tmp_path):
+    done = bench(*argv, "--out", tmp_path / "out") if argv[0] != "report" else bench(*argv)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line.startswith("bench: ")]
+    assert len(lines) == 1 and said in lines[0], done.stderr
+    assert "Traceback" not in done.stderr
