@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 
 QUEUE_SIZE = 1024
+OUTSIDE = "52:54:00:00:ff:01"  # a station behind the device that takes frames
 IMIX = "imix"  # 64, 570 and 1518 bytes, 7 : 4 : 1
 TSO = "64k"  # one segment of TCP, to be cut by whoever has to
 TSO_BYTES = 64294  # 44 x 1460 and headers

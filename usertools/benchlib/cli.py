@@ -94,6 +94,7 @@ def add_selection(p):
     p.add_argument("--peer-stats", action="append", default=[], type=named, metavar="NAME='COMMAND'",
                    help="prints busy TSC cycles and packets of that back-end so far ({pid}, {dir})")
     p.add_argument("--guest", choices=["own", "testpmd"], help="with --scenario: the guest (default: own)")
+    p.add_argument("--offloads", action="store_true", help="guests negotiate checksum offloads, as Linux does, but ask for none")
     p.add_argument("--untouched", action="store_true", help="with --scenario: the guest does not look at payload")
 
 
@@ -165,6 +166,7 @@ def selection(args):
     for option, given in (("--peer-cmd", args.peer_cmd), ("--peer-stats", args.peer_stats)):
         for name, command in given.items():
             words += [option, f"{name}={command}"]
+    words += ["--offloads"] if args.offloads else []
     if args.guest:
         words += ["--guest", args.guest]
     elif args.untouched:
@@ -291,7 +293,7 @@ def setting_of(args, chosen_cpus):
             if copied:
                 stack.callback(shutil.rmtree, copied)
             found.append(driver)
-        yield peers.Setting(args.build, folder, *chosen_cpus, *found, args.peer_cmd, args.peer_stats)
+        yield peers.Setting(args.build, folder, *chosen_cpus, args.offloads, *found, args.peer_cmd, args.peer_stats)
 
 
 def run(args, argv):
@@ -305,7 +307,7 @@ def run(args, argv):
     began, steal, reason = time.monotonic(), stolen(), ""
     args.out = args.out or Path(time.strftime("bench-%Y%m%d-%H%M%S"))
     meta = {"argv": ["usertools/bench", *argv], "date": time.strftime("%Y-%m-%d %H:%M:%S %Z"), "peers": args.peer,
-            "base": args.base, "wait": args.wait, "rounds": args.rounds, "seconds": args.seconds, "level": args.level,
+            "base": args.base, "offloads": args.offloads, "wait": args.wait, "rounds": args.rounds, "seconds": args.seconds, "level": args.level,
             "selection": selection(args), "commands": args.peer_cmd, "versions": versions(TOP)}
     with contextlib.closing(Prober(args.build / "test/bench/placement", *chosen_cpus[:2])) as prober, \
             setting_of(args, chosen_cpus) as setting, memory_for(args, cells, setting), Store(args.out) as store:

@@ -27,6 +27,12 @@ def counts(w, wait_max):
     return w.placement in PLACEMENTS and w.steal <= STEAL_MAX and w.wait <= wait_max
 
 
+def spoilt(windows, wait_max):
+    """How many windows do not count for which reason; one may have several."""
+    return {"stolen from": sum(w.steal > STEAL_MAX for w in windows), "waiting for a CPU": sum(w.wait > wait_max for w in windows),
+            "moved": sum(w.placement not in PLACEMENTS for w in windows)}
+
+
 def same_machine(a, b):
     """Whether two windows met the same machine: equally far apart CPUs at one clock."""
     return a.placement == b.placement and abs(a.ghz - b.ghz) <= CLOCK_MAX * b.ghz

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from . import TOP  # noqa: F401
-from .cells import PATHS, QUEUE_SIZE, TSO, TSO_BYTES, mergeable, vectorized
+from .cells import OUTSIDE, PATHS, QUEUE_SIZE, TSO, TSO_BYTES, mergeable, vectorized
 from .machine import favour, poller
 from .peers import quiet
 
@@ -82,6 +82,8 @@ class OwnGuest:
         app = ["--room", "9216" if jumbo else "2048", "--mbufs", str(mbufs(cell, active))]
         if cell.kind == "tso":
             app += ["--tso"]
+        elif setting.offloads:
+            app += ["--offloads"]
         self.guest = _Guest(f"{name}guest", [*eal(setting, name, cell.path, 64), *devices(
             sockets[:active], cell.path, listens=listens)], app, setting.build / "test/bench/guest")
         self.idle = []
@@ -126,6 +128,8 @@ class OwnGuest:
              f"set filter {'on' if self.plan.addressed else 'off'}")
         for port, role in enumerate(self.plan.roles):
             tell(f"set role {port} {role}")
+            if role == "send":
+                tell(f"set peer {port} {OUTSIDE}")
         for a, b in self.plan.pairs:
             tell(f"set peer {a} {mac(b)}", f"set peer {b} {mac(a)}")
         # One first: a learning switch then knows where everybody is, and floods no more.
@@ -188,6 +192,8 @@ class TestpmdGuest:
             app += [f"--eth-peer={a},{mac(b)}", f"--eth-peer={b},{mac(a)}"]
         if cell.kind == "jumbo" and not mergeable(cell.path):
             app += ["--mbuf-size=9344"]
+        if setting.offloads:
+            app += ["--rx-offloads=0xc", "--tx-offloads=0xc"]
         self.pmd = Testpmd(f"{name}guest", [*eal(setting, name, cell.path, 64), *devices(sockets, cell.path, listens=listens)], app)
 
     def __enter__(self):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import TOP  # noqa: F401 (makes test/support importable)
-from .cells import QUEUE_SIZE
+from .cells import OUTSIDE, QUEUE_SIZE
 from .machine import BenchError, busiest, confine, die_with_parent, favour, poller, session
 
 from ovs import VSWITCHD, OpenVSwitch
@@ -58,6 +58,7 @@ class Setting:
     first: int  # CPU of the guests
     last: int  # CPU of the switch
     rest: tuple  # CPUs of all that does not poll
+    offloads: bool = False  # guests negotiate checksum offloads, as Linux does
     driver: Path = None  # net_sluice, where DPDK loads it
     nicsim: Path = None
     commands: dict = field(default_factory=dict)  # name: template
@@ -306,7 +307,7 @@ class OurSwitch(Peer):
         if self.plan.engine == "make":
             return ["set fwd txonly"]
         if self.engine == "bridge":
-            return ["set fwd bridge"]
+            return ["set fwd bridge", *(f"fdb static add {OUTSIDE} {end}" for end in self.plan.physical)]
         return [f"cross add {names[a]} {names[b]}" for a, b in self.plan.links] + ["set fwd cross"]
 
     @property
@@ -350,7 +351,7 @@ class OurBridge(OurSwitch):
 def why_not_learning(cell):
     if cell.plan.engine != "cross":
         return "nothing is forwarded there"
-    return "" if cell.plan.pairs else "a learning switch needs frames with the addresses of both ends"
+    return "" if cell.plan.addressed else "a learning switch needs frames with addresses, and net_null's have none"
 
 
 # ---- Open vSwitch ----
@@ -373,7 +374,7 @@ class Ovs(Peer):
 
     def start(self):
         run = Path(self.sockets[0]).parent
-        tso = ["other_config:userspace-tso-enable=true"] if self.cell.kind == "tso" else []
+        tso = ["other_config:userspace-tso-enable=true"] if self.guest_listens else []
         s = self.setting
         plugins = self.plugins
         self.ovs = self.stack.enter_context(OpenVSwitch(
@@ -400,6 +401,8 @@ class Ovs(Peer):
         name = {**{n: Path(path).name for n, path in enumerate(self.sockets)}, **{e: e for e in self.plan.physical}}
         if self.normal:
             self.ovs.ofctl("add-flow", "br0", "actions=NORMAL")
+            for end in self.plan.physical:
+                self.ovs.appctl("fdb/add", "br0", end, "0", OUTSIDE)
             return
         for a, b in self.plan.links:
             for one, other in ((a, b), (b, a)):
@@ -409,8 +412,8 @@ class Ovs(Peer):
 
     @property
     def guest_listens(self):
-        # Where it listens itself, Open vSwitch offers no segmentation.
-        return self.cell.kind == "tso"
+        # Where it listens itself, Open vSwitch offers no offload at all.
+        return self.cell.kind == "tso" or self.setting.offloads
 
     @property
     def pid(self):

@@ -87,9 +87,15 @@ def about(data):
     yield "placement", (f"a cache line's round trip takes {m.get('trip', 0):.0f} TSC cycles in the median; of {m.get('probes', 0)} "
                         f"probes {m.get('near', 0)} near (below {NEAR}), {m.get('far', 0)} far (above {FAR})")
     yield "stolen", f"{m.get('stolen', 0):.2f} s of {m.get('took', 0):.0f} s; load {m.get('load', 0):.1f} at the end"
+    if data["windows"]:
+        kept = sum(figures.counts(w, meta["wait"]) for w in data["windows"])
+        reasons = ", ".join(f"{n} {why}" for why, n in figures.spoilt(data["windows"], meta["wait"]).items() if n)
+        yield "counted", f"{kept} of {len(data['windows'])} windows" + (f"; others were spoilt: {reasons}" if reasons else "")
     v = meta["versions"]
     yield "versions", f"sluice {v['sluice']}; DPDK {v['dpdk']}; {v['ovs'] or 'no Open vSwitch'}; kernel {v['kernel']}"
     yield "windows", f"{meta['seconds']} s, at least {meta['rounds']} that count for each peer; rings of 1024, 2 MiB pages"
+    if meta.get("offloads"):
+        yield "guests", "checksum offloads negotiated"
     if meta.get("device"):
         yield "device", meta["device"]
     if meta.get("ended"):
