@@ -79,7 +79,8 @@ def named(text):
 
 
 def add_selection(p):
-    p.add_argument("--quick", dest="level", action="store_const", const="quick", default="default", help="few cells, short windows")
+    p.add_argument("--quick", dest="level", action="store_const", const="quick", default="default",
+                   help="few cells, short windows")
     p.add_argument("--full", dest="level", action="store_const", const="full", help="all cells, long windows")
     p.add_argument("--only-figure", action="append", metavar="NAME", type=some_of(FIGURES, "figure"),
                    help=f"measure only what this figure shows: {', '.join(FIGURES)}")
@@ -108,7 +109,8 @@ def parse_args(argv):
     p.add_argument("--wait", type=positive(float), default=0.02,
                    help="share of a window a polling thread may wait for its CPU (default: %(default)s)")
     p.add_argument("--base", default="net_vhost", help="whom ratios refer to (default: %(default)s)")
-    p.add_argument("--cpus", metavar="GUESTS,SWITCH", help="which CPU polls for the guests, which for the switch (default: first, last)")
+    p.add_argument("--cpus", metavar="GUESTS,SWITCH",
+                   help="which CPU polls for the guests, which for the switch (default: first, last)")
     p.add_argument("--build", type=Path, default=Path(os.environ.get("SLUICE_BUILD", TOP / "build")),
                    help="build folder (default: $SLUICE_BUILD or build/); made if it is not there")
     p.add_argument("--out", type=Path, help="folder of the report (default: bench-DATE-TIME)")
@@ -285,7 +287,7 @@ def find_nicsim(folder):
 def setting_of(args, chosen_cpus):
     """Folders and drivers, gone afterwards."""
     with contextlib.ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="slb-", dir="/run"))
+        folder = Path(tempfile.mkdtemp(prefix=f"slb{os.getpid()}_", dir="/run"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         found = []
         for path in (args.build / "drivers/net/sluice/librte_net_sluice.so", find_nicsim(args.build)):
@@ -307,8 +309,8 @@ def run(args, argv):
     began, steal, reason = time.monotonic(), stolen(), ""
     args.out = args.out or Path(time.strftime("bench-%Y%m%d-%H%M%S"))
     meta = {"argv": ["usertools/bench", *argv], "date": time.strftime("%Y-%m-%d %H:%M:%S %Z"), "peers": args.peer,
-            "base": args.base, "offloads": args.offloads, "wait": args.wait, "rounds": args.rounds, "seconds": args.seconds, "level": args.level,
-            "selection": selection(args), "commands": args.peer_cmd, "versions": versions(TOP)}
+            "base": args.base, "offloads": args.offloads, "wait": args.wait, "rounds": args.rounds, "seconds": args.seconds,
+            "level": args.level, "selection": selection(args), "commands": args.peer_cmd, "versions": versions(TOP)}
     with contextlib.closing(Prober(args.build / "test/bench/placement", *chosen_cpus[:2])) as prober, \
             setting_of(args, chosen_cpus) as setting, memory_for(args, cells, setting), Store(args.out) as store:
         os.sched_setaffinity(0, setting.rest)
@@ -351,7 +353,8 @@ def report(folder):
     found["meta"]["files"] = [f.name for f in sorted(folder.glob("*.csv"))] + ["run.json", "summary.json", "results.txt"]
     data = pages.prepare(found)
     pages.write(folder, data)
-    (folder / "summary.json").write_text(json.dumps([pages.plain(r) for r in data["summary"]], indent=1) + "\n", encoding="utf-8")
+    summary = json.dumps([pages.plain(r) for r in data["summary"]], indent=1)
+    (folder / "summary.json").write_text(summary + "\n", encoding="utf-8")
     print("\n".join(pages.text(data)))
     print(f"\n{folder / 'report.html'}")
 

@@ -29,7 +29,8 @@ def counts(w, wait_max):
 
 def spoilt(windows, wait_max):
     """How many windows do not count for which reason; one may have several."""
-    return {"stolen from": sum(w.steal > STEAL_MAX for w in windows), "waiting for a CPU": sum(w.wait > wait_max for w in windows),
+    return {"stolen from": sum(w.steal > STEAL_MAX for w in windows),
+            "waiting for a CPU": sum(w.wait > wait_max for w in windows),
             "moved": sum(w.placement not in PLACEMENTS for w in windows)}
 
 

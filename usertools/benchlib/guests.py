@@ -122,7 +122,7 @@ class OwnGuest:
 
     def prepare(self, cell):
         """Everything for a cell, and start; the switch already forwards."""
-        tell = self.guest.tell
+        tell, self.cell = self.guest.tell, cell
         size = TSO_BYTES if cell.size == TSO else cell.size
         tell(f"set frame {size}", f"set touch {'on' if cell.touch else 'off'}", "set rate 0",
              f"set filter {'on' if self.plan.addressed else 'off'}")
@@ -136,6 +136,9 @@ class OwnGuest:
         self.sow(1 if self.plan.seeds or self.plan.oneway else 0)
         if self.plan.seeds:
             self.sow(seeds(cell))
+
+    def circling(self):
+        return seeds(self.cell) * len(self.plan.roles) if self.plan.seeds else 0
 
     def sow(self, count):
         """Let every port make some frames, and go on."""
@@ -194,7 +197,8 @@ class TestpmdGuest:
             app += ["--mbuf-size=9344"]
         if setting.offloads:
             app += ["--rx-offloads=0xc", "--tx-offloads=0xc"]
-        self.pmd = Testpmd(f"{name}guest", [*eal(setting, name, cell.path, 64), *devices(sockets, cell.path, listens=listens)], app)
+        self.pmd = Testpmd(f"{name}guest", [*eal(setting, name, cell.path, 64),
+                                            *devices(sockets, cell.path, listens=listens)], app)
 
     def __enter__(self):
         try:
@@ -220,6 +224,9 @@ class TestpmdGuest:
         time.sleep(seconds)
         self.pmd.command("stop")
         return sum(new["RX-packets"] - old["RX-packets"] for new, old in zip(self._stats(), before))
+
+    def circling(self):
+        return 0  # stop and start lose some
 
     def _stats(self):
         return [self.pmd.stats(n) for n in range(len(self.sockets))]

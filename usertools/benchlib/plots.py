@@ -72,6 +72,12 @@ def _plain_log(axis):
     axis.set_minor_formatter(NullFormatter())
 
 
+def _ticks(ax, wanted):
+    """Those of some that the data reach."""
+    low, high = ax.get_ylim()
+    ax.set_yticks([t for t in wanted if low <= t <= high])
+
+
 def _errors(estimates, scale=1.0):
     return [[max(e.median - e.low, 0) * scale for e in estimates], [max(e.high - e.median, 0) * scale for e in estimates]]
 
@@ -155,7 +161,7 @@ def cycles(data):
         _lines(ax, [r for r in rows if r["cell"][2] == path], peers, sizes, lambda r: r["cell"][1], "cost")
         ax.set_yscale("log")
         _plain_log(ax.yaxis)
-        ax.set_yticks([t for t in (50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000) if ax.get_ylim()[0] <= t <= ax.get_ylim()[1]])
+        _ticks(ax, (50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000))
         ax.set_ylabel("busy TSC cycles a frame")
         ax.set_xlabel("frame, bytes")
         ax.set_title(f"{path} ring")
@@ -329,14 +335,14 @@ def latency(data):
         ax.set_xticks(range(len(LOADS)), [f"{load:.0%}" for load in LOADS])
         ax.set_yscale("log")
         _plain_log(ax.yaxis)
-        ax.set_yticks([t for t in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-                       if ax.get_ylim()[0] <= t <= ax.get_ylim()[1]])
+        _ticks(ax, (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000))
         ax.grid(axis="x", visible=False)
         ax.set_xlabel("load, share of what net_vhost bears")
         ax.set_ylabel("one way, microseconds")
         ax.set_title(f"VM to VM, {size} bytes")
     _legend(fig, peers, [Line2D([], [], color="black", marker="o", label="p50, above it p90 and p99"),
-                         Line2D([], [], color="black", marker="o", markerfacecolor="white", label="CPU taken away in every window"),
+                         Line2D([], [], color="black", marker="o", markerfacecolor="white",
+                                label="CPU taken away in every window"),
                          Patch(color="#cccccc", label="the guest's own round, p50 to p99")])
     return fig
 

@@ -18,7 +18,8 @@ h1 { font-size: 1.7em } h2 { font-size: 1.25em; margin-top: 2em; border-top: 1px
 table { border-collapse: collapse; font-size: 13px; margin: 1em 0 } th, td { padding: 2px 10px 2px 0; text-align: left;
 vertical-align: top; border-bottom: 1px solid #eee; white-space: nowrap } td.n, th.n { text-align: right }
 .wrap td { white-space: normal } pre { background: #f5f5f5; padding: .6em .8em; overflow-x: auto; font-size: 13px }
-figure { margin: 1em 0; overflow-x: auto } figure svg { max-width: 100%; height: auto } .warn { color: #a00 } .ours { font-weight: bold }
+figure { margin: 1em 0; overflow-x: auto } figure svg { max-width: 100%; height: auto } 
+.ours { font-weight: bold }
 """
 
 
@@ -54,8 +55,8 @@ def cells_of_row(row):
     if not row["placement"]:
         return [*first, "none", f"0/{row['of']}", *["-"] * 8]
     # idle: nothing came through, and what is given is cycles a poll
-    return [*first, row["placement"], f"{'-' if row['pairs'] is None else row['pairs']}/{row['of']}", _estimate(row["cost"], ".1f"),
-            _estimate(row["cost_ratio"], ".2f"), _million(row["pps"]), _estimate(row["pps_ratio"], ".2f", False),
+    pairs = "-" if row["pairs"] is None else row["pairs"]
+    return [*first, row["placement"], f"{pairs}/{row['of']}", _estimate(row["cost"], ".1f"), _estimate(row["cost_ratio"], ".2f"), _million(row["pps"]), _estimate(row["pps_ratio"], ".2f", False),
             _estimate(row["gbps"], ".1f", False), _estimate(row["batch"], ".0f", False), _estimate(row["busy"], ".2f", False),
             _estimate(row["guest_busy"], ".2f", False)]
 
@@ -181,7 +182,8 @@ def html_figures(data):
         fig = plots.DRAW[name](data)
         if not fig:
             continue
-        yield f'<h2 id="{name}">{esc(figure.title)}</h2><p>{esc(figure.about)}. Intervals are 95 % bootstrap intervals of the median.</p>'
+        yield f'<h2 id="{name}">{esc(figure.title)}</h2><p>{esc(figure.about)}. '
+        yield "Bars at the points are 95 % bootstrap intervals of the median.</p>" if figure.kind == "windows" else "</p>"
         yield f"<figure>{plots.svg(fig)}</figure><p>Made anew by</p><pre>{esc(command(data['meta'], name))}</pre>"
         if name == "latency":
             yield from html_table(LATENCY_HEAD, latency_rows(data), set(LATENCY_HEAD[3:]))
@@ -191,7 +193,8 @@ def html_figures(data):
 
 def html_page(data):
     meta = data["meta"]
-    yield f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Sluice benchmark</title><style>{CSS}</style></head><body>'
+    yield '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Sluice benchmark</title>'
+    yield f"<style>{CSS}</style></head><body>"
     yield f"<h1>Sluice and its peers</h1><p>{esc(meta['date'])}</p><pre>{esc(shlex.join(meta['argv']))}</pre>"
     yield "<p>Raw data: " + ", ".join(f'<a href="{f}">{f}</a>' for f in meta["files"]) + ".</p>"
     yield from html_table(("", ""), [(k, v) for k, v in about(data)], kind="wrap")
@@ -199,8 +202,8 @@ def html_page(data):
     yield "window counts if the host took no time away, no polling thread waited for its CPU, and the two CPUs were equally far "
     yield "from each other all the time; ratios are of windows of the same round and placement. Busy cycles are each program's own "
     yield "counters, of polls that moved frames.</p>"
-    yield from html_table(("peer", "what it is"), [(p, ABOUT.get(p.partition("#")[0], meta["commands"].get(p, ""))) for p in meta["peers"]],
-                          kind="wrap")
+    what = {**ABOUT, **meta["commands"]}
+    yield from html_table(("peer", "what it is"), [(p, what.get(p.partition("#")[0], "")) for p in meta["peers"]], kind="wrap")
     yield from html_figures(data)
     yield '<h2 id="all">All figures</h2><p>busy: share of the window in which the switch moved frames; guest: the same of the guest. '
     yield "Where the guest is at 1, it limits the throughput, and only cycles compare switches.</p>"

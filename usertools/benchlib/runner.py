@@ -9,6 +9,7 @@ compared are windows of one round in which the machine was the same; rounds go o
 
 import collections
 import contextlib
+import functools
 import statistics
 import sys
 import time
@@ -33,6 +34,7 @@ class Rig:
 
     def __init__(self, name, setting, cell, folder):
         self.name, self.frozen, self.stack = name, False, contextlib.ExitStack()
+        self.circling = None  # (cell, frames that circle)
         try:
             self._start(setting, cell, folder, self.stack)
         except BaseException:
@@ -67,14 +69,15 @@ class Rig:
             freeze(pid)
 
     def prepare(self, cell):
-        """Empty rings, then this cell's traffic; what was still circling."""
+        """Empty rings, then this cell's traffic. What was circling, and how much of it was left."""
         self.thaw()
         left = self.guest.absorb()
         self.peer.resize(cell.size)
         self.guest.prepare(cell)
         time.sleep(0.05)
         self.freeze()
-        return left
+        before, self.circling = self.circling, (cell, self.guest.circling())
+        return before, left
 
 
 class Runner:
@@ -137,7 +140,7 @@ class Runner:
         for number in range(TRIES * self.args.rounds):
             for rig in list(rigs) if number % 2 == 0 else rigs[::-1]:
                 w = self.attempt(rig, cell, lambda rig=rig: self.window(rig, cell, number))
-                if w and (w.pps or cell.scenario == "idle"):
+                if w and (w.pps or cell.scenario == "idle" or w.wait > self.args.wait):
                     windows.append(w)
                     yield w
                     continue
@@ -149,7 +152,19 @@ class Runner:
 
     def prepared(self, rigs, cell):
         """Those that are ready for a cell."""
-        return [rig for rig in rigs if self.attempt(rig, cell, lambda rig=rig: rig.prepare(cell)) is not None]
+        ready = []
+        for rig in rigs:
+            done = self.attempt(rig, cell, functools.partial(rig.prepare, cell))
+            if done:
+                ready.append(rig)
+                self._compare(rig, *done)
+        return ready
+
+    def _compare(self, rig, before, left):
+        """Whether about as many frames circle as began to: with fewer, nothing was saturated."""
+        cell, circling = before or (None, 0)
+        if left < circling / 2:
+            self.skipped.append((cell, rig.name, f"measured, but only {left} of {circling} frames that circled were left at its end"))
 
     def attempt(self, rig, cell, work):
         """What work() returns, or None if this rig failed in it."""

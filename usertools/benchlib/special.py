@@ -159,4 +159,5 @@ def _loss_window(runner, rig, cell, number, phase, rate, seconds):
     rig.guest.guest.tell("stop", "set role 0 send", "start")
     rig.freeze()
     sent, lost = _balance(ports)
-    return Loss(cell.scenario, cell.size, cell.path, cell.touch, rig.name, number, phase, rate, took, sent, max(lost, 0), calls, steal, wait, placement)
+    return Loss(cell.scenario, cell.size, cell.path, cell.touch, rig.name, number, phase, rate, took, sent, max(lost, 0), calls,
+                steal, wait, placement)
