@@ -415,9 +415,10 @@ class Guest:
 
     def twin(self, directory, nics):
         """Starts a second QEMU, with other back-ends, that waits for this guest to move in; returns it."""
-        twin = Guest(self.name, nics, directory=directory, memory=self.memory, cpus=self.cpus, hugepages=self.hugepages,
-                     share=self.share, accel=self.accel, machine=self.machine, modules=self.modules, keep=self.keep,
-                     extra=self.extra + ["-incoming", "defer"], cache=self.cache)
+        twin = type(self)(self.name, nics, directory=directory, memory=self.memory, cpus=self.cpus,
+                          hugepages=self.hugepages, share=self.share, accel=self.accel, machine=self.machine,
+                          modules=self.modules, keep=self.keep, extra=self.extra + ["-incoming", "defer"],
+                          cache=self.cache)
         twin._mark, twin._number = self._mark, self._number
         twin.start()
         twin.qmp("migrate-incoming", uri=f"unix:{twin.directory}/incoming.sock")

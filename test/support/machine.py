@@ -30,8 +30,8 @@ HUGEPAGES = 320
 class IommuGuest(Guest):
     """A guest with an IOMMU for every device. iommu: more of its properties; words: more for the kernel."""
 
-    def __init__(self, *args, iommu="", words="", **options):
-        super().__init__(*args, machine="q35,kernel-irqchip=off", **options)
+    def __init__(self, *args, iommu="", words="", machine="q35,kernel-irqchip=off", **options):
+        super().__init__(*args, machine=machine, **options)
         self.iommu, self.words = iommu, words
 
     def argv(self):
