@@ -20,6 +20,11 @@ enum vu_enable {
 	VU_ENABLE_OFF
 };
 
+struct vu_range {
+	uint8_t *at;
+	uint64_t len;
+};
+
 /* What the front-end said about a ring, and what reconcile() made of it. */
 struct vu_queue {
 	/* configuration: edited by handlers, forgotten with the connection */
@@ -42,7 +47,8 @@ struct vu_queue {
 	uint32_t start;              /* and from here */
 	bool waits;                  /* for the IOMMU's translation of its addresses */
 	bool bad_addr;               /* its addresses are not in the memory table */
-	bool fetching, fetched;      /* its pages, in a post-copy migration */
+	bool fetching, fetched;      /* these pages of it, in a post-copy migration */
+	struct vu_range pages[3];
 	bool bad_position;           /* its format does not allow this size and base */
 	enum virtq_fault fault;      /* noticed and reported */
 	uint32_t last_turn;          /* of the gate, a tick ago */
@@ -72,11 +78,6 @@ struct vu_conn {
 struct vu_mem_again {
 	uint64_t gpa, size, uva;
 	unsigned times;
-};
-
-struct vu_range {
-	uint8_t *at;
-	uint64_t len;
 };
 
 /* Post-copy migration, see vu_on_postcopy.c. */

@@ -177,8 +177,9 @@ struct ahead {
 	uint8_t perm;
 };
 
-/* The first and the last page: few buffers have more, and those wait for the miss. */
-static void ask_ahead(void *arg, uint64_t addr, uint32_t len, bool table)
+/* The first and the last page: few buffers have more, and those wait for the miss. In a post-copy
+ * migration the page of a table may not have come: then the lcore looks first. */
+static bool ask_ahead(void *arg, uint64_t addr, uint32_t len, bool table)
 {
 	const struct ahead *a = arg;
 	const struct virtq_iotlb *cache = a->dev->iommu->cache;
@@ -189,6 +190,7 @@ static void ask_ahead(void *arg, uint64_t addr, uint32_t len, bool table)
 		ask(a->dev, addr, perm);
 	if (last / PAGE != addr / PAGE && !virtq_iotlb_perm(cache, last))
 		ask(a->dev, last, perm);
+	return !a->dev->postcopy.listening;
 }
 
 static void look_ahead(struct vu_device *dev, unsigned ring)

@@ -31,6 +31,7 @@
  *		sleep
  *   a ring's own pages, which control reads and writes when it starts the ring, are fetched first, by
  *		a thread of this file (fetch); the ring waits for that, and the tick looks again
+ *   indirect tables, into which control looks for a guest with an IOMMU, are left alone
  *
  * A front-end that leaves meanwhile would leave sleepers behind. Unregistering wakes them; what has
  * not come reads as zeros.
@@ -235,7 +236,14 @@ static void start_fetching(struct vu_device *dev, const struct vu_range range[3]
 
 bool vu_postcopy_has(struct vu_device *dev, struct vu_queue *q, const struct vu_range range[3])
 {
-	if (!dev->postcopy.listening || q->fetched)
+	if (!dev->postcopy.listening)
+		return true;
+	/* Addresses may change while a ring runs, by the front-end or the guest's IOMMU. */
+	if (memcmp(q->pages, range, sizeof(q->pages)) != 0) {
+		memcpy(q->pages, range, sizeof(q->pages));
+		q->fetching = q->fetched = false;
+	}
+	if (q->fetched)
 		return true;
 	if (!q->fetching)
 		start_fetching(dev, range);

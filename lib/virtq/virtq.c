@@ -361,7 +361,8 @@ static uint32_t peek_table(const struct virtq_view *v, struct virtq_desc head, u
 	const struct virtq_mem *mem = v->tables ? v->tables : v->mem;
 	uint32_t n = head.len / sizeof(struct vring_desc), i;
 
-	fn(arg, head.addr, head.len, true);
+	if (!fn(arg, head.addr, head.len, true))
+		return 1;
 	for (i = 0; i < n && i < max; i++) {
 		struct vring_desc copy;
 		struct virtq_desc d;

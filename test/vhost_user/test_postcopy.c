@@ -10,10 +10,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "vd.h"
+#include "vd_iommu.h"
 
-#define PAGE   4096u
-#define FRAMES 20u
+#define PAGE    4096u
+#define FRAMES  20u
+#define HOLD_MS 5000u /* so that who sleeps is found, and not waited for for ever */
 
 /* The front-end's half: the guest's memory as it was at the source, and who fetches it. */
 struct source {
@@ -22,6 +23,7 @@ struct source {
 	uint64_t base[TS_MAX_REGIONS]; /* where the back-end has mapped it */
 	int uffd;
 	pthread_t thread;
+	bool iommu; /* the guest has one */
 	bool serving, stop, hold;
 	uint64_t served, asked;
 };
@@ -46,13 +48,16 @@ static void fetch(struct source *s, uint64_t address)
 static void *serve(void *arg)
 {
 	struct source *s = arg;
+	uint64_t free_since = ts_now_ms();
 
 	while (!virtq_load(&s->stop)) {
 		struct pollfd p = {.fd = s->uffd, .events = POLLIN};
 		struct uffd_msg m;
 
-		if (virtq_load(&s->hold) || poll(&p, 1, 10) != 1 ||
-			read(s->uffd, &m, sizeof(m)) != sizeof(m)) {
+		if (!virtq_load(&s->hold))
+			free_since = ts_now_ms();
+		if ((virtq_load(&s->hold) && ts_now_ms() - free_since < HOLD_MS) ||
+			poll(&p, 1, 10) != 1 || read(s->uffd, &m, sizeof(m)) != sizeof(m)) {
 			usleep(1000);
 			continue;
 		}
@@ -207,16 +212,24 @@ static void begin(struct source *s, bool slots)
 {
 	struct vd *t = s->t;
 
-	vd_conf(t, 1);
+	if (s->iommu)
+		vd_iommu_conf(t, 1);
+	else
+		vd_conf(t, 1);
 	t->conf.postcopy = true;
 	vd_create(t);
-	vd_front_end(t, &ts_qemu_10);
+	if (s->iommu)
+		vd_iommu_front_end(t);
+	else
+		vd_front_end(t, &ts_qemu_10);
 	t->fe.want_protocol |= TS_BIT(TS_PROTO_PAGEFAULT) | TS_BIT(TS_PROTO_CONFIGURE_MEM_SLOTS);
 	if (!slots)
 		t->fe.want_protocol &= ~TS_BIT(TS_PROTO_CONFIGURE_MEM_SLOTS);
 	vd_connect(t);
 	vd_ok(t, ts_fe_negotiate(&t->fe));
 	vd_ok(t, ts_fe_make_rings(&t->fe, 0, VD_RING_SIZE, 0));
+	/* Indirect tables on pages of their own. */
+	assert_int_not_equal(ts_alloc(t->guest, 0, PAGE, PAGE), TS_NOMEM);
 	vd_guest_sends(t, 1, FRAMES);
 	vd_guest_posts(t, 0, FRAMES);
 	leave_source(s);
@@ -233,21 +246,24 @@ static void end(struct source *s)
 		free(s->copy[i]);
 }
 
-static void all_of_it(struct vd *t, bool slots)
+/* The front-end answers what it is asked in the meantime. */
+static bool all_moved(struct source *s)
 {
-	struct source s = {.t = t, .uffd = -1};
+	if (s->iommu)
+		vd_iommu_serve(s->t, PAGE);
+	return virtq_load(&s->t->ring[1].consumed) == FRAMES &&
+	       virtq_load(&s->t->ring[0].sent) == FRAMES;
+}
+
+/* Polled until all frames have moved; then all pages have come. */
+static void finish(struct source *s)
+{
+	struct vd *t = s->t;
 	struct ts_reply reply;
 	struct ts_msg m;
 
-	begin(&s, slots);
-	arrive(&s, slots);
-	t->ring[0].to_send = FRAMES;
-	vd_poll_begin(t);
-	assert_true(VD_WAIT(t,
-		virtq_load(&t->ring[1].consumed) == FRAMES &&
-			virtq_load(&t->ring[0].sent) == FRAMES,
-		30000));
-	assert_true(virtq_load(&s.served) > 3);
+	assert_true(VD_WAIT(t, all_moved(s), 30000));
+	assert_true(virtq_load(&s->served) > 3);
 	ts_msg_make(&m, TS_POSTCOPY_END, NULL, 0);
 	m.hdr.flags |= 1u << 3;
 	ask(t, &m, &reply, 8);
@@ -256,18 +272,56 @@ static void all_of_it(struct vd *t, bool slots)
 	vd_poll_end(t);
 	assert_int_equal(vd_guest_reaps(t, 1), FRAMES);
 	assert_int_equal(vd_guest_reaps(t, 0), FRAMES);
-	vd_assert_traffic(t, 0, 1);
+}
+
+static void all_of_it(struct vd *t, bool slots, bool iommu)
+{
+	struct source s = {.t = t, .uffd = -1, .iommu = iommu};
+
+	begin(&s, slots);
+	arrive(&s, slots);
+	t->ring[0].to_send = FRAMES;
+	vd_poll_begin(t);
+	finish(&s);
+	if (iommu)
+		vd_iommu_traffic(t, PAGE);
+	else
+		vd_assert_traffic(t, 0, 1);
 	end(&s);
 }
 
 static void trap_5_15_table(void **state)
 {
-	all_of_it(*state, false);
+	all_of_it(*state, false, false);
 }
 
 static void trap_5_15_slots(void **state)
 {
-	all_of_it(*state, true);
+	all_of_it(*state, true, false);
+}
+
+static void trap_5_15_table_with_an_iommu(void **state)
+{
+	all_of_it(*state, false, true);
+}
+
+static void trap_5_15_slots_with_an_iommu(void **state)
+{
+	all_of_it(*state, true, true);
+}
+
+/* Control answers and works on while nobody serves pages. */
+static void assert_awake(struct source *s)
+{
+	for (unsigned i = 0; i < 30; i++) {
+		uint64_t before = ts_now_ms();
+
+		vd_ok(s->t, ts_fe_barrier(&s->t->fe));
+		if (s->iommu)
+			vd_iommu_serve(s->t, PAGE);
+		vd_run_ms(s->t, 10);
+		assert_true(ts_now_ms() - before < 1000);
+	}
 }
 
 /* Nobody serves for a while: whoever touches memory sleeps, and control does not. */
@@ -279,18 +333,56 @@ static void trap_5_15_control_goes_on(void **state)
 	begin(&s, false);
 	arrive(&s, false);
 	vd_poll_begin(t);
-	for (unsigned i = 0; i < 30; i++) {
-		uint64_t before = ts_now_ms();
-
-		vd_ok(t, ts_fe_barrier(&t->fe));
-		vd_run_ms(t, 10);
-		assert_true(ts_now_ms() - before < 500);
-	}
+	assert_awake(&s);
 	assert_false(vd_ring_info(t, 1).usable);
 	assert_int_equal(virtq_load(&t->ring[1].consumed), 0);
 	virtq_store(&s.hold, false);
 	assert_true(VD_WAIT(t, virtq_load(&t->ring[1].consumed) == FRAMES, 30000));
 	vd_poll_end(t);
+	end(&s);
+}
+
+/* Rings that run, and whose indirect tables have not come: control does not look into those. */
+static void trap_5_15_iommu_looks_ahead(void **state)
+{
+	struct source s = {.t = *state, .uffd = -1, .iommu = true};
+	struct vd *t = *state;
+
+	begin(&s, false);
+	arrive(&s, false);
+	assert_true(VD_WAIT(t, (vd_iommu_serve(t, PAGE), vd_all_usable(t)), 10000));
+	virtq_store(&s.hold, true);
+	assert_awake(&s);
+	t->ring[0].to_send = FRAMES;
+	vd_poll_begin(t);
+	assert_awake(&s);
+	virtq_store(&s.hold, false);
+	finish(&s);
+	end(&s);
+}
+
+/* A ring that is moved while it runs, to pages that have not come: they are fetched as the first
+ * ones were. Disabled, it is control that looks into it. */
+static void trap_5_15_ring_moves(void **state)
+{
+	struct source s = {.t = *state, .uffd = -1};
+	struct vd *t = *state;
+	uint64_t elsewhere;
+
+	begin(&s, false);
+	elsewhere = ts_alloc(t->guest, 0, 1u << 20, PAGE);
+	arrive(&s, false);
+	assert_true(VD_WAIT(t, vd_all_usable(t), 10000));
+	vd_ok(t, ts_fe_enable(&t->fe, 1, false));
+	assert_true(VD_WAIT(t, (vd_run_ms(t, 30), vd_all_used(t, 1)), 10000));
+	virtq_store(&s.hold, true);
+	t->fe.rings[1].ring->desc_gpa = elsewhere;
+	t->fe.rings[1].ring->driver_gpa = elsewhere + (1u << 18);
+	t->fe.rings[1].ring->device_gpa = elsewhere + (1u << 19);
+	vd_ok(t, ts_fe_set_addr(&t->fe, 1));
+	assert_awake(&s);
+	virtq_store(&s.hold, false);
+	vd_run_ms(t, 50);
 	end(&s);
 }
 
@@ -386,8 +478,12 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		VD_BOTH(trap_5_15_table),
 		VD_BOTH(trap_5_15_slots),
-		CASE(trap_5_15_control_goes_on),
-		CASE(gone_in_the_middle),
+		VD_BOTH(trap_5_15_table_with_an_iommu),
+		VD_BOTH(trap_5_15_slots_with_an_iommu),
+		VD_BOTH(trap_5_15_control_goes_on),
+		VD_BOTH(trap_5_15_iommu_looks_ahead),
+		VD_BOTH(trap_5_15_ring_moves),
+		VD_BOTH(gone_in_the_middle),
 		CASE(refusals),
 		CASE(only_if_configured),
 	};

@@ -12,9 +12,10 @@
 struct seen {
 	uint64_t addr[4 * MAX];
 	unsigned n, tables;
+	bool shallow; /* no table is to be read */
 };
 
-static void see(void *arg, uint64_t addr, uint32_t len, bool table)
+static bool see(void *arg, uint64_t addr, uint32_t len, bool table)
 {
 	struct seen *s = arg;
 
@@ -23,6 +24,7 @@ static void see(void *arg, uint64_t addr, uint32_t len, bool table)
 		s->tables++;
 	else if (s->n < TS_ARRAY_SIZE(s->addr))
 		s->addr[s->n++] = addr;
+	return !s->shallow;
 }
 
 static struct seen peek(const struct vq *t, uint32_t max)
@@ -75,6 +77,17 @@ static void all_that_is_available(struct vq *t)
 			;
 	}
 	vq_assert_polite(t);
+}
+
+/* Whoever must not read the tables is told of them all the same. */
+static void tables_only(struct vq *t)
+{
+	struct seen s = {.shallow = true};
+
+	post_chains(t, 9);
+	virtq_peek(t->q, &t->view, MAX, see, &s);
+	assert_int_equal(s.tables, t->c.indirect ? 9 : 0);
+	assert_int_equal(s.n, t->c.indirect ? 0 : 18);
 }
 
 /* A budget of so many descriptors, of a table as well. */
@@ -178,6 +191,7 @@ static void nothing_that_was_taken(struct vq *t)
 
 static const struct vq_test tests[] = {
 	{"all_that_is_available", all_that_is_available, 64, 65500, VQ_OVER_LAYOUT},
+	{"tables_only", tables_only, 64, 0, VQ_OVER_LAYOUT},
 	{"no_more_than_asked_for", no_more_than_asked_for, 256, 0, VQ_OVER_LAYOUT},
 	{"nonsense", nonsense, 16, 65530, VQ_OVER_LAYOUT},
 	{"nothing_that_was_taken", nothing_that_was_taken, 4, 0, VQ_OVER_FORMAT},

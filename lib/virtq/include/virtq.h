@@ -291,8 +291,9 @@ uint16_t virtq_fill(const struct virtq *vq, const struct virtq_view *view);
  */
 uint32_t virtq_discard(struct virtq *vq, const struct virtq_view *view, uint32_t max);
 
-/* What virtq_peek() found: a descriptor as the driver wrote it, or one of an indirect table. */
-typedef void (*virtq_peek_fn)(void *arg, uint64_t addr, uint32_t len, bool table);
+/* What virtq_peek() found: a descriptor as the driver wrote it, or one of an indirect table. Of one
+ * that is itself a table: whether to read that. */
+typedef bool (*virtq_peek_fn)(void *arg, uint64_t addr, uint32_t len, bool table);
 
 /**
  * Look at buffers the driver has made available, without taking them; what they say may change at
