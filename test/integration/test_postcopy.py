@@ -10,6 +10,7 @@ from testpmd import Testpmd, frontend_eal
 
 from guest import Guest, Nic
 from sluice import Sluice
+from test_viommu import PROPS, IommuGuest
 
 HOST, VM, MAC = "10.0.8.1", "10.0.8.2", "52:54:00:08:00:02"
 
@@ -29,12 +30,14 @@ def switches(folder, host):
     started = {}
     try:
         for name in "ab":
-            ports = [f"port add vm listen {folder}/{name}.sock postcopy", f"port add up dev net_tap_p{name},iface=tap-p{name}"]
+            ports = [f"port add vm listen {folder}/{name}.sock postcopy iommu", f"port add up dev net_tap_p{name},iface=tap-p{name}"]
             if name == "b":
                 ports += [f"port add {port} listen {folder}/{port}" for port in "cd"]
             started[name] = Sluice(folder, commands=ports)
             with host.entered():
                 started[name].start()
+            # It talks before it has done all commands.
+            started[name].wait_until(lambda name=name: f"tap-p{name}:" in host.run("ip", "-o", "link"), "TAP")
             host.run("ip", "link", "set", f"tap-p{name}", "master", "br0", "up")
         yield started
     finally:
@@ -90,18 +93,21 @@ def capable(guest):
     guest.qmp("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": True}])
 
 
-@pytest.mark.parametrize("ring", ["split", "packed"])
-def test_runs_before_its_memory_has_come(folder, host, switches, ring):
-    nics = {name: Nic(f"{folder}/{name}.sock", mac=MAC, address=f"{VM}/24", props={"packed": ring == "packed"})
-            for name in "ab"}
-    guest = Guest("post", [nics["a"]], directory=folder / f"post-{ring}", memory=192)
-    twin = Guest("post", [nics["b"]], directory=folder / f"twin-{ring}", memory=192, extra=["-incoming", "defer"])
+KINDS = {"split": (Guest, {}), "packed": (Guest, {"packed": True}), "iommu": (IommuGuest, PROPS)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_before_its_memory_has_come(folder, host, switches, kind):
+    make, props = KINDS[kind]
+    nics = {name: Nic(f"{folder}/{name}.sock", mac=MAC, address=f"{VM}/24", props=props) for name in "ab"}
+    guest = make("post", [nics["a"]], directory=folder / f"post-{kind}", memory=192)
+    twin = make("post", [nics["b"]], directory=folder / f"twin-{kind}", memory=192, extra=["-incoming", "defer"])
     twin._mark = guest._mark
     try:
         guest.start()
         guest.wait_ready(120)
         guest.check(f"ping -c 1 -w 20 {HOST}", 30)
-        guest.check("dd if=/dev/urandom of=/run/file bs=1M count=24 2>/dev/null; sha256sum </run/file >/run/sum", 60)
+        guest.check("dd if=/dev/urandom of=/run/file bs=1M count=24 2>/dev/null; sha256sum </run/file >/run/sum", 120)
         with Neighbours(switches["b"], folder) as neighbours:
             usual = neighbours.watch(lambda end=time.monotonic() + 3: time.monotonic() > end)
             twin.start()
@@ -119,9 +125,11 @@ def test_runs_before_its_memory_has_come(folder, host, switches, ring):
         twin._number = guest._number
         guest.stop()
         switches["b"].wait_link("vm")
+        used = switches["b"].json("port show vm")["features"].split()
+        assert ("RING_PACKED" in used, "ACCESS_PLATFORM" in used) == (kind == "packed", kind == "iommu")
         assert twin.check("sha256sum </run/file", 60).split()[0] == twin.check("cat /run/sum").split()[0]
         twin.check(f"for i in $(seq 20); do ping -c 1 -W 1 {HOST} && exit 0; done; exit 1", 40)
-        print(f"{ring}: {told['total-time']} ms, down {told['downtime']} ms, {told['ram']['postcopy-requests']} pages asked for; "
+        print(f"{kind}: {told['total-time']} ms, down {told['downtime']} ms, {told['ram']['postcopy-requests']} pages asked for; "
               f"the neighbours stood still {longest * 1000:.0f} ms at most (before: {usual * 1000:.0f} ms)")
         assert told["ram"]["postcopy-requests"] > 0
         lost = {drop["reason"] for port in "cd" for drop in switches["b"].json(f"port show {port}")["drops"]}
