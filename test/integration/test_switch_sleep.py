@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import pytest
+from record import Recorder
 from testpmd import Testpmd, frontend_eal
 
 from sluice import Sluice, SluiceError
@@ -62,6 +63,29 @@ def test_a_burst_wakes_and_none_is_lost(folder, ring):
         assert pmd.stats(0)["RX-packets"] == pmd.stats(1)["RX-packets"] == 40 * 32
         assert [switch.json(f"port show {port}")["drops"] for port in "ab"] == [[], []]
         asleep(switch)
+
+
+@pytest.mark.parametrize("ring", RINGS)
+def test_a_rarp_wakes(folder, ring):
+    """SEND_RARP and nothing else: the guest itself sends no packet. The other guest has it at once."""
+    mac, rarp = bytes.fromhex("525400070901"), 1 << 2
+    ports = [f"port add a listen {folder}/back", f"port add b listen {folder}/b"]
+    with Sluice(folder, commands=["set sleep 50", *ports]) as switch:
+        with Recorder(folder / "a", folder / "back") as recorder, guest(folder, ring) as pmd:
+            for port in "ab":
+                switch.wait_link(port)
+            (known,) = (int(line.split()[1], 16) for line in recorder.lines if line.startswith("SET_PROTOCOL_FEATURES"))
+            recorder.say("SET_PROTOCOL_FEATURES", (known | rarp).to_bytes(8, "little"))
+            pmd.command("set fwd rxonly")
+            pmd.command("start")
+            for n in range(1, 6):
+                asleep(switch)
+                recorder.say("SEND_RARP", mac + b"\0\0")
+                switch.wait_until(lambda n=n: received(switch, "a") == n, "RARP", timeout=5)
+                pmd.wait_until(lambda p, n=n: p.stats(1)["RX-packets"] == n, "RARP at the other guest")
+            learnt = {row["address"]: row["port"] for row in switch.json("fdb show")}
+            assert learnt[":".join(f"{byte:02x}" for byte in mac)] == "a"
+            assert "refused" not in switch.log
 
 
 def test_commands_wake(folder):

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A go-between that writes down what a real front-end says to a back-end.
+"""A go-between that writes down what a real front-end says to a back-end, and can say something in its place.
 
     with Recorder(folder / "front", folder / "back") as recorder:   # the back-end listens at "back"
         ...                                                          # the front-end connects to "front"
+        recorder.say("SEND_RARP", mac)
     print("\\n".join(recorder.lines))
 
 A line is a request: its name, then what matters of it (ring index and number, or which of some features), `fd` if a
 descriptor came along, `!` if it asks for an acknowledgement. test/vhost_user/test_recorded.c sends such lines again.
 """
 
+import collections
 import os
 import select
 import socket
@@ -25,7 +27,7 @@ NAMES = {
     36: "GET_MAX_MEM_SLOTS", 37: "ADD_MEM_REG", 38: "REM_MEM_REG", 39: "SET_STATUS", 40: "GET_STATUS",
 }
 HEADER = struct.Struct("=III")
-NEED_REPLY = 1 << 3
+VERSION, NEED_REPLY = 1, 1 << 3
 FEATURES = {26: "log", 30: "protocol", 34: "packed"}
 
 
@@ -67,7 +69,7 @@ class Recorder(threading.Thread):
 
     def __init__(self, front, back):
         super().__init__(daemon=True)
-        self.back, self.lines, self._ended = str(back), [], False
+        self.back, self.lines, self._ended, self._to_say = str(back), [], False, collections.deque()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(front))
         self._listener.listen()
@@ -85,6 +87,11 @@ class Recorder(threading.Thread):
 
     def mark(self, text):
         self.lines.append(f"-- {text}")
+
+    def say(self, name, payload=b""):
+        """Send the back-end a request of ours, one without an answer."""
+        (request,) = (number for number, known in NAMES.items() if known == name)
+        self._to_say.append(HEADER.pack(request, VERSION, len(payload)) + payload)
 
     def run(self):
         while not self._ended:
@@ -105,6 +112,8 @@ class Recorder(threading.Thread):
                 return
             if back in ready and not self._answer(back, front):
                 return
+            while self._to_say:
+                back.sendall(self._to_say.popleft())
 
     def _request(self, front, back):
         # The header by itself: descriptors come with its first byte, and with no other message's.

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -112,6 +113,46 @@ static void reconnections(void **state)
 	}
 }
 
+/* A RARP to be sent is work, whatever the driver does: the lcore is woken, and does not fall asleep over
+ * it. Without a kick eventfd nobody sleeps. */
+static void a_rarp_wakes(void **state)
+{
+	static const uint8_t mac[8] = {0x52, 0x54, 0, 1, 2, 3};
+	struct vd *t = *state;
+	struct virtq *vq;
+	uint8_t got[6];
+	uint64_t word;
+	int bell;
+
+	memcpy(&word, mac, sizeof(word));
+	vd_conf(t, 1);
+	vd_create(t);
+	vd_front_end(t, &ts_qemu_10);
+	t->fe.want_protocol |= TS_BIT(TS_PROTO_RARP);
+	vd_connect(t);
+	vd_start(t);
+	bell = bell_of(t);
+	vq = vu_device_ring(t->dev, 1);
+	vu_bell_silence(bell);
+	for (unsigned i = 0; i < 5; i++) {
+		assert_true(virtq_arm(vq));
+		assert_false(rings(bell));
+		vd_ok(t, ts_fe_set_u64(&t->fe, TS_SEND_RARP, word));
+		vd_ok(t, ts_fe_barrier(&t->fe));
+		assert_true(rings(bell));
+		vu_bell_silence(bell);
+		virtq_disarm(vq);
+		assert_false(virtq_arm(vq));
+		assert_true(virtq_announced(vq, got));
+		assert_memory_equal(got, mac, 6);
+	}
+	send_kick(t, 1, -1);
+	vd_ok(t, ts_fe_set_u64(&t->fe, TS_SEND_RARP, word));
+	vd_ok(t, ts_fe_barrier(&t->fe));
+	assert_true(virtq_announced(vq, got));
+	assert_false(virtq_arm(vq));
+}
+
 /* What is no eventfd could keep whoever asks it waiting. */
 static void what_is_no_eventfd(void **state)
 {
@@ -137,9 +178,10 @@ static void what_is_no_eventfd(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(kicks_are_heard),
-		CASE(trap_5_12_another_eventfd),
-		CASE(reconnections),
+		VD_BOTH(kicks_are_heard),
+		VD_BOTH(trap_5_12_another_eventfd),
+		VD_BOTH(a_rarp_wakes),
+		VD_BOTH(reconnections),
 		CASE(what_is_no_eventfd),
 	};
 
