@@ -2,6 +2,7 @@
 /* Packets through the burst functions, against a strict guest, over every layout and variant. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "pair.h"
 #include "ts_pkt.h"
@@ -490,6 +491,67 @@ static void bad_header_is_dropped(void **state)
 	pair_close(&p);
 }
 
+/* Without VIRTIO_NET_F_CSUM a header says nothing, whatever is in it: the frame goes on as it is. */
+static void ignore_column(const struct column *c)
+{
+	static const uint32_t cuts[] = {12, 3, 40};
+	struct pair p;
+
+	pair_open(&p, c, 0, 0);
+	ts_pkt_fill(frame, 64, 0);
+	for (unsigned i = 0; i < 256; i++) {
+		const struct virtio_net_hdr_v1 hdr = {.flags = (uint8_t)i,
+			.gso_type = (uint8_t)(i * 37),
+			.gso_size = (uint16_t)(i * 257),
+			.csum_start = (uint16_t)(i * 521)};
+		struct rte_mbuf *m[VIRTQ_BURST];
+
+		assert_int_equal(
+			ts_net_send(&p.net, &hdr, frame, 64, cuts, i % 4, pair_mode(c, i)), 0);
+		p.offered++;
+		ts_ring_kick(p.tx_ring);
+		assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 1);
+		assert_int_equal(m[0]->ol_flags, 0);
+		assert_int_equal(pair_bytes(m[0], got), 64);
+		assert_memory_equal(got, frame, 64);
+		rte_pktmbuf_free(m[0]);
+		assert_int_equal(ts_net_reap(&p.net), 1);
+	}
+	pair_close(&p);
+}
+
+static void header_not_negotiated(void **state)
+{
+	pair_over_columns(*state, ignore_column);
+}
+
+/* Nor is it looked at, which would cost a cache line: here it lies where nobody may read. */
+static void header_not_read(void **state)
+{
+	const struct column c = {*state, true, true, true, true};
+	const uint64_t page = 4096;
+	struct rte_mbuf *m[VIRTQ_BURST];
+	struct ts_seg seg;
+	struct pair p;
+	void *lock;
+
+	pair_open(&p, &c, 0, 0);
+	ts_pkt_fill(frame, 64, 0);
+	seg = (struct ts_seg){ts_alloc(p.guest, 0, 2 * page, page) + page - 12, 12 + 64};
+	lock = ts_va(p.guest, seg.gpa + 12 - page, page);
+	assert_int_equal(ts_net_send_at(&p.net, NULL, frame, 64, &seg, 1, TS_DIRECT), 0);
+	p.offered++;
+	ts_ring_kick(p.tx_ring);
+	assert_int_equal(mprotect(lock, page, PROT_NONE), 0);
+	assert_int_equal(vnet_dequeue(p.rx, m, VIRTQ_BURST), 1);
+	assert_int_equal(mprotect(lock, page, PROT_READ | PROT_WRITE), 0);
+	assert_int_equal(pair_bytes(m[0], got), 64);
+	assert_memory_equal(got, frame, 64);
+	rte_pktmbuf_free(m[0]);
+	assert_int_equal(ts_net_reap(&p.net), 1);
+	pair_close(&p);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -508,6 +570,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(large_between_guests),
 		cmocka_unit_test(offload_not_negotiated),
 		cmocka_unit_test(bad_header_is_dropped),
+		cmocka_unit_test(header_not_negotiated),
+		cmocka_unit_test(header_not_read),
 	};
 
 	return pair_run(tests, RTE_DIM(tests), argc, argv);
