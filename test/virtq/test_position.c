@@ -8,41 +8,6 @@
 
 static const struct ts_seg one_buffer[] = {{VQ_LOW_GPA, 64}};
 
-/* The chains of one burst. */
-static uint16_t take_some(struct vq *t, struct virtq_chain *chain, uint16_t max)
-{
-	uint16_t n = t->ops->ready(t->q, &t->view, max), i = 0;
-
-	vq_burst_begin(t);
-	while (i < n && t->ops->take(t->q, &t->view, VIRTQ_FROM_GUEST, t->segs, &chain[i]))
-		i++;
-	return i;
-}
-
-static void give_all(struct vq *t, const struct virtq_chain *chain, uint16_t n)
-{
-	for (uint16_t i = 0; i < n; i++)
-		t->ops->give(t->q, &t->view, &chain[i], 0);
-	if (n > 0)
-		t->ops->publish(t->q, &t->view);
-}
-
-/* Numbered chains, as many as asked for or as fit. */
-static uint32_t post_some(struct vq *t, uint32_t n, uint64_t *number)
-{
-	uint32_t i;
-
-	for (i = 0; i < n; i++) {
-		void *token = (void *)(uintptr_t)(*number + 1);
-
-		if (ts_ring_add(t->ring, one_buffer, 1, NULL, 0, token, vq_mode(t)) != 0)
-			break;
-		++*number;
-	}
-	ts_ring_publish(t->ring);
-	return i;
-}
-
 static void reap_in_order(struct vq *t, uint32_t n, uint64_t *number)
 {
 	for (uint32_t i = 0; i < n; i++)
@@ -61,11 +26,11 @@ static void wrap_one_size(struct vq *t, uint32_t size)
 	while (reaped < 2 * size + 300) {
 		uint16_t n;
 
-		waiting += post_some(t, 1 + ts_rand_below(&t->rng, 2 * VIRTQ_BURST), &posted);
-		n = take_some(t, chain, (uint16_t)(1 + ts_rand_below(&t->rng, VIRTQ_BURST)));
+		waiting += vq_post_some(t, 1 + ts_rand_below(&t->rng, 2 * VIRTQ_BURST), &posted);
+		n = vq_take_some(t, chain, (uint16_t)(1 + ts_rand_below(&t->rng, VIRTQ_BURST)));
 		assert_true(n > 0 && n <= waiting);
 		waiting -= n;
-		give_all(t, chain, n);
+		vq_give_all(t, chain, n);
 		reap_in_order(t, n, &reaped);
 		assert_int_equal(t->q->avail, t->q->used);
 		assert_int_equal(vq_shown(t), t->q->used);
@@ -86,7 +51,7 @@ static uint16_t could_take(struct vq *t, uint16_t max)
 	uint16_t n;
 
 	assert_true(t->ops->ready(t->q, &t->view, max) <= max);
-	n = take_some(t, chain, max);
+	n = vq_take_some(t, chain, max);
 	if (n > 0)
 		t->ops->untake(t->q, &t->view, &chain[0]);
 	return n;
@@ -97,10 +62,10 @@ static void ready_is_capped(struct vq *t)
 	uint64_t posted = 0;
 
 	assert_int_equal(could_take(t, 64), 0);
-	post_some(t, 10, &posted);
+	vq_post_some(t, 10, &posted);
 	assert_int_equal(could_take(t, 3), 3);
 	assert_int_equal(could_take(t, 64), 10);
-	post_some(t, 200, &posted);
+	vq_post_some(t, 200, &posted);
 	assert_int_equal(could_take(t, 64), 64);
 	assert_int_equal(could_take(t, 250), 210);
 	assert_int_equal(could_take(t, 0), 0);
@@ -115,17 +80,17 @@ static void untake(struct vq *t)
 	for (unsigned round = 0; round < 3000; round++) {
 		uint16_t n, back;
 
-		post_some(t, 1 + ts_rand_below(&t->rng, VIRTQ_BURST), &posted);
-		n = take_some(t, chain, VIRTQ_BURST);
+		vq_post_some(t, 1 + ts_rand_below(&t->rng, VIRTQ_BURST), &posted);
+		n = vq_take_some(t, chain, VIRTQ_BURST);
 		back = (uint16_t)ts_rand_below(&t->rng, n + 1u);
 		if (back > 0)
 			t->ops->untake(t->q, &t->view, &chain[n - back]);
-		assert_int_equal(take_some(t, again, back), back);
+		assert_int_equal(vq_take_some(t, again, back), back);
 		for (uint16_t i = 0; i < back; i++)
 			assert_int_equal(again[i].id, chain[n - back + i].id);
 		if (back > 0)
 			t->ops->untake(t->q, &t->view, &again[0]);
-		give_all(t, chain, (uint16_t)(n - back));
+		vq_give_all(t, chain, (uint16_t)(n - back));
 		reap_in_order(t, n - back, &reaped);
 	}
 	vq_assert_polite(t);
@@ -139,14 +104,14 @@ static void start_after_a_crash(struct vq *t)
 	struct virtq_chain chain[VIRTQ_BURST];
 	uint64_t posted = 0, reaped = 0;
 
-	post_some(t, 20, &posted);
-	assert_int_equal(take_some(t, chain, 12), 12);
-	give_all(t, chain, 7); /* five more were in its hands when it died */
+	vq_post_some(t, 20, &posted);
+	assert_int_equal(vq_take_some(t, chain, 12), 12);
+	vq_give_all(t, chain, 7); /* five more were in its hands when it died */
 	memset(t->q, 0xee, sizeof(*t->q));
 	virtq_start(t->q, &t->view, ts_ring_used_pos(t->ring));
 
-	assert_int_equal(take_some(t, chain, VIRTQ_BURST), 13);
-	give_all(t, chain, 13);
+	assert_int_equal(vq_take_some(t, chain, VIRTQ_BURST), 13);
+	vq_give_all(t, chain, 13);
 	reap_in_order(t, 20, &reaped);
 	vq_assert_polite(t);
 }
@@ -159,15 +124,15 @@ static void start_between(struct vq *t)
 	uint64_t posted = 0;
 	uint16_t avail;
 
-	post_some(t, 20, &posted);
-	assert_int_equal(take_some(t, chain, 12), 12);
-	give_all(t, chain, 7);
+	vq_post_some(t, 20, &posted);
+	assert_int_equal(vq_take_some(t, chain, 12), 12);
+	vq_give_all(t, chain, 7);
 	avail = t->q->avail;
 	virtq_start(t->q, &t->view, vq_base(t, avail, vq_shown(t)));
 	assert_int_equal(t->q->avail, avail);
 	assert_int_equal(t->q->used, vq_shown(t));
 	assert_int_equal(virtq_position(t->q, t->view.packed), vq_base(t, avail, vq_shown(t)));
-	assert_int_equal(take_some(t, chain, VIRTQ_BURST), 8);
+	assert_int_equal(vq_take_some(t, chain, VIRTQ_BURST), 8);
 }
 
 /* Bases outside what the driver has in the ring; with them used ids would come twice, or none. */
@@ -178,11 +143,11 @@ static void trap_5_13_base_that_cannot_be(struct vq *t)
 	uint64_t posted = 0, reaped = 0;
 
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(from_used); i++) {
-		assert_int_equal(post_some(t, 20, &posted), 20);
+		assert_int_equal(vq_post_some(t, 20, &posted), 20);
 		virtq_start(t->q, &t->view, (uint16_t)(vq_shown(t) + from_used[i]));
 		assert_int_equal(t->q->avail, vq_shown(t));
-		assert_int_equal(take_some(t, chain, VIRTQ_BURST), 20);
-		give_all(t, chain, 20);
+		assert_int_equal(vq_take_some(t, chain, VIRTQ_BURST), 20);
+		vq_give_all(t, chain, 20);
 		reap_in_order(t, 20, &reaped);
 	}
 	vq_assert_polite(t);
@@ -193,7 +158,7 @@ static void start_asks_for_no_kicks(struct vq *t)
 	uint64_t posted = 0;
 
 	for (unsigned i = 0; i < 200; i++) {
-		post_some(t, 1, &posted);
+		vq_post_some(t, 1, &posted);
 		assert_false(ts_ring_kick_prepare(t->ring));
 	}
 }
@@ -214,7 +179,7 @@ static void discard(struct vq *t)
 	uint64_t posted = 0, reaped = 0;
 
 	for (unsigned round = 0; round < 5; round++) {
-		uint32_t n = post_some(t, round == 4 ? 256 : 60, &posted);
+		uint32_t n = vq_post_some(t, round == 4 ? 256 : 60, &posted);
 
 		virtq_discard(t->q, &t->view, UINT32_MAX);
 		assert_true(!ts_ring_call_due(t->ring) || ts_ring_calls(t->ring) == 1);
@@ -244,7 +209,7 @@ static void discard_parks_too(struct vq *t)
 	assert_int_equal(t->q->fault, t->view.packed ? VIRTQ_FAULT_LOOP : VIRTQ_FAULT_AVAIL_JUMP);
 	/* Parked it stays, also when the ring makes sense again. */
 	ts_ring_reset(t->ring, ts_base_at(t->ring->features, 256, 0));
-	post_some(t, 4, &posted);
+	vq_post_some(t, 4, &posted);
 	assert_int_equal(virtq_discard(t->q, &t->view, UINT32_MAX), 0);
 	assert_int_equal(t->q->used, start);
 	assert_int_equal(vq_shown(t), start);
@@ -307,12 +272,12 @@ static void calls_when_due(struct vq *t)
 
 		if (change_wish(t))
 			since_wish = 0;
-		post_some(t, ts_rand_below(&t->rng, 2 * VIRTQ_BURST), &posted);
-		n = take_some(t, chain, (uint16_t)ts_rand_below(&t->rng, VIRTQ_BURST + 1));
+		vq_post_some(t, ts_rand_below(&t->rng, 2 * VIRTQ_BURST), &posted);
+		n = vq_take_some(t, chain, (uint16_t)ts_rand_below(&t->rng, VIRTQ_BURST + 1));
 		if (n == 0)
 			continue;
 		bursts++;
-		give_all(t, chain, n);
+		vq_give_all(t, chain, n);
 		given += n;
 		n = (uint16_t)ts_ring_calls(t->ring);
 		calls += n;
@@ -454,10 +419,10 @@ static void without_call_fd(struct vq *t)
 	uint64_t posted = 0, reaped = 0;
 
 	t->view.call_fd = -1;
-	post_some(t, 100, &posted);
+	vq_post_some(t, 100, &posted);
 	for (unsigned n = 0; n < 100; n += 50) {
-		assert_int_equal(take_some(t, chain, 50), 50);
-		give_all(t, chain, 50);
+		assert_int_equal(vq_take_some(t, chain, 50), 50);
+		vq_give_all(t, chain, 50);
 	}
 	reap_in_order(t, 100, &reaped);
 	assert_int_equal(t->q->stats.calls, 0);

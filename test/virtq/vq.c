@@ -241,6 +241,49 @@ struct virtq_chain vq_take(struct vq *t, enum virtq_dir dir)
 	return chain;
 }
 
+uint32_t vq_post_some(struct vq *t, uint32_t n, uint64_t *number)
+{
+	const struct ts_seg one_buffer = {VQ_LOW_GPA, 64};
+	uint32_t i;
+
+	for (i = 0; i < n; i++) {
+		void *token = (void *)(uintptr_t)(*number + 1);
+
+		if (ts_ring_add(t->ring, &one_buffer, 1, NULL, 0, token, vq_mode(t)) != 0)
+			break;
+		++*number;
+	}
+	ts_ring_publish(t->ring);
+	return i;
+}
+
+uint16_t vq_take_some(struct vq *t, struct virtq_chain *chain, uint16_t max)
+{
+	uint16_t n = t->ops->ready(t->q, &t->view, max), i = 0;
+
+	vq_burst_begin(t);
+	while (i < n && t->ops->take(t->q, &t->view, VIRTQ_FROM_GUEST, t->segs, &chain[i]))
+		i++;
+	return i;
+}
+
+void vq_give_all(struct vq *t, const struct virtq_chain *chain, uint16_t n)
+{
+	for (uint16_t i = 0; i < n; i++)
+		t->ops->give(t->q, &t->view, &chain[i], 0);
+	if (n > 0)
+		t->ops->publish(t->q, &t->view);
+}
+
+void vq_reap_all(struct vq *t, uint64_t *number)
+{
+	void *token;
+
+	while ((token = ts_ring_get_used(t->ring, NULL)))
+		assert_int_equal((uintptr_t)token, ++*number);
+	vq_assert_polite(t);
+}
+
 void vq_assert_segments(
 	struct vq *t, const struct virtq_chain *chain, const struct ts_seg *seg, unsigned n)
 {

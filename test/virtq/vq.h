@@ -122,6 +122,18 @@ struct virtq_chain vq_take(struct vq *t, enum virtq_dir dir);
 /** Add and publish one chain. */
 void vq_post(struct vq *t, enum virtq_dir dir, const struct ts_seg *seg, unsigned n, void *token);
 
+/** Add and publish numbered chains of one buffer, as many as asked for or as fit: how many. */
+uint32_t vq_post_some(struct vq *t, uint32_t n, uint64_t *number);
+
+/** The chains of one burst, at most max. */
+uint16_t vq_take_some(struct vq *t, struct virtq_chain *chain, uint16_t max);
+
+/** Hand chains back as the end of a burst does. */
+void vq_give_all(struct vq *t, const struct virtq_chain *chain, uint16_t n);
+
+/** All that came back, which is each number once and in order. */
+void vq_reap_all(struct vq *t, uint64_t *number);
+
 /** The chain's segments are exactly these buffers, cut where regions end. */
 void vq_assert_segments(
 	struct vq *t, const struct virtq_chain *chain, const struct ts_seg *seg, unsigned n);
