@@ -10,7 +10,7 @@ from testpmd import Testpmd, frontend_eal
 
 from guest import Guest, Nic
 from sluice import Sluice
-from test_viommu import PROPS, IommuGuest
+from test_viommu import PROPS, TranslatedGuest
 
 HOST, VM, MAC = "10.0.8.1", "10.0.8.2", "52:54:00:08:00:02"
 
@@ -93,7 +93,7 @@ def capable(guest):
     guest.qmp("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": True}])
 
 
-KINDS = {"split": (Guest, {}), "packed": (Guest, {"packed": True}), "iommu": (IommuGuest, PROPS)}
+KINDS = {"split": (Guest, {}), "packed": (Guest, {"packed": True}), "iommu": (TranslatedGuest, PROPS)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
