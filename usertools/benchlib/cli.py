@@ -369,7 +369,8 @@ def main(argv=None):
             signal.signal(sig, signal.SIG_IGN)
         raise KeyboardInterrupt
     for sig in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
-        signal.signal(sig, end)
+        if sig != signal.SIGHUP or signal.getsignal(sig) != signal.SIG_IGN:  # nohup
+            signal.signal(sig, end)
     try:
         if args.list:
             print_list()
