@@ -180,6 +180,9 @@ enum virtq_fault virtq_walk_indirect(const struct virtq_view *v, struct virtq_de
 			return fault;
 		if (d.flags & VRING_DESC_F_INDIRECT)
 			return VIRTQ_FAULT_BAD_INDIRECT;
+		/* DPDK's driver says so of everything in a packed ring's tables; we only read it. */
+		if (v->packed && dir == VIRTQ_FROM_GUEST)
+			d.flags &= (uint16_t)~VRING_DESC_F_WRITE;
 		fault = virtq_desc_add(v, d, dir, segs, bytes);
 		if (fault)
 			return fault;

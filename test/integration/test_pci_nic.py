@@ -93,6 +93,30 @@ def test_layout(pci, switch, layout):
         echo(pci)
 
 
+def lent(switch):
+    return switch.json("port show vm")["rings"][1]["zero_copy"]
+
+
+def test_zero_copy(pci, switch):
+    """A guest in hugepages: its memory is in the IOMMU as long as a NIC may read it, and its frames are not copied."""
+    mapped = switch.locked
+    with guest(pci, switch, "huge"):
+        assert switch.json("port show vm")["zero_copy"] == "on"
+        with_guest = switch.locked
+        assert with_guest > mapped
+        echo(pci)
+        assert lent(switch) > 0
+    # e1000e keeps what it has sent until its ring comes round, or it stops; so does the mapping last.
+    assert switch.locked in (mapped, with_guest)
+    with guest(pci, switch):
+        assert "not in huge pages" in switch.json("port show vm")["zero_copy"]
+        switch.run(f"port del {NICS[0]}")
+        switch.wait_until(lambda: switch.locked == mapped, "the end of the mapping")
+        switch.run(f"port add {NICS[0]} dev {pci.addresses[0]}")
+        switch.wait_link(NICS[0])
+        echo(pci)
+
+
 def test_stock_guest(pci, switch):
     """testpmd on hugepages; buffers too small for a frame come in and go out in many pieces."""
     vm = PmdGuest(pci, "/run/vm", ",mrg_rxbuf=1", ["--mbuf-size=512", "--enable-scatter", "--tx-offloads=0x8000"])
@@ -111,7 +135,7 @@ def test_guests_come_and_go(pci, switch):
     before = taken_in()
     with Traffic(wire) as traffic:
         for sig in (signal.SIGTERM, signal.SIGKILL) * 2:
-            vm = EchoGuest(pci, "/run/vm", *LAYOUTS["tables of pieces"])
+            vm = EchoGuest(pci, "/run/vm", "huge", *LAYOUTS["tables of pieces"])
             traffic.flowing()
             vm.job.kill(sig)
             vm.job.wait(90)

@@ -60,6 +60,15 @@ static void addresses(struct vq *t)
 		try_buffer(t, cases[i].gpa, cases[i].len, cases[i].nseg);
 }
 
+/* What the driver says is writable, and we read. In a packed ring's tables DPDK's driver says it of all. */
+static void read_writable(struct vq *t, unsigned n)
+{
+	if (t->view.packed && t->c.indirect)
+		vq_accepted(t, VIRTQ_FROM_GUEST, 10 * n, (uint16_t)n);
+	else
+		vq_refused(t, VIRTQ_FROM_GUEST, VIRTQ_FAULT_BAD_DIRECTION);
+}
+
 static void wrong_direction(struct vq *t)
 {
 	static const struct vq_part to_guest[] = {{VQ_LOW_GPA, 10, W}, {VQ_LOW_GPA, 10, 0}};
@@ -67,14 +76,14 @@ static void wrong_direction(struct vq *t)
 
 	for (unsigned n = 1; n <= 2; n++) {
 		vq_offer(t, to_guest, n);
-		vq_refused(t, VIRTQ_FROM_GUEST, VIRTQ_FAULT_BAD_DIRECTION);
+		read_writable(t, n);
 		vq_offer(t, from_guest, n);
 		vq_refused(t, VIRTQ_TO_GUEST, VIRTQ_FAULT_BAD_DIRECTION);
 	}
 	vq_offer(t, to_guest, 2);
 	vq_refused(t, VIRTQ_TO_GUEST, VIRTQ_FAULT_BAD_DIRECTION);
 	vq_offer(t, from_guest, 2);
-	vq_refused(t, VIRTQ_FROM_GUEST, VIRTQ_FAULT_BAD_DIRECTION);
+	read_writable(t, 2);
 }
 
 /* As many descriptors as the ring, or the table, has is the longest chain. */

@@ -54,7 +54,7 @@ static bool model_split(struct model *m, uint64_t table, uint32_t n, uint16_t i,
 
 /* ---- packed ---- */
 
-/* A table is a list of its whole length, in which only WRITE counts and INDIRECT is refused. */
+/* A table is a list of its whole length, in which INDIRECT is refused. What may be written may be read. */
 static bool model_list(struct model *m, uint64_t table, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++) {
@@ -62,7 +62,8 @@ static bool model_list(struct model *m, uint64_t table, uint32_t n)
 
 		if (ts_guest_read(m->t->guest, table + 16ull * i, &d, sizeof(d)) != 0)
 			return false;
-		if ((d.flags & I) || !model_buffer(m, d.addr, d.len, d.flags))
+		if ((d.flags & I) ||
+			!model_buffer(m, d.addr, d.len, m->dir == VIRTQ_FROM_GUEST ? 0 : d.flags))
 			return false;
 	}
 	return true;
