@@ -156,6 +156,7 @@ class TestpmdPeer(Peer):
 
     driver = ""
     program = "dpdk-testpmd"
+    options = ()
 
     @classmethod
     def why_not(cls, cell, setting):
@@ -171,7 +172,8 @@ class TestpmdPeer(Peer):
             eal += ["--vdev", f"{self.driver}{n},iface={path}{self.devargs()}"]
         for end in self.plan.physical:
             eal += ["--vdev", self.device(end)]
-        app = [f"--total-num-mbufs={self.mbufs()}", f"--rxd={QUEUE_SIZE}", f"--txd={QUEUE_SIZE}", "--no-flush-rx"]
+        app = [f"--total-num-mbufs={self.mbufs()}", f"--rxd={QUEUE_SIZE}", f"--txd={QUEUE_SIZE}", "--no-flush-rx",
+               *self.options]
         self.pmd = self.stack.enter_context(quiet(Testpmd(self.name, eal, app, program=self.program)))
         for line in ("set record-core-cycles on", "set record-burst-stats on"):
             self.pmd.command(line)
@@ -273,6 +275,14 @@ class OurDriver(TestpmdPeer):
         return ",tso=1,legacy-ol-flags=1" if self.cell.kind == "tso" else ""
 
 
+class OurDriverLending(OurDriver):
+    kind = "net_sluice-zc"
+    options = ("--tx-offloads=0x8000",)  # MULTI_SEGS
+
+    def devargs(self):
+        return super().devargs() + ",zero-copy=1"
+
+
 class NetVhost(TestpmdPeer):
     kind = driver = "net_vhost"
 
@@ -287,6 +297,7 @@ class OurSwitch(Peer):
 
     kind = "sluice"
     engine = "cross"
+    port = ""
 
     def start(self):
         s = self.setting
@@ -296,7 +307,7 @@ class OurSwitch(Peer):
         folder = Path(self.sockets[0]).parent / "control"
         folder.mkdir()
         names = {n: f"vm{n}" for n in range(len(self.sockets))} | {end: end for end in self.plan.physical}
-        ports = [f"port add {names[n]} listen {path}" for n, path in enumerate(self.sockets)]
+        ports = [f"port add {names[n]} listen {path}{self.port}" for n, path in enumerate(self.sockets)]
         ports += [f"port add {end} dev {self.device(end)}" for end in self.plan.physical]
         self.switch = self.stack.enter_context(Sluice(
             folder, ["--mbufs", str(self.mbufs())], eal, [*ports, *self.forwarding(names)]))
@@ -337,6 +348,11 @@ class OurSwitch(Peer):
     def hotplug(self, n, path):
         self.switch.run(f"port add extra{n} listen {path}")
         self.switch.run(f"port del extra{n}")
+
+
+class OurSwitchCopying(OurSwitch):
+    kind = "sluice-copy"
+    port = " copy"
 
 
 class OurBridge(OurSwitch):
@@ -525,11 +541,14 @@ class Command(Peer):
         return Reading(int(numbers[0]), int(numbers[1]))
 
 
-KINDS = {peer.kind: peer for peer in (OurDriver, OurSwitch, OurBridge, NetVhost, Ovs, OvsNormal)}
+KINDS = {peer.kind: peer for peer in (OurDriver, OurDriverLending, OurSwitch, OurSwitchCopying, OurBridge,
+                                       NetVhost, Ovs, OvsNormal)}
 ABOUT = {
     "net_sluice": "our driver in stock dpdk-testpmd",
+    "net_sluice-zc": "the same with zero-copy=1",
     "net_vhost": "DPDK's vhost driver in the same testpmd: what all ratios refer to",
     "sluice": "our switch, ports connected in pairs (set fwd cross)",
+    "sluice-copy": "the same with ports that copy",
     "sluice-bridge": "our switch as a learning bridge",
     "ovs": "the distribution's Open vSwitch with DPDK, a flow from port to port",
     "ovs-normal": "the same as a learning switch (actions=NORMAL)",

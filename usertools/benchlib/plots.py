@@ -21,13 +21,15 @@ from .special import LOADS, PHASES, left_alone  # noqa: E402
 # with a marker of its own for paper.
 STYLES = {
     "net_sluice": ("#0072B2", "o"),
+    "net_sluice-zc": ("#332288", "p"),
     "sluice": ("#56B4E9", "s"),
+    "sluice-copy": ("#999933", "<"),
     "sluice-bridge": ("#009E73", "D"),
     "net_vhost": ("#D55E00", "^"),
     "ovs": ("#E69F00", "v"),
     "ovs-normal": ("#CC79A7", "P"),
 }
-SPARE = (("#000000", "X"), ("#7F7F7F", "*"), ("#8C564B", "h"), ("#999933", "<"))
+SPARE = (("#000000", "X"), ("#7F7F7F", "*"), ("#8C564B", "h"))
 
 plt.rcParams.update({
     "svg.fonttype": "none", "svg.hashsalt": "sluice", "font.family": "sans-serif", "font.size": 10,
