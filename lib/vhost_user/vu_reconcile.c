@@ -97,18 +97,6 @@ static bool find_areas(
 	       (uintptr_t)v->avail % (v->packed ? 4 : 2) == 0 && (uintptr_t)v->used % 4 == 0;
 }
 
-/*
- * A packed ring's base has two halves, but DPDK's front-end (and its back-end, whose answer may
- * come to us) leaves the used half 0. Then it is where the other one is: a ring at rest has
- * nothing in flight.
- */
-static uint32_t whole_base(const struct vu_device *dev, uint32_t base)
-{
-	if (!vu_has_feature(dev, VIRTIO_F_RING_PACKED) || base >> 16)
-		return base;
-	return base | base << 16;
-}
-
 /* NUM and BASE were not judged by what other messages said later. */
 static bool position_is_possible(const struct vu_queue *q, const struct virtq_view *v)
 {
@@ -411,7 +399,7 @@ static void position(struct vu_device *dev, struct vu_queue *q, const struct vir
 {
 	if (q->positioned)
 		return;
-	virtq_start(q->vq, v, whole_base(dev, q->base));
+	virtq_start(q->vq, v, q->base);
 	q->start = virtq_position(q->vq, v->packed);
 	q->positioned = true;
 }

@@ -303,9 +303,48 @@ static void start_split(struct virtq *vq, const struct virtq_view *v)
 	vq->avail_seen = vq->avail;
 }
 
-static void start_packed(struct virtq *vq, uint32_t base)
+/* What lies from 0 to n is one chain, or the rest of one that began before the end of the ring and was
+ * used there: what is on the other side of that end says which, unless it has been overwritten. */
+static bool may_be_rest(const struct virtq_view *v, uint16_t n)
 {
-	vq->used = (uint16_t)(base >> 16);
+	struct virtq_desc before = virtq_desc_fetch(&v->desc[v->num - 1], true);
+	struct virtq_desc end = virtq_desc_fetch(&v->desc[n - 1], true);
+
+	if ((before.flags & VRING_DESC_F_NEXT) || packed_available(before.flags, v->num - 1u))
+		return true;
+	return (before.flags & PACKED_OWNER) == PACKED_OWNER && before.link == end.link;
+}
+
+/*
+ * DPDK's front-end, and its back-end, whose answer may come to us, leave the used half of a base 0:
+ * it is where the other half is. But 0 is also where a ring is in every second round, and what lies
+ * between the two halves was in flight when somebody stopped without draining. Then it is, all of it,
+ * as the driver made it available in that round; else, and where nobody can tell, the half was left
+ * out: a back-end must drain.
+ */
+static uint16_t used_half(const struct virtq_view *v, uint32_t base)
+{
+	const uint16_t avail = (uint16_t)base, n = packed_distance(0, avail, v->num);
+	bool one = true;
+
+	if (base >> 16 || n == 0)
+		return (uint16_t)(base >> 16);
+	for (uint16_t i = 0; i < n; i++) {
+		uint16_t flags;
+
+		if (i == v->num)
+			return avail;
+		flags = virtq_desc_fetch(&v->desc[i], true).flags;
+		if (!packed_available(flags, i))
+			return avail;
+		one = one && ((flags & VRING_DESC_F_NEXT) || i + 1 == n);
+	}
+	return one && n < v->num && may_be_rest(v, n) ? avail : 0;
+}
+
+static void start_packed(struct virtq *vq, const struct virtq_view *v, uint32_t base)
+{
+	vq->used = used_half(v, base);
 	vq->avail_seen = vq->avail;
 	vq->pending = PACKED_NOTHING;
 }
@@ -316,7 +355,7 @@ void virtq_start(struct virtq *vq, const struct virtq_view *v, uint32_t base)
 	vq->called_valid = false;
 	virtq_store(&vq->fault, VIRTQ_FAULT_NONE);
 	if (v->packed)
-		start_packed(vq, base);
+		start_packed(vq, v, base);
 	else
 		start_split(vq, v);
 	if (v->inflight_ring)

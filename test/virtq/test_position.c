@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Where we are in the ring: wrapping, putting back, starting, discarding, and calling the guest. */
+/* Where we are in the ring: wrapping, putting back, discarding, and calling the guest. */
 #include <string.h>
 #include <unistd.h>
 
@@ -94,82 +94,6 @@ static void untake(struct vq *t)
 		reap_in_order(t, n - back, &reaped);
 	}
 	vq_assert_polite(t);
-}
-
-/* ---- starting ---- */
-
-/* A back-end that died had used what the ring says; the driver goes on from there. */
-static void start_after_a_crash(struct vq *t)
-{
-	struct virtq_chain chain[VIRTQ_BURST];
-	uint64_t posted = 0, reaped = 0;
-
-	vq_post_some(t, 20, &posted);
-	assert_int_equal(vq_take_some(t, chain, 12), 12);
-	vq_give_all(t, chain, 7); /* five more were in its hands when it died */
-	memset(t->q, 0xee, sizeof(*t->q));
-	virtq_start(t->q, &t->view, ts_ring_used_pos(t->ring));
-
-	assert_int_equal(vq_take_some(t, chain, VIRTQ_BURST), 13);
-	vq_give_all(t, chain, 13);
-	reap_in_order(t, 20, &reaped);
-	vq_assert_polite(t);
-}
-
-/* The front-end's base is where we take; where we give back a split ring says itself, and a packed
- * one's base. */
-static void start_between(struct vq *t)
-{
-	struct virtq_chain chain[VIRTQ_BURST];
-	uint64_t posted = 0;
-	uint16_t avail;
-
-	vq_post_some(t, 20, &posted);
-	assert_int_equal(vq_take_some(t, chain, 12), 12);
-	vq_give_all(t, chain, 7);
-	avail = t->q->avail;
-	virtq_start(t->q, &t->view, vq_base(t, avail, vq_shown(t)));
-	assert_int_equal(t->q->avail, avail);
-	assert_int_equal(t->q->used, vq_shown(t));
-	assert_int_equal(virtq_position(t->q, t->view.packed), vq_base(t, avail, vq_shown(t)));
-	assert_int_equal(vq_take_some(t, chain, VIRTQ_BURST), 8);
-}
-
-/* Bases outside what the driver has in the ring; with them used ids would come twice, or none. */
-static void trap_5_13_base_that_cannot_be(struct vq *t)
-{
-	static const int from_used[] = {-1, -60, -30000, 21, 300, 32768};
-	struct virtq_chain chain[VIRTQ_BURST];
-	uint64_t posted = 0, reaped = 0;
-
-	for (unsigned i = 0; i < TS_ARRAY_SIZE(from_used); i++) {
-		assert_int_equal(vq_post_some(t, 20, &posted), 20);
-		virtq_start(t->q, &t->view, (uint16_t)(vq_shown(t) + from_used[i]));
-		assert_int_equal(t->q->avail, vq_shown(t));
-		assert_int_equal(vq_take_some(t, chain, VIRTQ_BURST), 20);
-		vq_give_all(t, chain, 20);
-		reap_in_order(t, 20, &reaped);
-	}
-	vq_assert_polite(t);
-}
-
-static void start_asks_for_no_kicks(struct vq *t)
-{
-	uint64_t posted = 0;
-
-	for (unsigned i = 0; i < 200; i++) {
-		vq_post_some(t, 1, &posted);
-		assert_false(ts_ring_kick_prepare(t->ring));
-	}
-}
-
-static void start_clears_a_fault(struct vq *t)
-{
-	virtq_park(t->q, VIRTQ_FAULT_LOOP);
-	ts_ring_reset(t->ring, ts_base_at(t->ring->features, 256, 7));
-	virtq_start(t->q, &t->view, ts_base_at(t->ring->features, 256, 7));
-	assert_int_equal(t->q->fault, VIRTQ_FAULT_NONE);
-	assert_int_equal(t->q->avail, vq_pos(t, 7));
 }
 
 /* ---- discarding ---- */
@@ -491,12 +415,6 @@ static const struct vq_test tests[] = {
 	{"wrap", wrap, 256, 0, VQ_OVER_ALL},
 	{"ready_is_capped", ready_is_capped, 256, 65530, VQ_OVER_FORMAT},
 	{"untake", untake, 256, 60000, VQ_OVER_ALL},
-	{"start_after_a_crash", start_after_a_crash, 256, 65530, VQ_OVER_LAYOUT},
-	{"start_between", start_between, 256, 65530, VQ_OVER_LAYOUT},
-	{"trap_5_13_base_that_cannot_be", trap_5_13_base_that_cannot_be, 256, 65530,
-		VQ_OVER_LAYOUT | VQ_SPLIT},
-	{"start_asks_for_no_kicks", start_asks_for_no_kicks, 256, 65500, VQ_OVER_ALL},
-	{"start_clears_a_fault", start_clears_a_fault, 256, 0, VQ_OVER_FORMAT},
 	{"discard", discard, 256, 65500, VQ_OVER_ALL},
 	{"discard_stops", discard_stops, 256, 230, VQ_OVER_LAYOUT},
 	{"discard_parks_too", discard_parks_too, 256, 0, VQ_OVER_FORMAT},

@@ -268,8 +268,8 @@ static inline void virtq_count_frame(struct virtq_stats *st, const uint8_t *fram
  *		is what the ring itself says, so that a ring taken over from a back-end that
  *		died goes on where the driver saw it stop. Packed: in the low half the next
  *		available, in the high half the next used descriptor, each an index in bits
- *		0 to 14 and the wrap counter in bit 15. If the view's in-flight region tells of a
- *		crash, the region decides.
+ *		0 to 14 and the wrap counter in bit 15; a high half of 0 may have been left out, as
+ *		the ring shows. If the view's in-flight region tells of a crash, the region decides.
  *
  * Clears a fault. Tells the driver not to kick: we poll.
  */
