@@ -270,7 +270,7 @@ static void changed_while_drained(void **state)
 }
 
 /* Under a polling thread: nothing faults, nothing grows, no frame is lost or seen twice. */
-static void under_load(void **state)
+static void trap_5_5_under_load(void **state)
 {
 	struct vd *t = *state;
 	uint64_t sent = 0, reaped = 0, end = ts_now_ms() + 2000;
@@ -323,7 +323,7 @@ int main(int argc, char **argv)
 		VD_BOTH(refused_leaves_the_old_one),
 		VD_BOTH(count_of_regions),
 		VD_BOTH(changed_while_drained),
-		VD_BOTH(under_load),
+		VD_BOTH(trap_5_5_under_load),
 	};
 
 	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);

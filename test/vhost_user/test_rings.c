@@ -535,15 +535,13 @@ static void calls_never_block(void **state)
 	close(err);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		VD_BOTH(trap_5_3_stop_one_ring),
 		VD_BOTH(trap_5_3_stop_through_the_end_of_the_index),
 		VD_CASE(trap_5_11_any_size, vd_setup, vd_teardown, "packed", &vd_packed),
-		CASE(trap_5_3_stop_what_never_ran),
+		VD_BOTH(trap_5_3_stop_what_never_ran),
 		VD_BOTH(trap_5_2_enable_does_not_start),
 		VD_BOTH(trap_5_3_stop_a_disabled_ring),
 		VD_BOTH(settings_of_a_running_ring),

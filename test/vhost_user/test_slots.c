@@ -378,19 +378,17 @@ static void trap_5_5_ten_thousand_changes(void **state)
 	close(fd);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(trap_5_7_short_payloads),
-		CASE(removed_by_its_addresses),
-		CASE(trap_5_5_refused_leaves_the_old_one),
-		CASE(as_many_as_promised),
-		CASE(once_for_each_pair),
+		VD_BOTH(trap_5_7_short_payloads),
+		VD_BOTH(removed_by_its_addresses),
+		VD_BOTH(trap_5_5_refused_leaves_the_old_one),
+		VD_BOTH(as_many_as_promised),
+		VD_BOTH(once_for_each_pair),
 		VD_BOTH(trap_5_5_ring_in_a_region_that_goes),
 		VD_BOTH(all_of_them),
-		CASE(trap_5_5_ten_thousand_changes),
+		VD_BOTH(trap_5_5_ten_thousand_changes),
 	};
 
 	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);

@@ -14,10 +14,10 @@
 
 #define RING 3u /* the last of two pairs */
 
-/* An in-flight region for four rings of 256: 16 bytes and 16 an entry, up to a line; before the format
- * is known, 32 and 32. */
-#define REGION_SIZE         (4u * 4160u)
-#define REGION_SIZE_UNKNOWN (4u * 8256u)
+/* An in-flight region for four rings of 256: 16 bytes and 16 an entry, up to a line; packed, and
+ * before the format is known, 32 and 32. */
+#define REGION_SIZE        (4u * 4160u)
+#define REGION_SIZE_PACKED (4u * 8256u)
 
 /* ---- descriptors ---- */
 
@@ -29,7 +29,7 @@ void vd_msg_begin(void)
 	log_fd = memfd_create("log", MFD_CLOEXEC);
 	assert_int_equal(ftruncate(log_fd, 8192), 0);
 	region_fd = memfd_create("region", MFD_CLOEXEC);
-	assert_int_equal(ftruncate(region_fd, REGION_SIZE), 0);
+	assert_int_equal(ftruncate(region_fd, REGION_SIZE_PACKED), 0);
 	odd[0] = open("/dev/null", O_RDWR | O_CLOEXEC);
 	odd[1] = memfd_create("odd", MFD_CLOEXEC);
 	odd[2] = eventfd(0, EFD_CLOEXEC);
@@ -115,9 +115,6 @@ EMPTY(set_owner, TS_SET_OWNER)
 FULL(set_owner_wrong, TS_SET_OWNER)
 EMPTY(reset_owner, TS_RESET_OWNER)
 FULL(reset_owner_wrong, TS_RESET_OWNER)
-STATE(set_num, TS_SET_VRING_NUM, 512)
-STATE(set_num_wrong, TS_SET_VRING_NUM, 513)
-STATE(set_base_wrong, TS_SET_VRING_BASE, 0x10000)
 STATE(get_base, TS_GET_VRING_BASE, 0)
 WITH_FD(set_kick, TS_SET_VRING_KICK, event_fd)
 WITH_FD(set_call, TS_SET_VRING_CALL, event_fd)
@@ -142,8 +139,12 @@ STATE(set_enable_wrong, TS_SET_VRING_ENABLE, 2)
 U64(send_rarp, TS_SEND_RARP, 0x010000005452)
 U64(send_rarp_wrong, TS_SEND_RARP, 0x010000005453) /* a group's address */
 
-static const struct ts_inflight region = {
-	.mmap_size = REGION_SIZE, .num_queues = 4, .queue_size = 256};
+static struct ts_inflight region_of(const struct vd *t)
+{
+	return (struct ts_inflight){.mmap_size = t->format ? REGION_SIZE_PACKED : REGION_SIZE,
+		.num_queues = 4,
+		.queue_size = 256};
+}
 
 static void get_inflight(struct vd *t, struct ts_msg *m)
 {
@@ -163,18 +164,17 @@ static void get_inflight_wrong(struct vd *t, struct ts_msg *m)
 
 static void set_inflight(struct vd *t, struct ts_msg *m)
 {
-	(void)t;
+	const struct ts_inflight region = region_of(t);
+
 	ts_msg_make(m, TS_SET_INFLIGHT_FD, &region, sizeof(region));
 	attach(m, region_fd);
 }
 
 static void set_inflight_wrong(struct vd *t, struct ts_msg *m)
 {
-	struct ts_inflight longer = region;
+	struct ts_inflight longer = region_of(t);
 
-	(void)t;
-	longer.mmap_size += 8; /* more than its file has */
-	longer.mmap_offset = 8;
+	longer.mmap_offset = REGION_SIZE_PACKED; /* more than its file has */
 	ts_msg_make(m, TS_SET_INFLIGHT_FD, &longer, sizeof(longer));
 	attach(m, region_fd);
 }
@@ -246,14 +246,33 @@ static void iotlb_wrong(struct vd *t, struct ts_msg *m)
 
 static void set_features(struct vd *t, struct ts_msg *m)
 {
-	t->fe.features = TS_BIT(TS_F_PROTOCOL_FEATURES) | TS_BIT(VIRTIO_F_VERSION_1);
+	t->fe.features = TS_BIT(TS_F_PROTOCOL_FEATURES) | TS_BIT(VIRTIO_F_VERSION_1) | t->format;
 	put_u64(m, TS_SET_FEATURES, t->fe.features);
+}
+
+/* Only a packed ring may have any size, and a base of 32 bits. */
+static void set_num(struct vd *t, struct ts_msg *m)
+{
+	put_state(m, TS_SET_VRING_NUM, t->format ? 511 : 512);
+}
+
+static void set_num_wrong(struct vd *t, struct ts_msg *m)
+{
+	put_state(m, TS_SET_VRING_NUM, t->format ? 0 : 513);
 }
 
 static void set_base(struct vd *t, struct ts_msg *m)
 {
-	t->fe.rings[RING].base = 0xfff0;
-	put_state(m, TS_SET_VRING_BASE, 0xfff0);
+	t->fe.rings[RING].base = t->format ? 0x80118012 : 0xfff0;
+	put_state(m, TS_SET_VRING_BASE, t->fe.rings[RING].base);
+}
+
+/* Packed there is none, but one of a ring that the device does not have. */
+static void set_base_wrong(struct vd *t, struct ts_msg *m)
+{
+	const struct ts_vring_state s = {t->format ? RING + 1 : RING, 0x10000};
+
+	ts_msg_make(m, TS_SET_VRING_BASE, &s, sizeof(s));
 }
 
 static void reset_device(struct vd *t, struct ts_msg *m)
@@ -453,7 +472,7 @@ static uint64_t answer_u64(struct vd *t, enum ts_request id)
 struct vd_answer vd_msg_answer(struct vd *t, const struct vd_msg *row, bool right, bool need_reply)
 {
 	const struct ts_vring_state base = {RING, ts_fe_base(&t->fe, RING)};
-	struct ts_inflight got = region;
+	struct ts_inflight got = region_of(t);
 	struct vd_answer a = {.len = 0};
 	uint64_t value = right ? 0 : 1;
 
@@ -470,7 +489,7 @@ struct vd_answer vd_msg_answer(struct vd *t, const struct vd_msg *row, bool righ
 	a.closes = !right;
 	value = answer_u64(t, row->id);
 	if (!t->fe.features)
-		got.mmap_size = REGION_SIZE_UNKNOWN;
+		got.mmap_size = REGION_SIZE_PACKED;
 	if (right && row->id == TS_GET_INFLIGHT_FD)
 		put_answer(&a, row->id, &got, sizeof(got));
 	else if (right && row->id == TS_SET_LOG_BASE)
