@@ -2,7 +2,9 @@
 """The demonstration, in a network namespace of its own: it works, and it cleans up whatever happens."""
 
 import contextlib
+import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -50,14 +52,29 @@ def test_it_works(demo):
     assert "NIC statistics for port 0" in text
 
 
-@pytest.mark.parametrize("step, sig", [("install what", signal.SIGTERM), ("start sluice", signal.SIGHUP),
-                                       ("boot vm1", signal.SIGINT)])
-def test_interrupted(demo, step, sig):
-    process, log = demo()
+def await_step(process, log, step):
     deadline = time.monotonic() + 120
     while step not in log.read_text():
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
+
+
+def test_a_step_that_fails(demo):
+    """A guest that dies: the table says so, with what its QEMU said, and the status is 1."""
+    process, log = demo()
+    await_step(process, log, "boot vm1")
+    os.kill(json.loads((STATE / "vm1/guest.json").read_text())["pid"], signal.SIGKILL)
+    assert process.wait(60) == 1
+    text = log.read_text()
+    assert re.search(r"^boot vm1 +FAILED +vm1: QEMU has ended by signal 9", text, re.M), text
+    assert "The last lines of sluice.log:\n" in text and "The last lines of vm2/qemu.log:\n" in text
+
+
+@pytest.mark.parametrize("step, sig", [("install what", signal.SIGTERM), ("start sluice", signal.SIGHUP),
+                                       ("boot vm1", signal.SIGINT)])
+def test_interrupted(demo, step, sig):
+    process, log = demo()
+    await_step(process, log, step)
     process.send_signal(sig)
     assert process.wait(30) == 1
     assert "interrupted" in log.read_text()
