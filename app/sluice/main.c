@@ -101,6 +101,9 @@ static int eal_start(int argc, char **argv)
 	if (free_hugepages() == 0)
 		return fail("DPDK did not start: no hugepage is free; reserve some with "
 			    "`usertools/setup`, or run with --no-huge");
+	if (rte_errno == 0) /* only from where it locks its run-time files */
+		return fail("DPDK did not start: another program has this --file-prefix: choose "
+			    "another one, or --in-memory");
 	fprintf(stderr,
 		"sluice: DPDK did not start (%s): see its message above; our own options "
 		"stand after --\n",

@@ -433,6 +433,16 @@ def test_wrong_options(arguments, options, line):
     assert status == 1 and said == [f"sluice: {line}"]
 
 
+def test_file_prefix_in_use(folder):
+    """A second switch with the prefix of the first goes, and takes nothing of the first with it."""
+    options = eal(memory=("-m", "256"))
+    with Sluice(folder, eal=options) as running:
+        status, said, _ = run_sluice(options)
+        assert status == 1 and said == ["sluice: DPDK did not start: another program has this --file-prefix: choose "
+                                        "another one, or --in-memory"]
+        assert running.json("port show") == []
+
+
 def test_wrong_line_in_the_configuration(folder):
     conf = folder / "wrong.conf"
     conf.write_text(f"# a comment\nport add vm1 listen {folder}/vm1\n\nport dal vm1\n")
