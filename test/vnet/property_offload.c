@@ -35,7 +35,7 @@
 #define USO     VIRTIO_NET_HDR_GSO_UDP_L4
 #define ECN     VIRTIO_NET_HDR_GSO_ECN
 
-#define ROUNDS  20000
+#define ROUNDS  10000
 #define CUT_MAX 60 /* the kernel takes 64 datagrams at most */
 #define OUT_MAX 2048
 
