@@ -376,6 +376,34 @@ static void look_again(struct sluice *sl)
 	event_add(sl->plan_timer, &soon);
 }
 
+static bool any_device(const struct sluice *sl)
+{
+	const struct port *port;
+
+	PORT_FOREACH(sl, port)
+	if (port->kind == PORT_DEV)
+		return true;
+	return false;
+}
+
+/* Whether what a port sends may leave by a device decides from which length on it is lent. */
+static void note_lending(const struct sluice *sl)
+{
+	bool device = any_device(sl);
+	struct port *port;
+
+	PORT_FOREACH(sl, port)
+	{
+		const struct port *peer = plan_peer(sl, port);
+		bool wire = peer ? peer->kind == PORT_DEV : device;
+
+		for (unsigned i = 0; port->kind == PORT_VM && i < port->n_rxq; i++)
+			if (port->rxq[i].lender)
+				vnet_lender_least(port->rxq[i].lender,
+					wire ? VNET_LEND_MIN : VNET_LEND_MIN_TO_GUEST);
+	}
+}
+
 static int publish(struct sluice *sl)
 {
 	struct plan *plan = plan_build(sl);
@@ -392,6 +420,7 @@ static int publish(struct sluice *sl)
 	workers_ring(sl);
 	note_relays(sl);
 	note_pollers(plan);
+	note_lending(sl);
 	sl->plan_is_dirty = false;
 	return 0;
 }

@@ -378,9 +378,10 @@ virtq_inline uint16_t lend(const struct virtq_view *v, const struct virtq_chain 
 	return n;
 }
 
-virtq_inline bool is_large(const struct virtq_view *v, const struct virtq_chain *chain)
+virtq_inline bool is_large(
+	const struct virtq_view *v, const struct virtq_chain *chain, uint32_t least)
 {
-	return chain->len - v->hdr_len >= VNET_LEND_MIN && chain->len >= v->hdr_len &&
+	return chain->len - v->hdr_len >= least && chain->len >= v->hdr_len &&
 	       chain->len <= VNET_FRAME_MAX;
 }
 
@@ -392,20 +393,21 @@ virtq_inline void lend_all(
 	const struct rte_mbuf template = mbuf_template(conf), lent = lent_template(v);
 	const uint32_t data_room = rte_pktmbuf_data_room_size(conf->pool) - template.data_off;
 	struct vnet_lender *l = lender_of(v);
+	const uint32_t least = virtq_load(&l->least);
 	struct rte_mbuf *mbuf[VIRTQ_BURST];
 	const struct virtq_window *w = &l->base.window;
 	uint32_t room = lend_room(l), place = w->tail; /* in the window, of the next that waits */
 	uint16_t small = 0, got, used = 0, i;
 
 	for (i = 0; i < t->n; i++)
-		small += !is_large(v, &t->chain[i]);
+		small += !is_large(v, &t->chain[i], least);
 	got = small ? mbufs_get(vq, v, mbuf, small) : 0;
 	for (i = 0; i < t->n; i++) {
 		const struct virtq_chain *chain = &t->chain[i];
 		struct rte_mbuf *m = NULL;
 
 		t->lent[i] = 0;
-		if (is_large(v, chain)) {
+		if (is_large(v, chain, least)) {
 			if (likely(chain->ndesc <= room && l->n_heads && l->n_bodies))
 				t->lent[i] = lend(v, chain, &lent, place, &m, variant);
 			if (likely(t->lent[i])) {

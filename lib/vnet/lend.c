@@ -177,6 +177,7 @@ struct vnet_lender *vnet_lender_create(uint16_t packets, int socket)
 	l->base.abandon = lender_abandon;
 	l->base.reap = lender_reap;
 	l->base.window.chain = calloc(VIRTQ_WINDOW, sizeof(*l->base.window.chain));
+	l->least = VNET_LEND_MIN;
 	l->max_heads = packets;
 	l->max_bodies = n - packets;
 	l->overtake = LEND_OVERTAKE_US * rte_get_tsc_hz() / US_PER_S;
@@ -408,6 +409,11 @@ bool vnet_lend(struct virtq_view *view, struct vnet_lender *l, enum vnet_lending
 	view->lender = &l->base;
 	view->burst = vnet_dequeue_fn(view->features, view->arg, true);
 	return how != VNET_LEND_NONE;
+}
+
+void vnet_lender_least(struct vnet_lender *l, uint32_t bytes)
+{
+	virtq_store(&l->least, RTE_MAX(bytes, (uint32_t)VNET_LEND_MIN));
 }
 
 uint32_t vnet_lender_out(const struct vnet_lender *l)

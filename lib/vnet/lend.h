@@ -12,7 +12,7 @@
 /*
  * Theory of operation
  *
- * A packet above VNET_LEND_MIN is not copied but becomes a chain of mbufs:
+ * A packet of VNET_LEND_MIN bytes or more (vnet_lender_least()) is not copied but becomes a chain of mbufs:
  *
  *	head	the first LEND_HEADER bytes, copied: what is looked at and changed is ours, and the
  *		guest may rewrite its buffer as it likes
@@ -68,6 +68,7 @@ struct vnet_lender {
 	uint64_t since;   /* TSC: the window's head has not moved since; 0: it has just moved */
 	bool late;
 	uint32_t limit;    /* ring entries that may be lent; written by control */
+	uint32_t least;    /* bytes of a packet to be lent; written by control */
 	uint64_t unmapped; /* VNET_MBUF_F_LENT_UNMAPPED or 0; written by control */
 
 	/* constant */

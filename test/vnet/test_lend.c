@@ -108,6 +108,21 @@ static void large_packets_are_lent_small_ones_copied(void **state)
 	pair_close(&p);
 }
 
+static void least_length_can_be_set(void **state)
+{
+	struct pair p;
+
+	open_pair(&p, state, 0);
+	vnet_lender_least(p.lender, VNET_LEND_MIN_TO_GUEST);
+	for (uint32_t more = 0; more < 2; more++) {
+		struct rte_mbuf *m = a_packet(&p, VNET_LEND_MIN_TO_GUEST - 1 + more, more);
+
+		assert_int_equal(is_lent(m), more);
+		rte_pktmbuf_free(m);
+	}
+	pair_close(&p);
+}
+
 /* What is looked at was copied: a guest that changes its buffer changes only what is sent of it. */
 static void headers_are_not_the_guests(void **state)
 {
@@ -493,6 +508,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(large_packets_are_lent_small_ones_copied),
+		cmocka_unit_test(least_length_can_be_set),
 		cmocka_unit_test(headers_are_not_the_guests),
 		cmocka_unit_test(there_is_room_for_encapsulation),
 		cmocka_unit_test(many_pieces),

@@ -47,8 +47,10 @@ void vnet_prepare(struct virtq_view *view, const struct vnet_rx_conf *conf);
 
 /* ---- lending: packets over the guest's own memory ---- */
 
-/* Shorter packets are always copied: that is cheaper than keeping account of them. */
-#define VNET_LEND_MIN 256
+/* Shorter packets are always copied: that is cheaper than keeping account of them. Where another guest
+ * gets them, so are those that fit one mbuf: its copy is in the lcore's cache when it is copied again. */
+#define VNET_LEND_MIN          256
+#define VNET_LEND_MIN_TO_GUEST 2048
 
 /* mbuf flags of a lent packet: segments behind the first are guest memory. Whoever cannot send them
  * so, or holds packets for long, must copy it. Two more flags say what NICs have to know:
@@ -79,6 +81,9 @@ void vnet_lender_release(struct vnet_lender *lender);
 /** Free what is released and has come home. Call from time to time. @return how many are left.
  * Any thread. */
 unsigned vnet_lenders_reap(void);
+
+/** Lend packets of so many bytes or more, at least VNET_LEND_MIN, which it is at first. Control thread. */
+void vnet_lender_least(struct vnet_lender *lender, uint32_t bytes);
 
 /** Ring entries whose buffers are lent right now. Any thread. */
 uint32_t vnet_lender_out(const struct vnet_lender *lender);
