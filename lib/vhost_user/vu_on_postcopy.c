@@ -30,7 +30,8 @@
  *   the owner	is told by the op postcopy() and has the port's packets moved by a thread that may
  *		sleep
  *   a ring's own pages, which control reads and writes when it starts the ring, are fetched first, by
- *		a thread of this file (fetch); the ring waits for that, and the tick looks again
+ *		a thread of this file (fetch); the ring waits for that, and the tick looks again. Then
+ *		nobody can sleep for them any more: a front-end that takes one away leaves zeros
  *   indirect tables, into which control looks for a guest with an IOMMU, are left alone
  *
  * A front-end that leaves meanwhile would leave sleepers behind. Unregistering wakes them; what has
@@ -217,6 +218,24 @@ static bool is_here(struct vu_range r)
 	return true;
 }
 
+/* Faults of these pages are no longer the front-end's to serve. */
+static void keep(struct vu_device *dev, struct vu_range r)
+{
+	struct virtq_region_info region;
+
+	for (uint32_t i = 0; virtq_mem_region(dev->mem, i, &region); i++) {
+		uint64_t off = (uintptr_t)r.at - (uintptr_t)region.hva, mask = region.page_size - 1;
+		uint64_t start = (uintptr_t)r.at & ~mask,
+			 end = ((uintptr_t)r.at + r.len + mask) & ~mask;
+		struct uffdio_range range = {start, end - start};
+
+		if (off < region.size && ioctl(dev->postcopy.uffd, UFFDIO_UNREGISTER, &range) < 0)
+			vu_log(dev, VU_LOG_WARNING,
+				"post-copy: pages that have come are watched still: %s",
+				strerror(errno));
+	}
+}
+
 static void start_fetching(struct vu_device *dev, const struct vu_range range[3])
 {
 	struct fetch *f = calloc(1, sizeof(*f));
@@ -253,5 +272,7 @@ bool vu_postcopy_has(struct vu_device *dev, struct vu_queue *q, const struct vu_
 		dev->try_again = true;
 		vu_tick_start(dev);
 	}
+	for (unsigned i = 0; q->fetched && i < 3; i++)
+		keep(dev, range[i]);
 	return q->fetched;
 }
