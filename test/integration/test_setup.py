@@ -23,8 +23,10 @@ def setup(*options, **env):
 @pytest.fixture(autouse=True)
 def complete():
     """Here everything is there, as after the first line of test/run; and so it must be afterwards."""
-    if setup("--check") != (0, ["setup: nothing is missing"]):
-        pytest.skip("something is missing here: see usertools/setup --check")
+    status, lines = setup("--check")
+    if status:
+        pytest.skip(f"not everything is there: {lines[0]}")
+    assert lines == ["setup: nothing is missing"]
     before = HUGEPAGES.read_text()
     yield
     assert HUGEPAGES.read_text() == before
