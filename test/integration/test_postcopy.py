@@ -64,6 +64,7 @@ class Neighbours:
         self.pmd.command("set fwd mac")
         self.pmd.command("start tx_first 1")
         self.switch.wait_until(lambda: self.count() > 1000, "traffic of the neighbours")
+        self.switch.run("clear port stats all")  # what was lost before all queues were enabled
         return self
 
     def __exit__(self, *error):
