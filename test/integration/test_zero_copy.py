@@ -10,13 +10,10 @@ import contextlib
 import time
 
 import pytest
-from nicsim import Nicsim, nicsim_plugin, nicsim_prefix
+from nicsim import WRONG, Nicsim, nicsim_plugin, nicsim_prefix
 from sluice import Sluice
 from testpmd import Testpmd, backend_eal, frontend_eal
 
-# What must stay 0 whatever happens.
-WRONG = ["tx_marked_bad", "tx_unmarked", "tx_changed", "tx_mbuf_changed", "tx_malformed_segs", "tx_malformed_len", "dma_fault",
-         "tx_dma_wrong_iova", "dma_unmap_busy", "tx_fast_free_wrong"]
 RING = 256
 # packed rings, and those that keep order: the ring's columns
 RINGS = {"split": "in_order=0", "packed": "in_order=0,packed_vq=1", "split-in-order": "in_order=1,mrg_rxbuf=0"}

@@ -18,6 +18,7 @@ import subprocess
 from pathlib import Path
 
 from guest import Guest, GuestError, image
+from nicsim import nicsim_built
 from sluice import Sluice, SluiceError, binary
 from wire import Wire
 
@@ -73,7 +74,7 @@ class Machine(IommuGuest):
         self.addresses = [f"0000:00:{slot:02x}.0" for slot in range(3, 3 + len(nics))]
         self.wires = [Wire(self.directory / f"nic{n}", f"02:00:00:00:01:{n:02x}") for n in range(len(nics))]
         self.image = image(path=build_folder() / "guest-pci", modules=MODULES,
-                           programs=[binary().resolve(), echo_guest(), "dpdk-testpmd", "socat", *loaded])
+                           programs=[binary().resolve(), echo_guest(), nicsim_built(), "dpdk-testpmd", "socat", *loaded])
         for n, (nic, wire) in enumerate(zip(nics, self.wires)):
             self.extra += ["-netdev", wire.netdev(f"nic{n}"),
                            "-device", f"{nic},netdev=nic{n},addr={3 + n:#x},mac=52:54:00:00:00:{n + 1:02x},romfile="]
@@ -124,11 +125,11 @@ class Machine(IommuGuest):
 
 
 class MachineSluice(Sluice):
-    """The switch in a machine, where its folder is /run."""
+    """The switch in a machine, where its folder is /run. plugins: more drivers, files of the machine's image."""
 
-    def __init__(self, machine, commands=(), options=(), eal=None, timeout=90):
-        super().__init__("/run", ["--mbufs", "8192", *options], eal or ["-l", "0,1", "--in-memory", "-m", "128"], commands,
-                         timeout)
+    def __init__(self, machine, commands=(), plugins=(), timeout=90):
+        eal = ["-l", "0,1", "--in-memory", "-m", "128", *(word for path in plugins for word in ("-d", path))]
+        super().__init__("/run", ["--mbufs", "8192"], eal, commands, timeout)
         self.machine, self._job = machine, None
 
     def start(self):

@@ -23,15 +23,24 @@ from testpmd import loadable
 TOP = Path(__file__).resolve().parents[2]
 _serial = itertools.count()
 
+# Statistics that stay 0 while the program that uses the device is right.
+WRONG = ("tx_marked_bad", "tx_unmarked", "tx_changed", "tx_mbuf_changed", "tx_malformed_segs", "tx_malformed_len", "dma_fault",
+         "tx_dma_wrong_iova", "dma_unmap_busy", "tx_fast_free_wrong")
+
 
 class NicsimError(AssertionError):
     """What a device refused to do."""
 
 
+def nicsim_built():
+    """Where the build puts it."""
+    return Path(os.environ.get("SLUICE_BUILD", TOP / "build")).resolve() / "test/support/nicsim/librte_net_nicsim.so"
+
+
 @contextlib.contextmanager
 def nicsim_plugin():
     """What to hand to EAL's -d."""
-    built = Path(os.environ.get("SLUICE_BUILD", TOP / "build")) / "test/support/nicsim/librte_net_nicsim.so"
+    built = nicsim_built()
     assert built.exists(), f"{built} is missing: build first, or set SLUICE_BUILD"
     path, folder = loadable(built)
     yield path
