@@ -369,7 +369,8 @@ static void trap_5_5_ten_thousand_changes(void **state)
 	assert_int_equal(t->ring[1].consumed, l.sent[0]);
 	assert_int_equal(t->ring[3].consumed, l.sent[1]);
 	assert_int_equal(MAPS(), 0);
-	assert_in_range(ts_count_maps(NULL), 1, maps + 8); /* the heap may have grown */
+	/* The heap grows, and so does what a sanitizer keeps: not by one in a hundred changes. */
+	assert_in_range(ts_count_maps(NULL), 1, maps + 64);
 	assert_int_equal(ts_count_fds(NULL), fds);
 	vd_assert_traffic(t, 0, 2);
 	fprintf(stderr, "# %u changes, %u at a full table, %llu frames\n", round, full,
