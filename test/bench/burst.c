@@ -23,7 +23,7 @@
  *
  *	burst					cycles a packet, median of all bursts; a hop is a
  *						dequeue, an enqueue to another guest, and freeing
- *	valgrind --tool=callgrind --toggle-collect=timed_burst burst enqueue 64 0
+ *	valgrind --tool=callgrind --toggle-collect=timed_burst burst enqueue 64 packed
  *						instructions; divide by the packets it reports
  */
 
@@ -48,8 +48,15 @@ struct bench {
 	struct virtq_view *view;
 	struct vnet_rx_conf rx;
 	struct vnet_lender *lender; /* NULL: copy */
-	bool enqueue;
+	bool enqueue, mergeable, packed;
 	uint16_t size; /* of a frame */
+	uint32_t next; /* packed: chains offered so far */
+};
+
+/* What is asked for on the command line. */
+struct ask {
+	bool mergeable, packed, lent;
+	uint16_t size;
 };
 
 __attribute__((noinline)) static uint16_t timed_burst(struct virtq *vq, struct rte_mbuf **pkts)
@@ -69,7 +76,7 @@ static uint64_t buffer_offset(unsigned i)
 	return offsetof(struct guest, buffer) + (uint64_t)i * BUFFER + 128 - HDR;
 }
 
-static void make_view(struct bench *b, bool mergeable)
+static void make_view(struct bench *b)
 {
 	struct virtq_mem *mem = calloc(1, sizeof(*mem) + 2 * sizeof(mem->spans[0]));
 	struct virtq_view view = {
@@ -80,8 +87,10 @@ static void make_view(struct bench *b, bool mergeable)
 		.hdr_len = HDR,
 		.call_fd = -1,
 		.mem = mem,
-		.features = 1ull << VIRTIO_F_VERSION_1 | (uint64_t)mergeable
-								 << VIRTIO_NET_F_MRG_RXBUF,
+		.packed = b->packed,
+		.features = 1ull << VIRTIO_F_VERSION_1 |
+			    (uint64_t)b->mergeable << VIRTIO_NET_F_MRG_RXBUF |
+			    (uint64_t)b->packed << VIRTIO_F_RING_PACKED,
 	};
 
 	if (!mem)
@@ -97,8 +106,37 @@ static void make_view(struct bench *b, bool mergeable)
 		die("out of memory");
 }
 
-static void open_bench(struct bench *b, bool mergeable)
+static struct vring_desc describe(const struct bench *b, uint32_t i)
 {
+	return (struct vring_desc){.addr = GUEST_GPA + buffer_offset(i),
+		.len = b->enqueue ? BUFFER - 128 : (uint32_t)(HDR + b->size),
+		.flags = b->enqueue ? VRING_DESC_F_WRITE : 0};
+}
+
+/* The guest makes a burst available. */
+static void offer(struct bench *b)
+{
+	struct vring_packed_desc *packed = (void *)b->guest->desc;
+
+	if (!b->packed) {
+		b->guest->avail[1] = (uint16_t)(b->guest->avail[1] + BURST);
+		return;
+	}
+	for (unsigned n = 0; n < BURST; n++, b->next++) {
+		struct vring_desc d = describe(b, b->next % RING);
+		bool odd = b->next / RING & 1;
+
+		packed[b->next % RING] = (struct vring_packed_desc){.addr = d.addr,
+			.len = d.len,
+			.id = (uint16_t)(b->next % RING),
+			.flags = d.flags | 1u << (odd ? VRING_PACKED_DESC_F_USED
+						      : VRING_PACKED_DESC_F_AVAIL)};
+	}
+}
+
+static void open_bench(struct bench *b)
+{
+	const uint32_t base = b->packed ? 1u << 15 | 1u << 31 : 0;
 	uint32_t ticket;
 
 	b->guest = aligned_alloc(4096, sizeof(*b->guest));
@@ -106,14 +144,12 @@ static void open_bench(struct bench *b, bool mergeable)
 	if (!b->guest || !b->vq)
 		die("out of memory");
 	memset(b->guest, 0, sizeof(*b->guest));
-	for (unsigned i = 0; i < RING; i++) {
-		b->guest->desc[i] = (struct vring_desc){.addr = GUEST_GPA + buffer_offset(i),
-			.len = b->enqueue ? BUFFER - 128 : (uint32_t)(HDR + b->size),
-			.flags = b->enqueue ? VRING_DESC_F_WRITE : 0};
+	for (unsigned i = 0; i < RING && !b->packed; i++) {
+		b->guest->desc[i] = describe(b, i);
 		b->guest->avail[2 + i] = (uint16_t)i;
 	}
-	make_view(b, mergeable);
-	virtq_start(b->vq, b->view, 0);
+	make_view(b);
+	virtq_start(b->vq, b->view, base);
 	virtq_gate_swap(&b->vq->gate, b->view, &ticket);
 }
 
@@ -152,7 +188,7 @@ static double median_cycles(struct bench *b, uint64_t *took)
 
 		if (b->enqueue)
 			fill(pkts, b);
-		b->guest->avail[1] = (uint16_t)(b->guest->avail[1] + BURST);
+		offer(b);
 		start = rte_rdtsc_precise();
 		done = timed_burst(b->vq, pkts);
 		took[i] = rte_rdtsc_precise() - start;
@@ -175,29 +211,42 @@ __attribute__((noinline)) static void timed_hop(struct bench *from, struct bench
 	rte_pktmbuf_free_bulk(pkts, BURST);
 }
 
-static void run_hop(struct rte_mempool *pool, uint16_t size, bool lend)
+static void tell(const char *what, const struct ask *ask, double cycles)
 {
-	struct bench from = {.size = size, .rx = {.pool = pool}};
-	struct bench to = {.size = size, .enqueue = true};
+	printf("%-7s %5u %-6s %-9s %-4s %6.1f TSC cycles a packet, %d packets\n", what, ask->size,
+		ask->packed ? "packed" : "split", ask->mergeable ? "mergeable" : "",
+		ask->lent ? "lent" : "", cycles, ROUNDS * BURST);
+}
+
+static struct bench bench_of(struct rte_mempool *pool, const struct ask *ask, bool enqueue)
+{
+	return (struct bench){.enqueue = enqueue,
+		.mergeable = ask->mergeable,
+		.packed = ask->packed,
+		.size = ask->size,
+		.rx = {.pool = pool}};
+}
+
+static void run_hop(struct rte_mempool *pool, const struct ask *ask)
+{
+	struct bench from = bench_of(pool, ask, false), to = bench_of(pool, ask, true);
 	uint64_t *took = calloc(ROUNDS, sizeof(*took)), start;
 
-	if (lend)
+	if (ask->lent)
 		from.lender = vnet_lender_create(RING / 2, SOCKET_ID_ANY);
-	if (!took || (lend && !from.lender))
+	if (!took || (ask->lent && !from.lender))
 		die("out of memory");
-	open_bench(&from, false);
-	open_bench(&to, false);
+	open_bench(&from);
+	open_bench(&to);
 	for (unsigned i = 0; i < ROUNDS; i++) {
-		from.guest->avail[1] = (uint16_t)(from.guest->avail[1] + BURST);
-		to.guest->avail[1] = (uint16_t)(to.guest->avail[1] + BURST);
+		offer(&from);
+		offer(&to);
 		start = rte_rdtsc_precise();
 		timed_hop(&from, &to);
 		took[i] = rte_rdtsc_precise() - start;
 	}
 	qsort(took, ROUNDS, sizeof(*took), by_value);
-	printf("%s %5u mrg 0  %6.1f TSC cycles a packet, %d packets\n",
-		lend ? "hop,lent" : "hop     ", size, (double)took[ROUNDS / 2] / BURST,
-		ROUNDS * BURST);
+	tell("hop", ask, (double)took[ROUNDS / 2] / BURST);
 	free(took);
 	vnet_lender_release(from.lender);
 	close_bench(&from);
@@ -211,7 +260,7 @@ static void run_idle(struct rte_mempool *pool)
 	struct rte_mbuf *pkts[BURST];
 	uint64_t start, took, best = UINT64_MAX;
 
-	open_bench(&b, false);
+	open_bench(&b);
 	for (unsigned i = 0; i < 1000; i++) {
 		start = rte_rdtsc_precise();
 		for (unsigned k = 0; k < 1000; k++)
@@ -219,23 +268,51 @@ static void run_idle(struct rte_mempool *pool)
 		took = rte_rdtsc_precise() - start;
 		best = RTE_MIN(best, took);
 	}
-	printf("dequeue     0 mrg 0  %6.1f TSC cycles a poll\n", (double)best / 1000);
+	printf("idle                            %6.1f TSC cycles a poll\n", (double)best / 1000);
 	close_bench(&b);
 }
 
-static void run(struct rte_mempool *pool, bool enqueue, uint16_t size, bool mergeable)
+static void run_one(struct rte_mempool *pool, const struct ask *ask, bool enqueue)
 {
-	struct bench b = {.enqueue = enqueue, .size = size, .rx = {.pool = pool}};
+	struct bench b = bench_of(pool, ask, enqueue);
 	uint64_t *took = calloc(ROUNDS, sizeof(*took));
 
 	if (!took)
 		die("out of memory");
-	open_bench(&b, mergeable);
-	printf("%s %5u mrg %d  %6.1f TSC cycles a packet, %d packets\n",
-		enqueue ? "enqueue" : "dequeue", size, mergeable, median_cycles(&b, took),
-		ROUNDS * BURST);
+	open_bench(&b);
+	tell(enqueue ? "enqueue" : "dequeue", ask, median_cycles(&b, took));
 	close_bench(&b);
 	free(took);
+}
+
+/* False: nothing has this name. */
+static bool run(struct rte_mempool *pool, const char *what, const struct ask *ask)
+{
+	if (strcmp(what, "hop") == 0)
+		run_hop(pool, ask);
+	else if (strcmp(what, "enqueue") == 0 || strcmp(what, "dequeue") == 0)
+		run_one(pool, ask, what[0] == 'e');
+	else
+		return false;
+	return true;
+}
+
+static void run_all(struct rte_mempool *pool)
+{
+	static const uint16_t sizes[] = {64, 256, 1500};
+
+	run_idle(pool);
+	for (unsigned i = 0; i < 2 * RTE_DIM(sizes); i++) {
+		struct ask ask = {.size = sizes[i / 2], .packed = i & 1};
+
+		run(pool, "dequeue", &ask);
+		run(pool, "enqueue", &ask);
+		run(pool, "hop", &ask);
+		ask.lent = true;
+		run(pool, "hop", &ask);
+		ask = (struct ask){.size = ask.size, .packed = ask.packed, .mergeable = true};
+		run(pool, "enqueue", &ask);
+	}
 }
 
 static struct rte_mempool *start_dpdk(void)
@@ -256,31 +333,39 @@ static struct rte_mempool *start_dpdk(void)
 	return pool;
 }
 
+static bool parse(int argc, char **argv, struct ask *ask)
+{
+	if (argc < 3 || atoi(argv[2]) < 60 || atoi(argv[2]) > 1514)
+		return false;
+	ask->size = (uint16_t)atoi(argv[2]);
+	for (int i = 3; i < argc; i++) {
+		if (strcmp(argv[i], "mergeable") == 0)
+			ask->mergeable = true;
+		else if (strcmp(argv[i], "packed") == 0)
+			ask->packed = true;
+		else if (strcmp(argv[i], "lent") == 0 && strcmp(argv[1], "hop") == 0)
+			ask->lent = true;
+		else
+			return false;
+	}
+	return true;
+}
+
 int main(int argc, char **argv)
 {
-	static const uint16_t sizes[] = {64, 256, 1500};
 	struct rte_mempool *pool;
+	struct ask ask = {0};
 
-	if (argc != 1 && (argc != 4 || atoi(argv[2]) < 60 || atoi(argv[2]) > 1514)) {
-		fprintf(stderr, "usage: burst [dequeue|enqueue|hop|hop,lent SIZE(60-1514) "
-				"MERGEABLE(0|1)]\n");
+	if (argc > 1 && !parse(argc, argv, &ask)) {
+		fputs("usage: burst [dequeue|enqueue|hop SIZE(60-1514) [packed] [mergeable] "
+		      "[lent]]\n",
+			stderr);
 		return 2;
 	}
 	pool = start_dpdk();
-	if (argc == 4 && strncmp(argv[1], "hop", 3) == 0) {
-		run_hop(pool, (uint16_t)atoi(argv[2]), strcmp(argv[1], "hop,lent") == 0);
-		return 0;
-	}
-	if (argc == 4) {
-		run(pool, strcmp(argv[1], "enqueue") == 0, (uint16_t)atoi(argv[2]), atoi(argv[3]));
-		return 0;
-	}
-	run_idle(pool);
-	for (unsigned i = 0; i < RTE_DIM(sizes); i++)
-		run(pool, false, sizes[i], false);
-	for (unsigned i = 0; i < 2 * RTE_DIM(sizes); i++)
-		run(pool, true, sizes[i / 2], i & 1);
-	for (unsigned i = 0; i < 2 * RTE_DIM(sizes); i++)
-		run_hop(pool, sizes[i / 2], i & 1);
+	if (argc == 1)
+		run_all(pool);
+	else if (!run(pool, argv[1], &ask))
+		die("dequeue, enqueue or hop");
 	return rte_eal_cleanup();
 }
