@@ -402,6 +402,7 @@ bool vnet_lend(struct virtq_view *view, struct vnet_lender *l, enum vnet_lending
 
 	if (view->mem->guest || !lender_follow(l, view->mem))
 		return false;
+	virtq_window_resize(&l->base.window, view->num);
 	l->base.window.ordered =
 		view->inflight_ring || (view->features & (1ull << VIRTIO_F_IN_ORDER));
 	virtq_store(&l->limit, how == VNET_LEND_NONE ? 0 : RTE_MIN(half, l->max_heads));

@@ -88,6 +88,7 @@ static void on_prepare(void *arg, unsigned ring, struct virtq_view *view)
 	if (ring != TX)
 		return;
 	view->burst = lend_all;
+	virtq_window_resize(&b.lender.window, view->num);
 	view->lender = &b.lender;
 }
 

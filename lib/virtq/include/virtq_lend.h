@@ -27,8 +27,7 @@
  * record says that order is kept: there who lends must see to it that buffers come home.
  */
 
-/* More than any ring has entries, so that the window of a driver that keeps to its ring is never
- * full. Only what is used of it takes memory. */
+/* Places of the largest window. Only what is used of it takes memory. */
 #define VIRTQ_WINDOW 65536u
 
 struct virtq_lent {
@@ -44,6 +43,7 @@ struct virtq_window {
 	uint32_t out;        /* ring entries of chains with buffers that are not home */
 	bool ordered;        /* never overtake */
 	bool overtaking;
+	uint32_t mask;            /* places - 1 */
 	struct virtq_lent *chain; /* VIRTQ_WINDOW of them */
 };
 
@@ -76,11 +76,25 @@ static inline uint32_t virtq_window_len(const struct virtq_window *w)
 	return w->tail - w->head;
 }
 
+/**
+ * How many places an empty window has: more than a ring of num entries, so that with a driver that keeps to its
+ * ring it is never full, and no more than stay in the cache. Control thread.
+ */
+static inline void virtq_window_resize(struct virtq_window *w, uint16_t num)
+{
+	uint32_t size = VIRTQ_WINDOW;
+
+	while (size / 2 >= num + 2u * VIRTQ_BURST)
+		size /= 2;
+	if (virtq_load(&w->head) == virtq_load(&w->tail) && w->mask != size - 1)
+		w->mask = size - 1;
+}
+
 /* Room for a burst? A driver that makes chains available again before they were given back can
  * fill it. */
 static inline bool virtq_window_full(const struct virtq_window *w)
 {
-	return w->tail - w->head > VIRTQ_WINDOW - VIRTQ_BURST;
+	return w->tail - w->head > w->mask - VIRTQ_BURST;
 }
 
 /* With the window up to this place: must a chain that is done wait for its turn? */
@@ -91,7 +105,7 @@ virtq_inline bool virtq_window_waits(const struct virtq_window *w, uint32_t tail
 
 virtq_inline struct virtq_lent *virtq_window_at(const struct virtq_window *w, uint32_t place)
 {
-	return &w->chain[place % VIRTQ_WINDOW];
+	return &w->chain[place & w->mask];
 }
 
 /* Add a chain that was taken. @param out buffers of it that were lent; 0: it is done with */
