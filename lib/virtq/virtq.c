@@ -72,8 +72,10 @@ void virtq_count_frame_slow(struct virtq_stats *st, const uint8_t *frame)
 		virtq_count(&st->multicast, 1);
 }
 
-enum virtq_fault virtq_segs_unmapped(
-	const struct virtq_mem *mem, struct virtq_segs *segs, uint64_t gpa)
+/* ---- the walk: here and only here, both formats, direct chains and indirect tables ---- */
+
+/* What it means that an address is not in a table. */
+static enum virtq_fault unmapped(const struct virtq_mem *mem, struct virtq_segs *segs, uint64_t gpa)
 {
 	if (!mem->guest)
 		return VIRTQ_FAULT_BAD_ADDRESS;
@@ -96,7 +98,8 @@ static void tell_miss(struct virtq *vq, const struct virtq_view *v, const struct
 		return; /* full: it will be looked at anyway */
 }
 
-void virtq_walk_failed(struct virtq *vq, const struct virtq_view *v, struct virtq_segs *segs,
+/* Park the ring, tell control of a miss, or note that there was no room. */
+static void walk_failed(struct virtq *vq, const struct virtq_view *v, struct virtq_segs *segs,
 	enum virtq_fault fault)
 {
 	if (fault == VIRTQ_MISS)
@@ -107,20 +110,26 @@ void virtq_walk_failed(struct virtq *vq, const struct virtq_view *v, struct virt
 		virtq_park(vq, fault);
 }
 
-enum virtq_fault virtq_segs_add_slow(
-	const struct virtq_mem *mem, struct virtq_segs *segs, uint64_t gpa, uint32_t len)
+/* Translate one descriptor's buffer and append it, in pieces if it crosses memory regions. An empty
+ * one adds nothing and its address is not looked at. */
+static enum virtq_fault desc_add(const struct virtq_view *v, struct virtq_desc d,
+	enum virtq_dir dir, struct virtq_segs *segs, uint64_t *bytes)
 {
-	while (len > 0) {
-		uint64_t part = len;
-		uint8_t *va = virtq_mem_gpa(mem, &segs->hint, gpa, &part);
+	if (!(d.flags & VRING_DESC_F_WRITE) != (dir == VIRTQ_FROM_GUEST))
+		return VIRTQ_FAULT_BAD_DIRECTION;
+	*bytes += d.len;
+	while (d.len > 0) {
+		uint64_t part = d.len;
+		uint8_t *va;
 
-		if (!va)
-			return virtq_segs_unmapped(mem, segs, gpa);
 		if (segs->n == VIRTQ_SEGS)
 			return VIRTQ_FAULT_TOO_LONG;
+		va = virtq_mem_gpa(v->mem, &segs->hint, d.addr, &part);
+		if (!va)
+			return unmapped(v->mem, segs, d.addr);
 		segs->seg[segs->n++] = (struct virtq_seg){va, (uint32_t)part};
-		gpa += part;
-		len -= (uint32_t)part;
+		d.addr += part;
+		d.len -= (uint32_t)part;
 	}
 	return VIRTQ_FAULT_NONE;
 }
@@ -138,7 +147,7 @@ static enum virtq_fault indirect_copy(const struct virtq_view *v, const struct v
 	}
 	while ((s = virtq_mem_find(mem, gpa))) /* to the hole, 15 bytes away at most */
 		gpa = s->gpa + s->size;
-	return virtq_segs_unmapped(mem, segs, gpa);
+	return unmapped(mem, segs, gpa);
 }
 
 /* Where the table goes on: a packed one is a plain list ("Indirect Flag: Scatter-Gather
@@ -151,7 +160,7 @@ static bool indirect_next(const struct virtq_view *v, struct virtq_desc d, uint3
 	return d.flags & VRING_DESC_F_NEXT;
 }
 
-enum virtq_fault virtq_walk_indirect(const struct virtq_view *v, struct virtq_desc head,
+static enum virtq_fault walk_indirect(const struct virtq_view *v, struct virtq_desc head,
 	enum virtq_dir dir, struct virtq_segs *segs, uint64_t *bytes)
 {
 	uint32_t n = head.len / sizeof(struct vring_desc);
@@ -165,7 +174,7 @@ enum virtq_fault virtq_walk_indirect(const struct virtq_view *v, struct virtq_de
 		return VIRTQ_FAULT_BAD_INDIRECT;
 	table = (const void *)virtq_mem_gpa(mem, &segs->hint, head.addr, &contiguous);
 	if (!table)
-		return virtq_segs_unmapped(mem, segs, head.addr);
+		return unmapped(mem, segs, head.addr);
 	if (contiguous != head.len || (uintptr_t)table % sizeof(uint64_t) != 0)
 		table = NULL;
 	for (;;) {
@@ -183,7 +192,7 @@ enum virtq_fault virtq_walk_indirect(const struct virtq_view *v, struct virtq_de
 		/* DPDK's driver says so of everything in a packed ring's tables; we only read it. */
 		if (v->packed && dir == VIRTQ_FROM_GUEST)
 			d.flags &= (uint16_t)~VRING_DESC_F_WRITE;
-		fault = virtq_desc_add(v, d, dir, segs, bytes);
+		fault = desc_add(v, d, dir, segs, bytes);
 		if (fault)
 			return fault;
 		if (!indirect_next(v, d, n, &i))
@@ -195,6 +204,61 @@ enum virtq_fault virtq_walk_indirect(const struct virtq_view *v, struct virtq_de
 		if (i >= n)
 			return VIRTQ_FAULT_BAD_INDEX;
 	}
+}
+
+/* From the descriptor at index i on. */
+static enum virtq_fault walk(const struct virtq_view *v, struct virtq_desc d, uint16_t i,
+	enum virtq_dir dir, struct virtq_segs *segs, struct virtq_chain *chain, uint64_t *bytes)
+{
+	uint32_t budget = v->num;
+
+	for (chain->ndesc = 1;; chain->ndesc++) {
+		enum virtq_fault fault;
+
+		if (v->packed)
+			chain->id = d.link;
+		if (d.flags & VRING_DESC_F_INDIRECT)
+			return walk_indirect(v, d, dir, segs, bytes);
+		fault = desc_add(v, d, dir, segs, bytes);
+		if (fault)
+			return fault;
+		if (!(d.flags & VRING_DESC_F_NEXT))
+			return VIRTQ_FAULT_NONE;
+		if (--budget == 0)
+			return VIRTQ_FAULT_LOOP;
+		if (segs->links++ >= VIRTQ_LINKS)
+			return VIRTQ_FAULT_TOO_LONG;
+		if (v->packed)
+			i = (uint16_t)(i + 1 == v->num ? 0 : i + 1);
+		else
+			i = d.link;
+		if (i >= v->num)
+			return VIRTQ_FAULT_BAD_INDEX;
+		d = virtq_desc_fetch(&v->desc[i], v->packed);
+	}
+}
+
+bool virtq_walk(struct virtq *vq, const struct virtq_view *v, struct virtq_desc d, uint16_t i,
+	enum virtq_dir dir, struct virtq_segs *segs, struct virtq_chain *chain)
+{
+	uint32_t first = segs->n;
+	uint64_t bytes = 0;
+	enum virtq_fault fault;
+
+	chain->seg = &segs->seg[first];
+	fault = walk(v, d, i, dir, segs, chain, &bytes);
+	if (bytes > UINT32_MAX && !fault)
+		fault = VIRTQ_FAULT_TOO_MANY_BYTES;
+	if (dir == VIRTQ_TO_GUEST && bytes == 0 && !fault)
+		fault = VIRTQ_FAULT_EMPTY;
+	if (fault) {
+		segs->n = first;
+		walk_failed(vq, v, segs, fault);
+		return false;
+	}
+	chain->nseg = (uint16_t)(segs->n - first);
+	chain->len = (uint32_t)bytes;
+	return true;
 }
 
 void virtq_call(struct virtq *vq, const struct virtq_view *v)

@@ -28,15 +28,16 @@
 virtq_inline void chain_prefetch(
 	const struct virtq_view *v, const struct virtq_chain *chain, const int variant)
 {
-	if (unlikely(chain->nseg == 0))
-		return;
+	if (unlikely(chain->nseg != 1)) {
+		if (chain->nseg == 0)
+			return;
+		rte_prefetch0(chain->seg[1].va);
+	}
 	if (variant & VNET_OFFLOADS)
 		rte_prefetch0(chain->seg[0].va);
 	rte_prefetch0(chain->seg[0].va + v->hdr_len);
 	if (variant & VNET_LEND)
 		rte_prefetch0(chain->seg[0].va + v->hdr_len + RTE_CACHE_LINE_SIZE);
-	if (chain->nseg > 1)
-		rte_prefetch0(chain->seg[1].va);
 }
 
 /* As many mbufs as there are chains, or as many as the pool has. */
@@ -56,14 +57,24 @@ static uint16_t alloc_some(struct rte_mempool *pool, struct rte_mbuf **pkts, uin
  */
 #define MBUF_RX_AT  offsetof(struct rte_mbuf, data_off)
 #define MBUF_RX_LEN (offsetof(struct rte_mbuf, hash) + sizeof(uint32_t) - MBUF_RX_AT)
-_Static_assert(MBUF_RX_AT == 16 && MBUF_RX_LEN == 32 && offsetof(struct rte_mbuf, ol_flags) == 24,
+
+struct mbuf_rx {
+	uint16_t data_off, refcnt, nb_segs, port;
+	uint64_t ol_flags;
+	uint32_t packet_type, pkt_len;
+	uint16_t data_len, vlan_tci;
+	uint32_t hash;
+};
+_Static_assert(
+	sizeof(struct mbuf_rx) == MBUF_RX_LEN && offsetof(struct mbuf_rx, data_len) + MBUF_RX_AT ==
+							 offsetof(struct rte_mbuf, data_len),
 	"a driver's part of an mbuf has moved: look whether it still lies side by side");
 
-static struct rte_mbuf mbuf_template(const struct vnet_rx_conf *conf)
+static struct mbuf_rx mbuf_template(const struct vnet_rx_conf *conf)
 {
 	uint32_t pinned = rte_pktmbuf_priv_flags(conf->pool) & RTE_PKTMBUF_POOL_F_PINNED_EXT_BUF;
 
-	return (struct rte_mbuf){
+	return (struct mbuf_rx){
 		.data_off = RTE_MIN(RTE_PKTMBUF_HEADROOM, rte_pktmbuf_data_room_size(conf->pool)),
 		.refcnt = 1,
 		.nb_segs = 1,
@@ -72,9 +83,9 @@ static struct rte_mbuf mbuf_template(const struct vnet_rx_conf *conf)
 	};
 }
 
-virtq_inline void mbuf_init(struct rte_mbuf *m, const struct rte_mbuf *template)
+virtq_inline void mbuf_init(struct rte_mbuf *m, const struct mbuf_rx *template)
 {
-	memcpy((uint8_t *)m + MBUF_RX_AT, (const uint8_t *)template + MBUF_RX_AT, MBUF_RX_LEN);
+	memcpy((uint8_t *)m + MBUF_RX_AT, template, MBUF_RX_LEN);
 }
 
 /* Copy what the chain holds from the cursor on, chaining mbufs as needed. */
@@ -265,17 +276,29 @@ struct taking {
 	uint64_t bytes;             /* in them */
 };
 
+/* Packets so far. Not in struct taking, so that it stays in registers. */
+struct made {
+	struct rte_mbuf **end; /* where the next one goes */
+	uint64_t bytes;
+};
+
 /* A chain has become a packet, or (lost >= 0) why not. */
-virtq_inline void packet_made(struct virtq *vq, struct taking *t, struct rte_mbuf *m, int lost)
+virtq_inline void packet_made(struct virtq *vq, struct made *made, struct rte_mbuf *m, int lost)
 {
 	if (unlikely(lost >= 0)) {
 		virtq_drop(vq, (enum virtq_drop)lost, 1);
 		rte_pktmbuf_free(m);
 		return;
 	}
-	t->bytes += m->pkt_len;
+	made->bytes += m->pkt_len;
 	virtq_count_frame(&vq->stats, rte_pktmbuf_mtod(m, uint8_t *), m->pkt_len);
-	t->pkts[t->kept++] = m;
+	*made->end++ = m;
+}
+
+virtq_inline void all_made(struct taking *t, const struct made *made)
+{
+	t->kept = (uint16_t)(made->end - t->pkts);
+	t->bytes = made->bytes;
 }
 
 /* So many mbufs, or as many as the pool has. */
@@ -294,25 +317,30 @@ virtq_inline void copy_all(
 	struct virtq *vq, const struct virtq_view *v, struct taking *t, const int variant)
 {
 	const struct vnet_rx_conf *conf = v->arg;
-	const struct rte_mbuf template = mbuf_template(conf);
+	const struct mbuf_rx template = mbuf_template(conf);
 	const uint32_t room = rte_pktmbuf_data_room_size(conf->pool) - template.data_off;
 
-	t->n = mbufs_get(vq, v, t->pkts, t->n);
-	for (uint16_t i = 0; i < t->n; i++) {
-		struct rte_mbuf *m = t->pkts[i];
+	struct made made = {t->pkts, 0};
+	struct rte_mbuf **pkt = t->pkts;
+
+	t->n = mbufs_get(vq, v, pkt, t->n);
+	for (const struct virtq_chain *chain = t->chain, *end = chain + t->n; chain != end;
+		chain++) {
+		struct rte_mbuf *m = *pkt++;
 
 		mbuf_init(m, &template);
-		packet_made(vq, t, m, chain_to_mbuf(v, &t->chain[i], m, room, variant));
+		packet_made(vq, &made, m, chain_to_mbuf(v, chain, m, room, variant));
 	}
+	all_made(t, &made);
 }
 
 /* ---- lending: lend.h ---- */
 
-static struct rte_mbuf lent_template(const struct virtq_view *v)
+static struct mbuf_rx lent_template(const struct virtq_view *v)
 {
 	const struct vnet_rx_conf *conf = v->arg;
 
-	return (struct rte_mbuf){
+	return (struct mbuf_rx){
 		.data_off = RTE_PKTMBUF_HEADROOM,
 		.refcnt = 1,
 		.nb_segs = 1,
@@ -343,7 +371,7 @@ virtq_inline bool asks_for_header(const struct virtio_net_hdr *h)
 
 /* Lend a chain. Returns how many of its buffers, 0: it must be copied. */
 virtq_inline uint16_t lend(const struct virtq_view *v, const struct virtq_chain *chain,
-	const struct rte_mbuf *template, uint32_t place, struct rte_mbuf **pkt, const int variant)
+	const struct mbuf_rx *template, uint32_t place, struct rte_mbuf **pkt, const int variant)
 {
 	const struct vnet_rx_conf *conf = v->arg;
 	const uint32_t len = chain->len - v->hdr_len;
@@ -390,13 +418,14 @@ virtq_inline void lend_all(
 	struct virtq *vq, const struct virtq_view *v, struct taking *t, const int variant)
 {
 	const struct vnet_rx_conf *conf = v->arg;
-	const struct rte_mbuf template = mbuf_template(conf), lent = lent_template(v);
+	const struct mbuf_rx template = mbuf_template(conf), lent = lent_template(v);
 	const uint32_t data_room = rte_pktmbuf_data_room_size(conf->pool) - template.data_off;
 	struct vnet_lender *l = lender_of(v);
 	const uint32_t least = virtq_load(&l->least);
 	struct rte_mbuf *mbuf[VIRTQ_BURST];
 	const struct virtq_window *w = &l->base.window;
 	uint32_t room = lend_room(l), place = w->tail; /* in the window, of the next that waits */
+	struct made made = {t->pkts, 0};
 	uint16_t small = 0, got, used = 0, i;
 
 	for (i = 0; i < t->n; i++)
@@ -414,7 +443,7 @@ virtq_inline void lend_all(
 				room -= chain->ndesc;
 				place++;
 				t->n_lent++;
-				packet_made(vq, t, m, -1);
+				packet_made(vq, &made, m, -1);
 				continue;
 			}
 			virtq_count(&vq->stats.lent_not, 1);
@@ -427,11 +456,12 @@ virtq_inline void lend_all(
 		}
 		place += virtq_window_waits(w, place);
 		mbuf_init(m, &template);
-		packet_made(vq, t, m, chain_to_mbuf(v, chain, m, data_room, variant));
+		packet_made(vq, &made, m, chain_to_mbuf(v, chain, m, data_room, variant));
 	}
 	if (unlikely(used < got))
 		rte_mempool_put_bulk(conf->pool, (void **)&mbuf[used], got - used);
 	t->n = i;
+	all_made(t, &made);
 	virtq_count(&vq->stats.lent, t->n_lent);
 }
 
@@ -459,12 +489,14 @@ virtq_inline bool lend_give(struct virtq *vq, const struct virtq_view *v, const 
 virtq_inline void take_all(struct virtq *vq, const struct virtq_view *v, struct taking *t,
 	struct virtq_segs *segs, uint16_t n, const struct virtq_ops *ops, const int variant)
 {
-	t->n = t->n_lent = t->kept = 0;
-	t->bytes = 0;
+	struct virtq_chain *chain = t->chain, *end = chain + n;
+
+	t->n_lent = 0;
 	ops->prefetch(vq, v, n);
 	virtq_segs_begin(segs);
-	while (t->n < n && ops->take(vq, v, VIRTQ_FROM_GUEST, segs, &t->chain[t->n]))
-		chain_prefetch(v, &t->chain[t->n++], variant);
+	for (; chain != end && ops->take(vq, v, VIRTQ_FROM_GUEST, segs, chain); chain++)
+		chain_prefetch(v, chain, variant);
+	t->n = (uint16_t)(chain - t->chain);
 	if (t->n == 0 && unlikely(segs->full))
 		virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
 }
@@ -491,8 +523,9 @@ virtq_inline bool receive(struct virtq *vq, const struct virtq_view *v, struct t
 	if (variant & VNET_LEND) {
 		gave = lend_give(vq, v, t, ops);
 	} else {
-		for (uint16_t i = 0; i < t->n; i++)
-			ops->give(vq, v, &t->chain[i], 0);
+		for (const struct virtq_chain *chain = t->chain, *end = chain + t->n; chain != end;
+			chain++)
+			ops->give(vq, v, chain, 0);
 		gave = t->n > 0;
 	}
 	vnet_count_burst(&vq->stats, t->kept, t->bytes);

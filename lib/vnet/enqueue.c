@@ -25,13 +25,12 @@
 /* One packet's share of the burst. */
 struct slot {
 	struct virtio_net_hdr_v1 hdr;
-	uint16_t chain; /* index of its first one */
-	uint16_t n;     /* how many; 0: the packet was dropped */
+	uint16_t n;                      /* chains; 0: the packet was dropped */
+	const struct virtq_chain *chain; /* the first one */
 	struct vnet_patches patches;
 };
 
 struct reservation {
-	uint32_t nchain;
 	struct virtq_segs segs;
 	struct virtq_chain chain[VIRTQ_SEGS];
 };
@@ -42,51 +41,49 @@ virtq_inline void chain_prefetch(const struct virtq_view *v, const struct virtq_
 {
 	rte_prefetch0(chain->seg[0].va);
 	virtq_prefetch_write(chain->seg[0].va + v->hdr_len);
-	if (chain->nseg > 1)
+	if (unlikely(chain->nseg > 1))
 		virtq_prefetch_write(chain->seg[1].va);
 }
 
-/* Put back what one packet took. Alone in its burst and still without room, it never will
- * have any: then it is dropped, or if one chain did that, the ring parked. */
+/* Put back what one packet took, from first on. Alone in its burst and still without room, it never will
+ * have any: then it is dropped, or if one chain did that, the ring parked. Returns as reserve(). */
 virtq_inline int reserve_failed(struct virtq *vq, const struct virtq_view *v, struct reservation *r,
-	uint32_t seg0, uint32_t chain0, const struct virtq_ops *ops)
+	uint32_t seg0, const struct virtq_chain *first, const struct virtq_chain *end,
+	const struct virtq_ops *ops)
 {
-	bool hopeless = chain0 == 0 && (r->segs.full || r->nchain == VIRTQ_SEGS);
+	bool hopeless = first == r->chain && (r->segs.full || end == &r->chain[VIRTQ_SEGS]);
 
-	if (hopeless && r->nchain == 0) {
+	if (hopeless && first == end) {
 		virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
 		hopeless = false;
 	}
-	if (r->nchain > chain0)
-		ops->untake(vq, v, &r->chain[chain0]);
-	r->nchain = chain0;
+	if (first != end)
+		ops->untake(vq, v, first);
 	r->segs.n = seg0;
 	return hopeless ? -1 : 0;
 }
 
-/* Take chains until they hold need bytes. Returns how many, 0 if there are too few for
+/* Take chains, from first on, until they hold need bytes. Returns how many, 0 if there are too few for
  * now, -1 if the guest's buffer is too small. */
 virtq_inline int reserve(struct virtq *vq, const struct virtq_view *v, struct reservation *r,
-	uint32_t need, const struct virtq_ops *ops, const int variant)
+	struct virtq_chain *first, uint32_t need, const struct virtq_ops *ops, const int variant)
 {
-	uint32_t seg0 = r->segs.n, chain0 = r->nchain;
+	const uint32_t seg0 = r->segs.n;
+	struct virtq_chain *chain = first;
 	uint64_t got = 0;
 
 	do {
-		struct virtq_chain *chain = &r->chain[r->nchain];
-
-		if (unlikely(r->nchain == VIRTQ_SEGS || ops->ready(vq, v, 1) == 0 ||
+		if (unlikely(chain == &r->chain[VIRTQ_SEGS] || ops->ready(vq, v, 1) == 0 ||
 			     !ops->take(vq, v, VIRTQ_TO_GUEST, &r->segs, chain)))
-			return reserve_failed(vq, v, r, seg0, chain0, ops);
+			return reserve_failed(vq, v, r, seg0, first, chain, ops);
 		chain_prefetch(v, chain);
 		got += chain->len;
-		r->nchain++;
-	} while ((variant & VNET_MERGEABLE) && got < need);
+		chain++;
+	} while ((variant & VNET_MERGEABLE) && unlikely(got < need));
 
 	if (likely(got >= need))
-		return (int)(r->nchain - chain0);
-	ops->untake(vq, v, &r->chain[chain0]);
-	r->nchain = chain0;
+		return (int)(chain - first);
+	ops->untake(vq, v, first);
 	r->segs.n = seg0;
 	return -1;
 }
@@ -134,10 +131,15 @@ static void target_skip(struct target *t, uint32_t len)
 	}
 }
 
-static __rte_noinline void copy_slow(const struct virtq_view *v, const struct slot *s,
-	const struct virtq_chain *chain, const struct rte_mbuf *m)
+static struct target target_of(const struct slot *s)
 {
-	struct target t = {vnet_cursor_at(chain), chain, chain + s->n};
+	return (struct target){vnet_cursor_at(s->chain), s->chain, s->chain + s->n};
+}
+
+static __rte_noinline void copy_slow(
+	const struct virtq_view *v, const struct slot *s, const struct rte_mbuf *m)
+{
+	struct target t = target_of(s);
 
 	if (!target_write(&t, &s->hdr, v->hdr_len))
 		return;
@@ -147,11 +149,10 @@ static __rte_noinline void copy_slow(const struct virtq_view *v, const struct sl
 }
 
 /* Checksums that must differ between the guest's copy and a possibly shared mbuf. */
-static __rte_noinline void patch_slow(
-	const struct virtq_view *v, const struct slot *s, const struct virtq_chain *chain)
+static __rte_noinline void patch_slow(const struct virtq_view *v, const struct slot *s)
 {
 	for (unsigned i = 0; i < s->patches.n; i++) {
-		struct target t = {vnet_cursor_at(chain), chain, chain + s->n};
+		struct target t = target_of(s);
 
 		target_skip(&t, v->hdr_len + s->patches.at[i].offset);
 		target_write(&t, &s->patches.at[i].value, sizeof(s->patches.at[i].value));
@@ -170,25 +171,32 @@ virtq_inline void header_write(uint8_t *va, const struct virtio_net_hdr_v1 *hdr,
  * The rest of a frame, while the one before is copied: the first line was fetched when the buffer was
  * taken. The guest has had these lines last, and the CPU asks for them one by one as they are stored to.
  */
-virtq_inline void frame_prefetch(const struct virtq_view *v, const struct slot *s,
-	const struct virtq_chain *chain, const struct rte_mbuf *m)
+virtq_inline void frame_prefetch(
+	const struct virtq_view *v, const struct slot *s, const struct rte_mbuf *m)
 {
-	uint32_t len;
+	uint32_t len = m->pkt_len;
+	const uint8_t *va;
 
-	if (unlikely(s->n == 0))
+	if (len <= RTE_CACHE_LINE_SIZE || unlikely(s->n == 0))
 		return;
-	len = RTE_MIN(m->pkt_len, chain->seg[0].len);
+	va = s->chain->seg[0].va + v->hdr_len;
+	len = RTE_MIN(len, s->chain->seg[0].len);
 	for (uint32_t at = RTE_CACHE_LINE_SIZE; at < len; at += RTE_CACHE_LINE_SIZE)
-		virtq_prefetch_write(chain->seg[0].va + v->hdr_len + at);
+		virtq_prefetch_write(va + at);
 }
 
 /* A packet to one place with room for it, whatever its segments say. */
 virtq_inline void packet_write(uint8_t *va, const struct rte_mbuf *m)
 {
-	uint32_t left = m->pkt_len, part = RTE_MIN(m->data_len, left);
+	uint32_t left = m->pkt_len, part = m->data_len;
 
+	if (likely(part == left)) {
+		memcpy(va, rte_pktmbuf_mtod(m, const void *), part);
+		return;
+	}
+	part = RTE_MIN(part, left);
 	memcpy(va, rte_pktmbuf_mtod(m, const void *), part);
-	while (unlikely(left -= part) && (m = m->next)) {
+	while ((left -= part) && (m = m->next)) {
 		va += part;
 		part = RTE_MIN(m->data_len, left);
 		memcpy(va, rte_pktmbuf_mtod(m, const void *), part);
@@ -196,10 +204,12 @@ virtq_inline void packet_write(uint8_t *va, const struct rte_mbuf *m)
 }
 
 virtq_inline void packet_copy(const struct virtq_view *v, const struct slot *s,
-	const struct virtq_chain *chain, const struct rte_mbuf *m, const int variant)
+	const struct rte_mbuf *m, const int variant)
 {
-	if (likely(chain->seg[0].len >= v->hdr_len + m->pkt_len)) {
-		uint8_t *va = chain->seg[0].va;
+	const struct virtq_seg *seg = s->chain->seg;
+
+	if (likely(seg->len >= v->hdr_len + m->pkt_len)) {
+		uint8_t *va = seg->va;
 
 		if (likely(v->hdr_len == sizeof(s->hdr)))
 			header_write(va, &s->hdr, sizeof(s->hdr));
@@ -207,10 +217,10 @@ virtq_inline void packet_copy(const struct virtq_view *v, const struct slot *s,
 			header_write(va, &s->hdr, sizeof(struct virtio_net_hdr));
 		packet_write(va + v->hdr_len, m);
 	} else {
-		copy_slow(v, s, chain, m);
+		copy_slow(v, s, m);
 	}
 	if ((variant & VNET_OFFLOADS) && unlikely(s->patches.n))
-		patch_slow(v, s, chain);
+		patch_slow(v, s);
 }
 
 /* What goes before the packet. False if the guest did not negotiate what it needs. */
@@ -222,7 +232,8 @@ virtq_inline bool packet_header(
 				      : VNET_OFFLOAD_FLAGS;
 
 	memset(&s->hdr, 0, sizeof(s->hdr));
-	s->patches.n = 0;
+	if (variant & VNET_OFFLOADS)
+		s->patches.n = 0;
 	if (likely(!(m->ol_flags & asks)))
 		return true;
 	return (variant & VNET_OFFLOADS) &&
@@ -234,54 +245,58 @@ virtq_inline uint16_t packets_reserve(struct virtq *vq, const struct virtq_view 
 	struct rte_mbuf **pkts, uint16_t n, struct slot *slots, struct reservation *r,
 	const struct virtq_ops *ops, const int variant)
 {
-	uint16_t i;
+	struct virtq_chain *chain = r->chain;
+	struct rte_mbuf **pkt = pkts;
 
-	for (i = 0; i < n; i++) {
-		struct slot *s = &slots[i];
+	for (struct slot *s = slots; s != slots + n; s++, pkt++) {
 		int got;
 
 		s->n = 0;
-		if (unlikely(!packet_header(v, s, pkts[i], variant))) {
+		if (unlikely(!packet_header(v, s, *pkt, variant))) {
 			virtq_drop(vq, VIRTQ_DROP_TX_OFFLOAD, 1);
 			continue;
 		}
-		s->chain = (uint16_t)r->nchain;
-		got = reserve(vq, v, r, pkts[i]->pkt_len + v->hdr_len, ops, variant);
-		if (got == 0)
+		got = reserve(vq, v, r, chain, (*pkt)->pkt_len + v->hdr_len, ops, variant);
+		if (unlikely(got == 0))
 			break;
 		if (unlikely(got < 0)) {
 			virtq_drop(vq, VIRTQ_DROP_TX_TOO_BIG, 1);
 			continue;
 		}
+		s->chain = chain;
 		s->n = (uint16_t)got;
 		s->hdr.num_buffers = (uint16_t)got;
+		chain += got;
 	}
-	return i;
+	return (uint16_t)(pkt - pkts);
 }
 
 virtq_inline void packet_give(struct virtq *vq, const struct virtq_view *v, const struct slot *s,
-	const struct virtq_chain *chain, uint32_t len, const struct virtq_ops *ops)
+	uint32_t len, const struct virtq_ops *ops)
 {
 	len += v->hdr_len;
+	if (likely(s->n == 1)) {
+		ops->give(vq, v, s->chain, len);
+		return;
+	}
 	for (uint16_t i = 0; i < s->n; i++) {
-		uint32_t part = RTE_MIN(len, chain[i].len);
+		uint32_t part = RTE_MIN(len, s->chain[i].len);
 
-		ops->give(vq, v, &chain[i], part);
+		ops->give(vq, v, &s->chain[i], part);
 		len -= part;
 	}
 }
 
 /* Mark all that was written: headers, frames and patches lie within what was given. */
 static __rte_noinline void log_burst(const struct virtq *vq, const struct virtq_view *v,
-	uint16_t from, struct rte_mbuf *const *pkts, uint16_t n, const struct slot *slots,
-	const struct reservation *r)
+	uint16_t from, struct rte_mbuf *const *pkts, uint16_t n, const struct slot *slots)
 {
 	uint32_t hint = 0;
 
 	virtq_log_begin();
 	virtq_log_used(vq, v, from);
 	for (uint16_t i = 0; i < n; i++) {
-		const struct virtq_chain *chain = &r->chain[slots[i].chain];
+		const struct virtq_chain *chain = slots[i].chain;
 		uint32_t len = pkts[i]->pkt_len + v->hdr_len;
 
 		for (uint16_t k = 0; k < slots[i].n; k++) {
@@ -295,7 +310,8 @@ virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void
 	const struct virtq_ops *ops, const int variant)
 {
 	struct rte_mbuf **pkts = (struct rte_mbuf **)in;
-	struct slot slots[VIRTQ_BURST];
+	struct rte_mbuf **pkt = pkts;
+	struct slot slots[VIRTQ_BURST], *end;
 	struct reservation r;
 	uint32_t sent = 0;
 	uint64_t bytes = 0;
@@ -305,18 +321,18 @@ virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void
 		return 0;
 	n = RTE_MIN(n, VIRTQ_BURST);
 	ops->prefetch(vq, v, ops->ready(vq, v, n));
-	r.nchain = 0;
 	virtq_segs_begin(&r.segs);
 	n = packets_reserve(vq, v, pkts, n, slots, &r, ops, variant);
+	end = slots + n;
 
-	for (uint16_t i = 0; i < n; i++) {
-		const struct rte_mbuf *m = pkts[i];
+	for (struct slot *s = slots; s != end; s++) {
+		const struct rte_mbuf *m = *pkt++;
 
-		if (likely(i + 1 < n))
-			frame_prefetch(v, &slots[i + 1], &r.chain[slots[i + 1].chain], pkts[i + 1]);
-		if (unlikely(slots[i].n == 0))
+		if (likely(s + 1 != end))
+			frame_prefetch(v, s + 1, *pkt);
+		if (unlikely(s->n == 0))
 			continue;
-		packet_copy(v, &slots[i], &r.chain[slots[i].chain], m, variant);
+		packet_copy(v, s, m, variant);
 		sent++;
 		bytes += m->pkt_len;
 		virtq_count_frame(&vq->stats, rte_pktmbuf_mtod(m, uint8_t *), m->pkt_len);
@@ -325,11 +341,12 @@ virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void
 		return n;
 
 	from = vq->used;
-	for (uint16_t i = 0; i < n; i++)
-		packet_give(vq, v, &slots[i], &r.chain[slots[i].chain], pkts[i]->pkt_len, ops);
+	pkt = pkts;
+	for (const struct slot *s = slots; s != end; s++)
+		packet_give(vq, v, s, (*pkt++)->pkt_len, ops);
 	ops->publish(vq, v);
 	if (unlikely(v->log))
-		log_burst(vq, v, from, pkts, n, slots, &r);
+		log_burst(vq, v, from, pkts, n, slots);
 	vnet_count_burst(&vq->stats, sent, bytes);
 	return n;
 }

@@ -82,36 +82,7 @@ virtq_inline void virtq_segs_begin(struct virtq_segs *segs)
 	segs->full = false;
 }
 
-/* What it means that an address is not in a table. Out of line. */
-enum virtq_fault virtq_segs_unmapped(
-	const struct virtq_mem *mem, struct virtq_segs *segs, uint64_t gpa);
-
-/* A descriptor that crosses memory regions: more than one segment. Out of line. */
-enum virtq_fault virtq_segs_add_slow(
-	const struct virtq_mem *mem, struct virtq_segs *segs, uint64_t gpa, uint32_t len);
-
-/* Translate one descriptor's buffer and append it. An empty one adds nothing and its
- * address is not looked at. */
-virtq_inline enum virtq_fault virtq_segs_add(
-	const struct virtq_mem *mem, struct virtq_segs *segs, uint64_t gpa, uint32_t len)
-{
-	uint64_t part = len;
-	uint8_t *va;
-
-	if (virtq_unlikely(len == 0))
-		return VIRTQ_FAULT_NONE;
-	if (virtq_unlikely(segs->n == VIRTQ_SEGS))
-		return VIRTQ_FAULT_TOO_LONG;
-	va = virtq_mem_gpa(mem, &segs->hint, gpa, &part);
-	if (virtq_unlikely(!va))
-		return virtq_segs_unmapped(mem, segs, gpa);
-	if (virtq_unlikely(part != len))
-		return virtq_segs_add_slow(mem, segs, gpa, len);
-	segs->seg[segs->n++] = (struct virtq_seg){va, len};
-	return VIRTQ_FAULT_NONE;
-}
-
-/* ---- the walk: here and only here, both formats, direct chains and indirect tables ---- */
+/* ---- taking a chain: here, and the walk in virtq.c, for both formats ---- */
 
 /* One fetch: what is checked is what is used. */
 virtq_inline struct virtq_desc virtq_desc_of(uint64_t addr, uint64_t rest, const bool packed)
@@ -131,90 +102,43 @@ virtq_inline struct virtq_desc virtq_desc_fetch(const void *d, const bool packed
 }
 
 /**
- * Walk an indirect table, which ends the chain.
- * Out of line: the direct walk must stay small.
+ * Walk a chain, direct or indirect, and judge it. Out of line: most packets are one buffer.
+ * @param d	its first descriptor, which has been fetched, and
+ * @param i	its index
+ * @return false if the chain was not taken
  */
-enum virtq_fault virtq_walk_indirect(const struct virtq_view *v, struct virtq_desc table,
-	enum virtq_dir dir, struct virtq_segs *segs, uint64_t *bytes);
+bool virtq_walk(struct virtq *vq, const struct virtq_view *v, struct virtq_desc d, uint16_t i,
+	enum virtq_dir dir, struct virtq_segs *segs, struct virtq_chain *chain);
 
-virtq_inline enum virtq_fault virtq_desc_add(const struct virtq_view *v, struct virtq_desc d,
-	enum virtq_dir dir, struct virtq_segs *segs, uint64_t *bytes)
+/* A descriptor that is a chain by itself, in the right direction. */
+virtq_inline bool virtq_desc_is_chain(struct virtq_desc d, enum virtq_dir dir)
 {
-	if (virtq_unlikely(!(d.flags & VRING_DESC_F_WRITE) != (dir == VIRTQ_FROM_GUEST)))
-		return VIRTQ_FAULT_BAD_DIRECTION;
-	*bytes += d.len;
-	return virtq_segs_add(v->mem, segs, d.addr, d.len);
+	return (d.flags & (VRING_DESC_F_NEXT | VRING_DESC_F_WRITE | VRING_DESC_F_INDIRECT)) ==
+	       (dir == VIRTQ_TO_GUEST ? VRING_DESC_F_WRITE : 0);
 }
 
-/* From the descriptor at index i on, which has been fetched. */
-virtq_inline enum virtq_fault virtq_walk(const struct virtq_view *v, struct virtq_desc d,
+/* What take() does once it has the head, which lies at i. */
+virtq_inline bool virtq_take_at(struct virtq *vq, const struct virtq_view *v, struct virtq_desc d,
 	uint16_t i, enum virtq_dir dir, struct virtq_segs *segs, struct virtq_chain *chain,
-	uint64_t *bytes, const bool packed)
+	const bool packed)
 {
-	uint32_t budget = v->num;
+	const struct virtq_span *s = &v->mem->spans[segs->hint];
+	const uint64_t off = d.addr - s->gpa;
+	const uint32_t n = segs->n;
 
-	for (chain->ndesc = 1;; chain->ndesc++) {
-		enum virtq_fault fault;
-
-		if (packed)
-			chain->id = d.link;
-		if (d.flags & VRING_DESC_F_INDIRECT) {
-			/* A variable of its own, or *bytes could not stay in a register. */
-			uint64_t all = *bytes;
-
-			fault = virtq_walk_indirect(v, d, dir, segs, &all);
-			*bytes = all;
-			return fault;
-		}
-		fault = virtq_desc_add(v, d, dir, segs, bytes);
-		if (virtq_unlikely(fault))
-			return fault;
-		if (!(d.flags & VRING_DESC_F_NEXT))
-			return VIRTQ_FAULT_NONE;
-		if (virtq_unlikely(--budget == 0))
-			return VIRTQ_FAULT_LOOP;
-		if (virtq_unlikely(segs->links++ >= VIRTQ_LINKS))
-			return VIRTQ_FAULT_TOO_LONG;
-		if (packed) {
-			i = (uint16_t)(i + 1 == v->num ? 0 : i + 1);
-		} else {
-			i = d.link;
-			if (virtq_unlikely(i >= v->num))
-				return VIRTQ_FAULT_BAD_INDEX;
-		}
-		d = virtq_desc_fetch(&v->desc[i], packed);
-	}
-}
-
-/* A chain could not be walked: park the ring, tell control of a miss, or note that there was no
- * room. Out of line. */
-void virtq_walk_failed(struct virtq *vq, const struct virtq_view *v, struct virtq_segs *segs,
-	enum virtq_fault fault);
-
-/* What take() does once it has the head: walk, and judge. */
-virtq_inline bool virtq_take_at(struct virtq *vq, const struct virtq_view *v,
-	struct virtq_desc head, uint16_t i, enum virtq_dir dir, struct virtq_segs *segs,
-	struct virtq_chain *chain, const bool packed)
-{
-	uint32_t first = segs->n;
-	uint64_t bytes = 0;
-	enum virtq_fault fault;
-
-	chain->seg = &segs->seg[first];
 	chain->pos = vq->avail;
-	fault = virtq_walk(v, head, i, dir, segs, chain, &bytes, packed);
-
-	if (virtq_unlikely(bytes > UINT32_MAX) && !fault)
-		fault = VIRTQ_FAULT_TOO_MANY_BYTES;
-	if (dir == VIRTQ_TO_GUEST && virtq_unlikely(bytes == 0) && !fault)
-		fault = VIRTQ_FAULT_EMPTY;
-	if (virtq_unlikely(fault)) {
-		segs->n = first;
-		virtq_walk_failed(vq, v, segs, fault);
-		return false;
-	}
-	chain->nseg = (uint16_t)(segs->n - first);
-	chain->len = (uint32_t)bytes;
+	if (packed)
+		chain->id = d.link;
+	/* A length of 0 is turned away by the wrap of the subtraction. */
+	if (virtq_unlikely(!virtq_desc_is_chain(d, dir) || off >= s->size ||
+			   d.len - 1ull >= s->size - off || n == VIRTQ_SEGS))
+		return virtq_walk(vq, v, d, i, dir, segs, chain);
+	segs->seg[n] = (struct virtq_seg){s->hva + off, d.len};
+	segs->n = n + 1;
+	chain->seg = &segs->seg[n];
+	chain->len = d.len;
+	chain->nseg = 1;
+	chain->ndesc = 1;
 	return true;
 }
 
