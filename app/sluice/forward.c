@@ -23,29 +23,46 @@ struct shape {
 	uint16_t segs, tso_segs;    /* mbufs at most; of packets to be cut */
 };
 
-static inline uint32_t frame_len(const struct rte_mbuf *pkt)
+static uint32_t frame_len(const struct rte_mbuf *pkt)
 {
-	if (likely(!(pkt->ol_flags & VNET_SEG_FLAGS)))
+	if (!(pkt->ol_flags & VNET_SEG_FLAGS))
 		return pkt->pkt_len;
 	return pkt->l2_len + pkt->l3_len + pkt->l4_len + pkt->tso_segsz;
 }
 
-static inline struct shape shape_of(struct rte_mbuf *const *pkts, uint16_t n)
+/* Some are to be cut. */
+static __rte_noinline struct shape shape_of_large(struct rte_mbuf *const *pkts, uint16_t n)
 {
 	struct shape s = {.shortest = UINT32_MAX};
 
 	for (uint16_t i = 0; i < n; i++) {
 		const struct rte_mbuf *pkt = pkts[i];
+		uint16_t *segs = pkt->ol_flags & VNET_SEG_FLAGS ? &s.tso_segs : &s.segs;
 
 		s.flags |= pkt->ol_flags;
 		s.shortest = RTE_MIN(s.shortest, pkt->pkt_len);
 		s.longest = RTE_MAX(s.longest, frame_len(pkt));
-		if (likely(!(pkt->ol_flags & VNET_SEG_FLAGS)))
-			s.segs = RTE_MAX(s.segs, pkt->nb_segs);
-		else
-			s.tso_segs = RTE_MAX(s.tso_segs, pkt->nb_segs);
+		*segs = RTE_MAX(*segs, pkt->nb_segs);
 	}
 	return s;
+}
+
+static inline struct shape shape_of(struct rte_mbuf *const *pkts, uint16_t n)
+{
+	uint32_t shortest = UINT32_MAX, longest = 0, segs = 0;
+	uint64_t flags = 0;
+
+	for (uint16_t i = 0; i < n; i++) {
+		const struct rte_mbuf *pkt = pkts[i];
+
+		flags |= pkt->ol_flags;
+		shortest = RTE_MIN(shortest, pkt->pkt_len);
+		longest = RTE_MAX(longest, pkt->pkt_len);
+		segs = RTE_MAX(segs, pkt->nb_segs);
+	}
+	if (unlikely(flags & VNET_SEG_FLAGS))
+		return shape_of_large(pkts, n);
+	return (struct shape){flags, shortest, longest, (uint16_t)segs, 0};
 }
 
 /* Does the outlet take all this as it is? */
