@@ -32,11 +32,11 @@ def binary():
 
 
 class Sluice:
-    """One switch. folder: for its control socket and log; options: sluice's own; eal: instead of the usual."""
+    """One switch. folder: for its control socket and log; options: sluice's own; eal, program: instead of the usual."""
 
     preexec = None  # for the child to call before it becomes the switch
 
-    def __init__(self, folder, options=(), eal=None, commands=(), timeout=20):
+    def __init__(self, folder, options=(), eal=None, commands=(), timeout=20, program=None):
         self.folder, self.options, self.timeout = Path(folder), list(options), timeout
         self.name = f"sluice{next(_serial)}"
         self.control = self.folder / f"{self.name}.ctl"
@@ -44,13 +44,14 @@ class Sluice:
         self.conf = self.folder / f"{self.name}.conf"
         self.eal = eal or [*lcores(0), "--no-pci", "--in-memory", "-m", "256",
                            f"--file-prefix=sl{os.getpid()}_{self.name}"]
+        self.program = program or binary()
         self.commands, self.process, self._client = list(commands), None, None
 
     # ---- life ----
 
     def argv(self):
         more = ["--commands", self.conf] if self.commands else []
-        return [str(word) for word in (binary().resolve(), *self.eal, "--", "--control", self.control, *self.options, *more)]
+        return [str(word) for word in (self.program.resolve(), *self.eal, "--", "--control", self.control, *self.options, *more)]
 
     def start(self):
         if self.commands:

@@ -110,6 +110,8 @@ def test_interrupted(tmp_path):
     (["--scenario", "v3v"], "v3v: no such scenario"),
     (["--size", "59"], "59: a size is 60 to 9000 bytes"),
     (["--peer", "nobody"], "--peer nobody: no such peer"),
+    (["--peer", "net_vhost@/x"], "--peer net_vhost@/x: only our own driver and switch"),
+    (["--peer", "net_sluice@/nonexistent"], "there is no /nonexistent/drivers"),
     (["--peer-cmd", "x"], "x: expected NAME='COMMAND'"),
     (["--cpus", "0,0", "--quick"], "--cpus 0,0: expected two different ones"),
     (["--build", "/proc/x", "--quick"], "meson failed"),

@@ -89,7 +89,8 @@ def add_selection(p):
     p.add_argument("--size", type=sizes, metavar="BYTES,...", help="frame sizes without FCS, imix or 64k (with --scenario: 64)")
     p.add_argument("--path", type=some_of(PATHS, "ring path"), metavar="NAME,...", help="ring paths (with --scenario: split)")
     p.add_argument("--peer", metavar="NAME,...", type=lambda text: text.split(","),
-                   help=f"whom to measure (default: all of {','.join(PEERS)}); net_vhost#2 is a second net_vhost")
+                   help=f"whom to measure (default: all of {','.join(PEERS)}); net_vhost#2 is a second net_vhost, "
+                        "net_sluice@FOLDER ours of another build folder")
     p.add_argument("--peer-cmd", action="append", default=[], type=named, metavar="NAME='COMMAND'",
                    help="another back-end, which listens at {sock0}, {sock1}, ... and polls on CPU {lcore}")
     p.add_argument("--peer-stats", action="append", default=[], type=named, metavar="NAME='COMMAND'",
@@ -128,8 +129,10 @@ def check_args(p, args):
     args.peer = args.peer or [*PEERS, *args.peer_cmd]
     known = {*PEERS, *args.peer_cmd}
     for name in args.peer:
-        if name.partition("#")[0] not in known:
+        if peers.kind_of(name) not in known:
             p.error(f"--peer {name}: no such peer; there are {', '.join(sorted(known))}")
+        if wrong := peers.why_no_build(name):
+            p.error(f"--peer {name}: {wrong}")
     if len(set(args.peer)) < len(args.peer):
         p.error("--peer: the same twice; call the second NAME#2")
     if (args.size or args.path or args.guest or args.untouched) and not (args.scenario or args.only_figure):
@@ -290,7 +293,7 @@ def setting_of(args, chosen_cpus):
         folder = Path(tempfile.mkdtemp(prefix=f"slb{os.getpid()}_", dir="/run"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         found = []
-        for path in (args.build / "drivers/net/sluice/librte_net_sluice.so", find_nicsim(args.build)):
+        for path in (peers.driver_in(args.build), find_nicsim(args.build)):
             driver, copied = loadable(path) if path else (None, None)
             if copied:
                 stack.callback(shutil.rmtree, copied)

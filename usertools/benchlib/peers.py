@@ -269,7 +269,8 @@ class OurDriver(TestpmdPeer):
     kind = driver = "net_sluice"
 
     def own_plugins(self):
-        return [self.setting.driver]
+        other = build_of(self.name)
+        return [driver_in(other) if other else self.setting.driver]
 
     def devargs(self):
         return ",tso=1,legacy-ol-flags=1" if self.cell.kind == "tso" else ""
@@ -309,8 +310,10 @@ class OurSwitch(Peer):
         names = {n: f"vm{n}" for n in range(len(self.sockets))} | {end: end for end in self.plan.physical}
         ports = [f"port add {names[n]} listen {path}{self.port}" for n, path in enumerate(self.sockets)]
         ports += [f"port add {end} dev {self.device(end)}" for end in self.plan.physical]
+        other = build_of(self.name)
         self.switch = self.stack.enter_context(Sluice(
-            folder, ["--mbufs", str(self.mbufs())], eal, [*ports, *self.forwarding(names)]))
+            folder, ["--mbufs", str(self.mbufs())], eal, commands=[*ports, *self.forwarding(names)],
+            program=switch_in(other) if other else None))
 
     def forwarding(self, names):
         if self.plan.engine == "drop":
@@ -490,7 +493,7 @@ class Command(Peer):
 
     def start(self):
         words = {f"sock{n}": path for n, path in enumerate(self.sockets)}
-        template = self.setting.commands[self.name.partition("#")[0]]
+        template = self.setting.commands[kind_of(self.name)]
         try:
             line = template.format(lcore=self.setting.last, first=self.setting.rest[0], dir=Path(self.sockets[0]).parent,
                                    **words)
@@ -530,7 +533,7 @@ class Command(Peer):
         return busiest(self.pids, self.setting.last)
 
     def read(self):
-        command = self.setting.stats.get(self.name.partition("#")[0])
+        command = self.setting.stats.get(kind_of(self.name))
         if not command:
             return Reading()
         done = subprocess.run(shlex.split(command.format(dir=Path(self.sockets[0]).parent, pid=self.pid)), capture_output=True,
@@ -555,9 +558,39 @@ ABOUT = {
 }
 
 
+def kind_of(name):
+    """net_sluice of 'net_sluice@/other/build#2'."""
+    return name.partition("#")[0].partition("@")[0]
+
+
+def build_of(name):
+    """The build folder a name asks for, or none."""
+    folder = name.partition("#")[0].partition("@")[2]
+    return Path(folder) if folder else None
+
+
+def driver_in(build):
+    return build / "drivers/net/sluice/librte_net_sluice.so"
+
+
+def switch_in(build):
+    return build / "app/sluice/sluice"
+
+
+def why_no_build(name):
+    """What is wrong with a name that asks for another build, or nothing."""
+    folder, peer = build_of(name), KINDS.get(kind_of(name))
+    if not folder:
+        return ""
+    if not peer or not issubclass(peer, (OurDriver, OurSwitch)):
+        return "only our own driver and switch can be of another build"
+    needed = (driver_in if issubclass(peer, OurDriver) else switch_in)(folder)
+    return "" if needed.exists() else f"there is no {needed}"
+
+
 def find(name, setting):
     """A peer's class; 'net_vhost#2' is another net_vhost, to see what the noise is."""
-    kind = name.partition("#")[0]
+    kind = kind_of(name)
     return Command if kind in setting.commands else KINDS[kind]
 
 

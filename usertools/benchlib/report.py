@@ -2,6 +2,7 @@
 """What a run found, as text and as one HTML file that needs nothing else."""
 
 import html
+import re
 import shlex
 import statistics
 from pathlib import Path
@@ -203,7 +204,7 @@ def html_page(data):
     yield "from each other all the time; ratios are of windows of the same round and placement. Busy cycles are each program's own "
     yield "counters, of polls that moved frames.</p>"
     what = {**ABOUT, **meta["commands"]}
-    yield from html_table(("peer", "what it is"), [(p, what.get(p.partition("#")[0], "")) for p in meta["peers"]], kind="wrap")
+    yield from html_table(("peer", "what it is"), [(p, what.get(re.split("[@#]", p)[0], "")) for p in meta["peers"]], kind="wrap")
     yield from html_figures(data)
     yield '<h2 id="all">All figures</h2><p>busy: share of the window in which the switch moved frames; guest: the same of the guest. '
     yield "Where the guest is at 1, it limits the throughput, and only cycles compare switches.</p>"
