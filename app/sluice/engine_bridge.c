@@ -49,7 +49,7 @@ static void flood(
 	struct worker *w, const struct plan *plan, const struct stream *st, struct verdict *v)
 {
 	if (forward_copies(w, plan, st->port, v->flood, v->n_flood))
-		rte_pktmbuf_free_bulk(v->flood, v->n_flood);
+		vnet_free_bulk(v->flood, v->n_flood);
 	else
 		forward_drop(w, st->port, SWITCH_DROP_NO_DESTINATION, v->flood, v->n_flood);
 }

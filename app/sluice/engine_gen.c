@@ -98,7 +98,7 @@ static uint16_t make_burst(struct worker *w, const struct plan *plan, const stru
 		set_flow(h, conf, gen++);
 		finish(h);
 	}
-	rte_pktmbuf_free_bulk(pkts + n, conf->burst - n);
+	vnet_free_bulk(pkts + n, conf->burst - n);
 	virtq_store(&st->q->gen, gen);
 	return n;
 }

@@ -98,7 +98,7 @@ void forward_drop(
 	struct worker *w, uint16_t port, enum switch_drop why, struct rte_mbuf **pkts, uint16_t n)
 {
 	worker_drop(w, port, why, n);
-	rte_pktmbuf_free_bulk(pkts, n);
+	vnet_free_bulk(pkts, n);
 }
 
 static uint16_t vm_try(const struct outlet *out, struct rte_mbuf **pkts, uint16_t n, uint32_t *sent)
@@ -202,7 +202,7 @@ static struct forward_result send_plain(struct worker *w, const struct plan *pla
 	if (unlikely(out->kind == PORT_RELAY))
 		return relay_send(w, out, pkts, n);
 	r = vm_send(plan, out, pkts, n);
-	rte_pktmbuf_free_bulk(pkts, n);
+	vnet_free_bulk(pkts, n);
 	return r;
 }
 

@@ -41,7 +41,7 @@ static uint16_t move_from(struct relay_queue *q)
 	if (n == 0)
 		return 0;
 	done = (uint16_t)rte_ring_enqueue_burst(q->from_guest, (void **)pkts, n, NULL);
-	rte_pktmbuf_free_bulk(pkts + done, n - done); /* none: it is the only producer */
+	vnet_free_bulk(pkts + done, n - done); /* none: it is the only producer */
 	return n;
 }
 
@@ -57,7 +57,7 @@ static uint16_t move_to(struct relay_queue *q)
 	done = vnet_enqueue(q->tx, pkts, n);
 	if (done < n)
 		vnet_give_up(q->tx, n - done);
-	rte_pktmbuf_free_bulk(pkts, n);
+	vnet_free_bulk(pkts, n);
 	return n;
 }
 

@@ -475,6 +475,38 @@ static void test_flag(void **state)
 	assert_true(rte_mbuf_dynflag_register_bitnum(&other, 40) < 0);
 }
 
+/* Whatever is among them: each comes home, and what somebody else holds stays as it is. */
+static void test_free_bulk(void **state)
+{
+	struct rte_mbuf *m[3];
+	struct rte_mempool *other = rte_pktmbuf_pool_create(
+		"other", 15, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+
+	(void)state;
+	assert_non_null(other);
+	for (int shape = 0; shape < SHAPES; shape++) {
+		struct virtio_net_hdr h;
+		uint64_t flags;
+
+		frame_build(&frame, &frame_specs[0]);
+		h = frame_strip(&frame);
+		m[1] = soft_packet(shape);
+		flags = soft_request(m[1], &h);
+		m[0] = rte_pktmbuf_alloc(m[1]->pool);
+		m[2] = rte_pktmbuf_alloc(shape & 1 ? other : m[1]->pool);
+		vnet_free_bulk(m, 0);
+		vnet_free_bulk(m, RTE_DIM(m));
+		soft_release(flags);
+		soft_no_leak();
+		assert_int_equal(rte_mempool_in_use_count(other), 0);
+	}
+	m[0] = rte_pktmbuf_alloc(other);
+	m[1] = rte_pktmbuf_alloc(other);
+	vnet_free_bulk(m, 2);
+	assert_int_equal(rte_mempool_in_use_count(other), 0);
+	rte_mempool_free(other);
+}
+
 static void test_create(void **state)
 {
 	assert_null(vnet_soft_create("a name that is too long for a pool", SOCKET_ID_ANY));
@@ -499,6 +531,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_offloads),
 		cmocka_unit_test(test_offloads_taken),
 		cmocka_unit_test(test_flag),
+		cmocka_unit_test(test_free_bulk),
 		cmocka_unit_test(test_create),
 	};
 

@@ -43,7 +43,7 @@ static uint16_t enqueue(struct sl_queue *q, struct rte_mbuf **pkts, uint16_t n)
 		uint16_t want = RTE_MIN((uint16_t)(n - done), (uint16_t)VIRTQ_BURST);
 		uint16_t sent = vnet_enqueue(q->vq, pkts + done, want);
 
-		rte_pktmbuf_free_bulk(pkts + done, sent);
+		vnet_free_bulk(pkts + done, sent);
 		done = (uint16_t)(done + sent);
 		if (sent < want)
 			break;
@@ -145,7 +145,7 @@ static void send_segments(struct sl_queue *q, struct rte_mbuf *m)
 	sent = enqueue(q, out, n);
 	if (sent < n) {
 		vnet_give_up(q->vq, (uint16_t)(n - sent));
-		rte_pktmbuf_free_bulk(out + sent, n - sent);
+		vnet_free_bulk(out + sent, n - sent);
 	}
 }
 
