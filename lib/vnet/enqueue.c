@@ -181,8 +181,11 @@ virtq_inline void frame_prefetch(
 		return;
 	va = s->chain->seg[0].va + v->hdr_len;
 	len = RTE_MIN(len, s->chain->seg[0].len);
-	for (uint32_t at = RTE_CACHE_LINE_SIZE; at < len; at += RTE_CACHE_LINE_SIZE)
+	/* Two at a time: past the end is the next line of the same buffer, or nothing. */
+	for (uint32_t at = RTE_CACHE_LINE_SIZE; at < len; at += 2 * RTE_CACHE_LINE_SIZE) {
 		virtq_prefetch_write(va + at);
+		virtq_prefetch_write(va + at + RTE_CACHE_LINE_SIZE);
+	}
 }
 
 /* A packet to one place with room for it, whatever its segments say. */

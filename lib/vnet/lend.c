@@ -35,19 +35,29 @@ static void home_free(struct rte_mempool *mp)
 	rte_free(mp->pool_data);
 }
 
+/* On their way, linked: to one home. */
+struct returning {
+	struct lend_home *home;
+	struct rte_mbuf *first;
+	struct lend_buf *last;
+};
+
 /* Any lcore. */
+static void arrive(const struct returning *r)
+{
+	r->last->next = virtq_load(&r->home->first);
+	while (!__atomic_compare_exchange_n(&r->home->first, &r->last->next, r->first, true,
+		__ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
+}
+
 static int home_enqueue(struct rte_mempool *mp, void *const *objs, unsigned n)
 {
-	struct lend_home *home = mp->pool_data;
 	struct rte_mbuf *const *m = (struct rte_mbuf *const *)objs;
-	struct lend_buf *last = lend_buf_of(m[n - 1]);
 
 	for (unsigned i = 0; i + 1 < n; i++)
 		lend_buf_of(m[i])->next = m[i + 1];
-	last->next = virtq_load(&home->first);
-	while (!__atomic_compare_exchange_n(
-		&home->first, &last->next, m[0], true, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-		;
+	arrive(&(struct returning){mp->pool_data, m[0], lend_buf_of(m[n - 1])});
 	return 0;
 }
 
@@ -74,6 +84,11 @@ static const struct rte_mempool_ops home_ops = {
 };
 RTE_MEMPOOL_REGISTER_OPS(home_ops)
 
+static inline bool is_lend_pool(const struct rte_mempool *mp)
+{
+	return rte_mempool_get_ops(mp->ops_index)->enqueue == home_enqueue;
+}
+
 /* The last mbuf that referred to a body, but is not the body itself, was freed. */
 static void body_home(void *addr, void *opaque)
 {
@@ -85,6 +100,53 @@ static void body_home(void *addr, void *opaque)
 	m->next = NULL;
 	m->nb_segs = 1;
 	rte_mbuf_raw_free(m);
+}
+
+/* Nobody else refers to it, in whatever way. */
+static inline bool is_ours(const struct rte_mbuf *m, const struct lend_buf *b)
+{
+	return rte_mbuf_refcnt_read(m) == 1 && rte_mbuf_ext_refcnt_read(&b->shared) == 1;
+}
+
+/* What is left of it and has other owners, too, goes DPDK's way. */
+static void lent_free(struct returning *r, struct rte_mbuf *m)
+{
+	struct lend_home *home = m->pool->pool_data;
+
+	if (r->home != home && r->last)
+		arrive(r);
+	if (r->home != home)
+		*r = (struct returning){.home = home};
+	while (m) {
+		struct rte_mbuf *next = m->next;
+		struct lend_buf *b = lend_buf_of(m);
+
+		if (m->pool->pool_data != home || !is_ours(m, b)) {
+			rte_pktmbuf_free(m);
+			return;
+		}
+		m->next = NULL;
+		m->nb_segs = 1;
+		b->next = r->first;
+		r->first = m;
+		if (!r->last)
+			r->last = b;
+		m = next;
+	}
+}
+
+void vnet_free_others(struct rte_mbuf **pkts, uint16_t n)
+{
+	struct returning r = {.home = NULL};
+
+	for (uint16_t i = 0; i < n; i++) {
+		if ((pkts[i]->ol_flags & VNET_MBUF_F_LENT) && is_lend_pool(pkts[i]->pool))
+			lent_free(&r, pkts[i]);
+		else
+			rte_pktmbuf_free(pkts[i]);
+	}
+	if (r.last)
+		arrive(&r);
 }
 
 /* ---- a lender's life ---- */

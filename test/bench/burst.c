@@ -194,7 +194,7 @@ static double median_cycles(struct bench *b, uint64_t *took)
 		took[i] = rte_rdtsc_precise() - start;
 		if (done != BURST)
 			die("a burst was not full");
-		rte_pktmbuf_free_bulk(pkts, BURST);
+		vnet_free_bulk(pkts, BURST);
 	}
 	qsort(took, ROUNDS, sizeof(*took), by_value);
 	return (double)took[ROUNDS / 2] / BURST;
@@ -208,7 +208,7 @@ __attribute__((noinline)) static void timed_hop(struct bench *from, struct bench
 	if (virtq_burst(from->vq, (void **)pkts, BURST) != BURST ||
 		virtq_burst(to->vq, (void **)pkts, BURST) != BURST)
 		die("a burst was not full");
-	rte_pktmbuf_free_bulk(pkts, BURST);
+	vnet_free_bulk(pkts, BURST);
 }
 
 static void tell(const char *what, const struct ask *ask, double cycles)

@@ -240,6 +240,38 @@ static void clones_and_copies_keep_the_buffer(void **state)
 	pair_close(&p);
 }
 
+/* Together: what nobody else holds comes home, the rest when it is let go. */
+static void freed_in_bulk(void **state)
+{
+	const uint32_t len[] = {1514, 60, 1514, 1514, 9014};
+	struct rte_mbuf *m[RTE_DIM(len)], *kept, *clone;
+	struct pair p;
+	uint32_t out;
+
+	open_pair(&p, state, 0);
+	for (uint32_t i = 0; i < RTE_DIM(len); i++)
+		m[i] = a_packet(&p, len[i], i);
+	out = vnet_lender_out(p.lender);
+	kept = m[2];
+	for (struct rte_mbuf *s = kept; s; s = s->next)
+		rte_mbuf_refcnt_update(s, 1);
+	clone = rte_pktmbuf_clone(m[3], pair_pool);
+	assert_non_null(clone);
+	vnet_free_bulk(m, RTE_DIM(m));
+	pair_reap(&p);
+	assert_int_equal(vnet_lender_out(p.lender), out / 2);
+	check(kept, 1514, 2);
+	check(clone, 1514, 3);
+	vnet_free_bulk(&kept, 1);
+	vnet_free_bulk(&clone, 1);
+	pair_reap(&p);
+	assert_int_equal(vnet_lender_out(p.lender), 0);
+	check(m[0] = a_packet(&p, 1514, 9), 1514, 9);
+	assert_int_equal(m[0]->nb_segs, 2);
+	vnet_free_bulk(m, 1);
+	pair_close(&p);
+}
+
 static void chains_go_back_in_order(void **state)
 {
 	struct rte_mbuf *m[4];
@@ -514,6 +546,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(many_pieces),
 		cmocka_unit_test(requests_go_with_lent_packets),
 		cmocka_unit_test(clones_and_copies_keep_the_buffer),
+		cmocka_unit_test(freed_in_bulk),
 		cmocka_unit_test(chains_go_back_in_order),
 		cmocka_unit_test(others_overtake_what_is_kept),
 		cmocka_unit_test(half_a_ring_at_most_is_lent),

@@ -129,6 +129,9 @@ static inline uint16_t vnet_enqueue(struct virtq *vq, struct rte_mbuf **pkts, ui
 	return virtq_burst(vq, (void **)pkts, n);
 }
 
+/** Free packets of any kind, lent ones together. Any lcore. */
+void vnet_free_others(struct rte_mbuf **pkts, uint16_t n);
+
 /* In the pool's state already: one segment, one owner, memory of its own. */
 static inline bool vnet_is_plain(const struct rte_mbuf *m)
 {
@@ -146,8 +149,8 @@ static inline void vnet_free_bulk(struct rte_mbuf **pkts, uint16_t n)
 
 	while (i < n && likely(vnet_is_plain(pkts[i]) && pkts[i]->pool == pkts[0]->pool))
 		i++;
-	if (unlikely(i < n))
-		rte_pktmbuf_free_bulk(pkts, n);
+	if (i < n)
+		vnet_free_others(pkts, n);
 	else if (n)
 		rte_mempool_put_bulk(pkts[0]->pool, (void *const *)pkts, n);
 }
