@@ -3,6 +3,7 @@
 #include <linux/virtio_net.h>
 
 #include "burst.h"
+#include "far.h"
 #include "offload.h"
 #include "virtq_log.h"
 #include "virtq_packed.h"
@@ -18,7 +19,7 @@
  *   copy   header and payload
  *   give   hand all chains back, publish once, call the guest at most once
  *
- * A packet that finds too few buffers puts back what it took and ends the burst; the
+ * The second may write past the cache (far.h). A packet that finds too few buffers puts back what it took and ends the burst; the
  * guest sees nothing of it.
  */
 
@@ -172,7 +173,7 @@ virtq_inline void header_write(uint8_t *va, const struct virtio_net_hdr_v1 *hdr,
  * taken. The guest has had these lines last, and the CPU asks for them one by one as they are stored to.
  */
 virtq_inline void frame_prefetch(
-	const struct virtq_view *v, const struct slot *s, const struct rte_mbuf *m)
+	const struct virtq_view *v, const struct slot *s, const struct rte_mbuf *m, const bool past)
 {
 	uint32_t len = m->pkt_len;
 	const uint8_t *va;
@@ -181,6 +182,10 @@ virtq_inline void frame_prefetch(
 		return;
 	va = s->chain->seg[0].va + v->hdr_len;
 	len = RTE_MIN(len, s->chain->seg[0].len);
+	if (past) {
+		virtq_prefetch_write(va + len - 1);
+		return;
+	}
 	/* Two at a time: past the end is the next line of the same buffer, or nothing. */
 	for (uint32_t at = RTE_CACHE_LINE_SIZE; at < len; at += 2 * RTE_CACHE_LINE_SIZE) {
 		virtq_prefetch_write(va + at);
@@ -188,26 +193,34 @@ virtq_inline void frame_prefetch(
 	}
 }
 
+virtq_inline void piece_write(uint8_t *va, const struct rte_mbuf *m, uint32_t len, const bool past)
+{
+	if (unlikely(past))
+		far_copy(va, rte_pktmbuf_mtod(m, const uint8_t *), len);
+	else
+		memcpy(va, rte_pktmbuf_mtod(m, const void *), len);
+}
+
 /* A packet to one place with room for it, whatever its segments say. */
-virtq_inline void packet_write(uint8_t *va, const struct rte_mbuf *m)
+virtq_inline void packet_write(uint8_t *va, const struct rte_mbuf *m, const bool past)
 {
 	uint32_t left = m->pkt_len, part = m->data_len;
 
 	if (likely(part == left)) {
-		memcpy(va, rte_pktmbuf_mtod(m, const void *), part);
+		piece_write(va, m, part, past);
 		return;
 	}
 	part = RTE_MIN(part, left);
-	memcpy(va, rte_pktmbuf_mtod(m, const void *), part);
+	piece_write(va, m, part, past);
 	while ((left -= part) && (m = m->next)) {
 		va += part;
 		part = RTE_MIN(m->data_len, left);
-		memcpy(va, rte_pktmbuf_mtod(m, const void *), part);
+		piece_write(va, m, part, past);
 	}
 }
 
 virtq_inline void packet_copy(const struct virtq_view *v, const struct slot *s,
-	const struct rte_mbuf *m, const int variant)
+	const struct rte_mbuf *m, const bool past, const int variant)
 {
 	const struct virtq_seg *seg = s->chain->seg;
 
@@ -218,7 +231,7 @@ virtq_inline void packet_copy(const struct virtq_view *v, const struct slot *s,
 			header_write(va, &s->hdr, sizeof(s->hdr));
 		else
 			header_write(va, &s->hdr, sizeof(struct virtio_net_hdr));
-		packet_write(va + v->hdr_len, m);
+		packet_write(va + v->hdr_len, m, past);
 	} else {
 		copy_slow(v, s, m);
 	}
@@ -316,6 +329,7 @@ virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void
 	struct rte_mbuf **pkt = pkts;
 	struct slot slots[VIRTQ_BURST], *end;
 	struct reservation r;
+	struct far_burst far;
 	uint32_t sent = 0;
 	uint64_t bytes = 0;
 	uint16_t from;
@@ -327,19 +341,25 @@ virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void
 	virtq_segs_begin(&r.segs);
 	n = packets_reserve(vq, v, pkts, n, slots, &r, ops, variant);
 	end = slots + n;
+	if (unlikely(n == 0))
+		return 0;
 
+	far = far_begin(vq, pkts[0]);
 	for (struct slot *s = slots; s != end; s++) {
 		const struct rte_mbuf *m = *pkt++;
 
 		if (likely(s + 1 != end))
-			frame_prefetch(v, s + 1, *pkt);
+			frame_prefetch(v, s + 1, *pkt, far.past);
 		if (unlikely(s->n == 0))
 			continue;
-		packet_copy(v, s, m, variant);
+		packet_copy(v, s, m, far.past, variant);
 		sent++;
 		bytes += m->pkt_len;
 		virtq_count_frame(&vq->stats, rte_pktmbuf_mtod(m, uint8_t *), m->pkt_len);
 	}
+	far_end(far);
+	if (unlikely(far.start))
+		far_judge(vq, rte_rdtsc() - far.start, bytes);
 	if (sent == 0)
 		return n;
 

@@ -15,7 +15,7 @@
 #define LENT_MAX   300
 
 /* Whether pairs that are opened lend. */
-static bool lending;
+static unsigned mode; /* PAIR_... */
 
 struct rte_mempool *pair_pool;
 
@@ -74,14 +74,16 @@ void pair_open(struct pair *p, const struct column *c, uint64_t extra, uint16_t 
 	p->guest = ts_guest_one(GUEST_SIZE);
 	assert_non_null(p->guest);
 	p->mem = vq_guarded_mem(p->guest);
-	if (lending)
+	if (mode == PAIR_LEND)
 		p->lender = vnet_lender_create(LENT_MAX, SOCKET_ID_ANY);
-	assert_true(!lending || p->lender);
+	assert_true(mode != PAIR_LEND || p->lender);
 	p->rx_ring = new_ring(p, features, start);
 	p->tx_ring = new_ring(p, features, start);
 	ts_net_init(&p->net, p->guest, 0, p->rx_ring, p->tx_ring);
 	p->rx = begin(p, p->tx_ring, &p->rx_view, &p->conf);
 	p->tx = begin(p, p->rx_ring, &p->tx_view, NULL);
+	if (mode == PAIR_FAR)
+		p->tx->far = (struct virtq_far){.left = UINT16_MAX, .on = true};
 }
 
 unsigned pair_reap(struct pair *p)
@@ -163,39 +165,55 @@ struct rte_mbuf *pair_mbuf(const uint8_t *bytes, uint32_t len)
 	return head;
 }
 
+static int set_mode(unsigned to)
+{
+	mode = to;
+	return 0;
+}
+
 static int set_copying(void **state)
 {
 	(void)state;
-	lending = false;
-	return 0;
+	return set_mode(PAIR_COPY);
 }
 
 static int set_lending(void **state)
 {
 	(void)state;
-	lending = true;
-	return 0;
+	return set_mode(PAIR_LEND);
 }
 
-/* Each test as often as there are formats, and all that without and with lending. */
+static int set_far(void **state)
+{
+	(void)state;
+	return set_mode(PAIR_FAR);
+}
+
+static const struct {
+	CMFixtureFunction set;
+	const char *name;
+} all_modes[] = {{set_copying, ""}, {set_lending, ",lend"}, {set_far, ",far"}};
+
+/* Each test as often as there are formats and modes. */
 static int run_over_formats(
 	unsigned modes, const struct CMUnitTest *tests, size_t n, int argc, char **argv)
 {
-	const size_t times = 2 * vq_n_formats;
+	const size_t times = RTE_DIM(all_modes) * vq_n_formats;
 	struct CMUnitTest *all = calloc(n * times, sizeof(*all));
 	char(*name)[96] = calloc(n * times, sizeof(*name));
 	size_t count = 0;
 	int rc = 1;
 
 	for (size_t i = 0; all && name && i < n * times; i++) {
-		const struct vq_format *format = &vq_formats[i % times / 2];
+		const struct vq_format *format = &vq_formats[i % times / RTE_DIM(all_modes)];
+		const size_t m = i % RTE_DIM(all_modes);
 		struct CMUnitTest t = tests[i / times];
 
-		if ((t.initial_state && t.initial_state != format) || !(modes & (1u << i % 2)))
+		if ((t.initial_state && t.initial_state != format) || !(modes & (1u << m)))
 			continue;
-		t.setup_func = i % 2 ? set_lending : set_copying;
+		t.setup_func = all_modes[m].set;
 		snprintf(name[count], sizeof(*name), "%.*s[%s%s]", (int)strcspn(t.name, "["),
-			t.name, format->name, i % 2 ? ",lend" : "");
+			t.name, format->name, all_modes[m].name);
 		t.name = name[count];
 		t.initial_state = (void *)(uintptr_t)format;
 		all[count++] = t;

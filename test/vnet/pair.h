@@ -66,9 +66,10 @@ struct rte_mbuf *pair_mbuf(const uint8_t *bytes, uint32_t len);
 #define PAIR_SPLIT(fn) \
 	((struct CMUnitTest){#fn "[split]", fn, NULL, NULL, (void *)(uintptr_t)&vq_formats[0]})
 
-/* How pairs receive: in either way, or both one after the other. */
+/* What pairs do with packets: in one of these ways, or in several one after the other. */
 #define PAIR_COPY 1u
 #define PAIR_LEND 2u
+#define PAIR_FAR  4u /* copy to buffers that count as far away: lib/vnet/far.h */
 
 /**
  * Start the EAL, run the tests, stop it. Each runs once for every ring format, which is its initial
@@ -79,7 +80,7 @@ int pair_run_with(unsigned modes, const struct CMUnitTest *tests, size_t n, int 
 
 static inline int pair_run(const struct CMUnitTest *tests, size_t n, int argc, char **argv)
 {
-	return pair_run_with(PAIR_COPY | PAIR_LEND, tests, n, argc, argv);
+	return pair_run_with(PAIR_COPY | PAIR_LEND | PAIR_FAR, tests, n, argc, argv);
 }
 
 #endif

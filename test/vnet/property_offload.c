@@ -591,7 +591,7 @@ int main(int argc, char **argv)
 
 	if (kernel_open(&kernel, no_kernel, sizeof(no_kernel)) == 0)
 		no_kernel[0] = '\0';
-	err = pair_run(tests, RTE_DIM(tests), argc, argv);
+	err = pair_run_with(PAIR_COPY | PAIR_LEND, tests, RTE_DIM(tests), argc, argv);
 	kernel_close(&kernel);
 	return err;
 }

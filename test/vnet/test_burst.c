@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "far.h"
 #include "pair.h"
 #include "ts_pkt.h"
 #include "ts_raw.h"
@@ -552,6 +553,37 @@ static void header_not_read(void **state)
 	pair_close(&p);
 }
 
+/* Lines that take so many nanoseconds each. */
+static void judge(struct virtq *vq, unsigned ns, uint64_t lines)
+{
+	far_judge(vq, lines * ns * rte_get_tsc_hz() / 1000000000, lines * RTE_CACHE_LINE_SIZE);
+}
+
+/* Two bursts in turn must say so, each way, and be long enough to say anything. */
+static void far_is_found_out(void **state)
+{
+	struct virtq *vq = virtq_new();
+
+	(void)state;
+	assert_non_null(vq);
+	judge(vq, 2 * FAR_NS, 1000);
+	assert_int_equal(vq->far.left, FAR_EVERY);
+	assert_false(vq->far.on);
+	judge(vq, FAR_NS / 2, 1000);
+	judge(vq, 2 * FAR_NS, 1000);
+	assert_false(vq->far.on);
+	judge(vq, 2 * FAR_NS, FAR_JUDGE / RTE_CACHE_LINE_SIZE - 1);
+	assert_int_equal(vq->far.left, 0); /* the next one, then */
+	assert_false(vq->far.on);
+	judge(vq, 2 * FAR_NS, FAR_JUDGE / RTE_CACHE_LINE_SIZE);
+	assert_true(vq->far.on);
+	judge(vq, FAR_NS / 2, 1000);
+	assert_true(vq->far.on);
+	judge(vq, FAR_NS / 2, 1000);
+	assert_false(vq->far.on);
+	virtq_free(vq);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -572,6 +604,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(bad_header_is_dropped),
 		cmocka_unit_test(header_not_negotiated),
 		cmocka_unit_test(header_not_read),
+		cmocka_unit_test(far_is_found_out),
 	};
 
 	return pair_run(tests, RTE_DIM(tests), argc, argv);

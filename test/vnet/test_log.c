@@ -263,5 +263,5 @@ int main(int argc, char **argv)
 		cmocka_unit_test(rarp_waits),
 	};
 
-	return pair_run(tests, RTE_DIM(tests), argc, argv);
+	return pair_run_with(PAIR_COPY | PAIR_LEND, tests, RTE_DIM(tests), argc, argv);
 }

@@ -166,6 +166,13 @@ struct virtq_view {
 	struct virtq_lender *lender;
 };
 
+/* How far the buffers are that we send to: lib/vnet/far.h. The lcore's; others read .on. */
+struct virtq_far {
+	uint16_t left;  /* bursts until the next one that is measured */
+	uint8_t doubts; /* measured in turn that said the opposite */
+	bool on;
+};
+
 /* Where we are. Line 0 is all an idle poll touches. */
 struct virtq {
 	struct virtq_gate gate;
@@ -187,6 +194,7 @@ struct virtq {
 	uint64_t miss;      /* I/O address without a translation; valid with miss_perm */
 	uint8_t miss_perm;  /* enum virtq_perm, set by the lcore; control sets 0: try again */
 	_Alignas(64) struct virtq_stats stats;
+	struct virtq_far far;
 };
 
 /** A new ring, closed (TX_DISCONNECTED). Free with virtq_free() after its lcores left. */

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Copying past the cache, and finding out where that pays: not on the path of most packets. */
+#include "far.h"
+
+#include <string.h>
+
+#ifdef FAR_CAN
+static inline void copy_line(uint8_t *to, const uint8_t *from)
+{
+	__m128i part[4];
+
+	memcpy(part, from, sizeof(part));
+	for (unsigned i = 0; i < 4; i++)
+		_mm_stream_si128((__m128i *)(void *)to + i, part[i]);
+}
+
+void far_copy(uint8_t *to, const uint8_t *from, uint32_t len)
+{
+	uint32_t part = RTE_CACHE_LINE_SIZE - ((uintptr_t)to & (RTE_CACHE_LINE_SIZE - 1));
+
+	part = RTE_MIN(part, len);
+	memcpy(to, from, part);
+	for (; len - part >= RTE_CACHE_LINE_SIZE; part += RTE_CACHE_LINE_SIZE)
+		copy_line(to + part, from + part);
+	memcpy(to + part, from + part, len - part);
+}
+#else
+void far_copy(uint8_t *to, const uint8_t *from, uint32_t len)
+{
+	memcpy(to, from, len);
+}
+#endif
+
+void far_judge(struct virtq *vq, uint64_t cycles, uint64_t bytes)
+{
+	struct virtq_far *far = &vq->far;
+	uint64_t ns = cycles * RTE_CACHE_LINE_SIZE * 1000 / (rte_get_tsc_hz() / 1000000);
+
+	far->left = bytes < FAR_JUDGE ? 0 : FAR_EVERY;
+	if (bytes < FAR_JUDGE)
+		return;
+	if ((ns > FAR_NS * bytes) == far->on) {
+		far->doubts = 0;
+	} else if (++far->doubts == 2) {
+		far->doubts = 0;
+		virtq_store(&far->on, !far->on);
+	}
+}

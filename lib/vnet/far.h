@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Buffers that are far from this CPU: large frames are written past the cache. */
+#ifndef VNET_FAR_H
+#define VNET_FAR_H
+
+#include <rte_cycles.h>
+
+#include "burst.h"
+
+/*
+ * Theory of operation
+ *
+ * A frame is written to lines that the guest has had last. Mostly they come from its CPU's cache, in few nanoseconds
+ * each, with a dozen on their way. Large frames may run through more memory than caches hold, and virtual CPUs move
+ * away: then each line is fetched from afar, only to be overwritten, and the guest fetches it from as far again. There,
+ * stores that go past the caches (non-temporal) fetch nothing, and the guest reads from memory what it would have to
+ * read from there anyway. With lines nearby they would only make it wait.
+ *
+ * Which it is shows: of one burst in FAR_EVERY, written the ordinary way, it is measured how long a line takes. Two
+ * such bursts in turn that say the same decide. Not for shorter frames: there going past the cache has not paid, near
+ * or far.
+ *
+ * The first line of a frame, where headers are, and a last one that is not full are stored as ever. Stores past the
+ * cache are not ordered with others: far_end() is between them and whatever tells the guest.
+ */
+
+#define FAR_NS    6    /* a line */
+#define FAR_EVERY 128  /* bursts */
+#define FAR_LEAST 4096 /* bytes of a frame */
+#define FAR_JUDGE 8192 /* bytes of a burst that says something */
+
+/* One burst's. */
+struct far_burst {
+	bool past;      /* write past the cache */
+	uint64_t start; /* TSC: this burst is measured; 0: it is not */
+};
+
+#if defined(__SSE2__) && !defined(VIRTQ_TSAN)
+#define FAR_CAN
+#include <emmintrin.h>
+
+virtq_inline struct far_burst far_begin(struct virtq *vq, const struct rte_mbuf *first)
+{
+	struct far_burst b = {false, 0};
+
+	if (first->pkt_len < FAR_LEAST)
+		return b;
+	b.past = vq->far.on;
+	if (virtq_unlikely(vq->far.left-- == 0)) {
+		b.past = false;
+		b.start = rte_rdtsc();
+	}
+	return b;
+}
+
+/* All that was written is on its way to the guest. */
+virtq_inline void far_end(struct far_burst b)
+{
+	if (b.past)
+		_mm_sfence();
+}
+#else
+virtq_inline struct far_burst far_begin(struct virtq *vq, const struct rte_mbuf *first)
+{
+	(void)vq, (void)first;
+	return (struct far_burst){false, 0};
+}
+
+virtq_inline void far_end(struct far_burst b)
+{
+	(void)b;
+}
+
+#endif
+
+/* Copy, past the cache what is whole lines. Out of line: what is near must stay small. */
+void far_copy(uint8_t *to, const uint8_t *from, uint32_t len);
+
+/* A burst of so many bytes took so long. Out of line. */
+void far_judge(struct virtq *vq, uint64_t cycles, uint64_t bytes);
+
+#endif
