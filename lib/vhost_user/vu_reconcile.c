@@ -160,7 +160,7 @@ static int keep_until_left(
 
 	vu_log(dev, VU_LOG_ERROR, "an lcore has not left a ring within %d ms: is it stopped?",
 		VIRTQ_GATE_WAIT_MS);
-	if (q->stuck_ticket == ticket) {
+	if (q->stuck_ticket == ticket || !newer) {
 		q->stuck[0] = old;
 		q->stuck[1] = newer;
 	} else { /* it came out this very moment, and may be in again with the newer one */

@@ -65,9 +65,12 @@ struct mbuf_rx {
 	uint16_t data_len, vlan_tci;
 	uint32_t hash;
 };
-_Static_assert(
-	sizeof(struct mbuf_rx) == MBUF_RX_LEN && offsetof(struct mbuf_rx, data_len) + MBUF_RX_AT ==
-							 offsetof(struct rte_mbuf, data_len),
+#define SAME_PLACE(field) \
+	(offsetof(struct mbuf_rx, field) + MBUF_RX_AT == offsetof(struct rte_mbuf, field))
+_Static_assert(MBUF_RX_AT == 16 && sizeof(struct mbuf_rx) == MBUF_RX_LEN && SAME_PLACE(refcnt) &&
+		       SAME_PLACE(nb_segs) && SAME_PLACE(port) && SAME_PLACE(ol_flags) &&
+		       SAME_PLACE(packet_type) && SAME_PLACE(pkt_len) && SAME_PLACE(data_len) &&
+		       SAME_PLACE(vlan_tci),
 	"a driver's part of an mbuf has moved: look whether it still lies side by side");
 
 static struct mbuf_rx mbuf_template(const struct vnet_rx_conf *conf)
@@ -549,7 +552,9 @@ virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void
 		t.kept = 1;
 	} else {
 		n = ops->ready(vq, v, RTE_MIN(n, VIRTQ_BURST));
-		if ((variant & VNET_LEND) && unlikely(virtq_window_full(&v->lender->window)))
+		/* While others overtake, what is copied needs no place in it. */
+		if ((variant & VNET_LEND) && unlikely(virtq_window_full(&v->lender->window)) &&
+			!v->lender->window.overtaking)
 			n = 0;
 		if (n > 0)
 			gave |= receive(vq, v, &t, n, ops, variant);

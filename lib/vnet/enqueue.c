@@ -46,6 +46,13 @@ virtq_inline void chain_prefetch(const struct virtq_view *v, const struct virtq_
 		virtq_prefetch_write(chain->seg[1].va);
 }
 
+/* Room of the burst's that is free again; steps along chains are spent. */
+virtq_inline void segs_back(struct virtq_segs *segs, uint32_t n)
+{
+	segs->n = n;
+	segs->full = false;
+}
+
 /* Put back what one packet took, from first on. Alone in its burst and still without room, it never will
  * have any: then it is dropped, or if one chain did that, the ring parked. Returns as reserve(). */
 virtq_inline int reserve_failed(struct virtq *vq, const struct virtq_view *v, struct reservation *r,
@@ -60,7 +67,7 @@ virtq_inline int reserve_failed(struct virtq *vq, const struct virtq_view *v, st
 	}
 	if (first != end)
 		ops->untake(vq, v, first);
-	r->segs.n = seg0;
+	segs_back(&r->segs, seg0);
 	return hopeless ? -1 : 0;
 }
 
@@ -85,7 +92,7 @@ virtq_inline int reserve(struct virtq *vq, const struct virtq_view *v, struct re
 	if (likely(got >= need))
 		return (int)(chain - first);
 	ops->untake(vq, v, first);
-	r->segs.n = seg0;
+	segs_back(&r->segs, seg0);
 	return -1;
 }
 
@@ -181,11 +188,11 @@ virtq_inline void frame_prefetch(
 	if (len <= RTE_CACHE_LINE_SIZE || unlikely(s->n == 0))
 		return;
 	va = s->chain->seg[0].va + v->hdr_len;
-	len = RTE_MIN(len, s->chain->seg[0].len);
-	if (past) {
+	if (unlikely(past && len >= FAR_LEAST && s->chain->seg[0].len >= v->hdr_len + len)) {
 		virtq_prefetch_write(va + len - 1);
 		return;
 	}
+	len = RTE_MIN(len, s->chain->seg[0].len);
 	/* Two at a time: past the end is the next line of the same buffer, or nothing. */
 	for (uint32_t at = RTE_CACHE_LINE_SIZE; at < len; at += 2 * RTE_CACHE_LINE_SIZE) {
 		virtq_prefetch_write(va + at);
@@ -231,7 +238,7 @@ virtq_inline void packet_copy(const struct virtq_view *v, const struct slot *s,
 			header_write(va, &s->hdr, sizeof(s->hdr));
 		else
 			header_write(va, &s->hdr, sizeof(struct virtio_net_hdr));
-		packet_write(va + v->hdr_len, m, past);
+		packet_write(va + v->hdr_len, m, past && m->pkt_len >= FAR_LEAST);
 	} else {
 		copy_slow(v, s, m);
 	}
@@ -315,6 +322,8 @@ static __rte_noinline void log_burst(const struct virtq *vq, const struct virtq_
 		const struct virtq_chain *chain = slots[i].chain;
 		uint32_t len = pkts[i]->pkt_len + v->hdr_len;
 
+		if (slots[i].n == 0)
+			continue;
 		for (uint16_t k = 0; k < slots[i].n; k++) {
 			virtq_log_chain(v, &hint, &chain[k], len);
 			len -= RTE_MIN(len, chain[k].len);
@@ -359,7 +368,7 @@ virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void
 	}
 	far_end(far);
 	if (unlikely(far.start))
-		far_judge(vq, rte_rdtsc() - far.start, bytes);
+		far_judge(vq, rte_rdtsc() - far.start, far_bytes(pkts, n));
 	if (sent == 0)
 		return n;
 

@@ -31,12 +31,24 @@ void far_copy(uint8_t *to, const uint8_t *from, uint32_t len)
 }
 #endif
 
+uint64_t far_bytes(struct rte_mbuf *const *pkts, uint16_t n)
+{
+	uint64_t bytes = 0;
+
+	for (uint16_t i = 0; i < n; i++) {
+		if (pkts[i]->pkt_len < FAR_LEAST)
+			return 0;
+		bytes += pkts[i]->pkt_len;
+	}
+	return bytes;
+}
+
 void far_judge(struct virtq *vq, uint64_t cycles, uint64_t bytes)
 {
 	struct virtq_far *far = &vq->far;
 	uint64_t ns = cycles * RTE_CACHE_LINE_SIZE * 1000 / (rte_get_tsc_hz() / 1000000);
 
-	far->left = bytes < FAR_JUDGE ? 0 : FAR_EVERY;
+	far->left = bytes < FAR_JUDGE ? FAR_AGAIN : FAR_EVERY;
 	if (bytes < FAR_JUDGE)
 		return;
 	if ((ns > FAR_NS * bytes) == far->on) {

@@ -17,8 +17,8 @@
  * read from there anyway. With lines nearby they would only make it wait.
  *
  * Which it is shows: of one burst in FAR_EVERY, written the ordinary way, it is measured how long a line takes. Two
- * such bursts in turn that say the same decide. Not for shorter frames: there going past the cache has not paid, near
- * or far.
+ * such bursts in turn that say the same decide. Only of frames of FAR_LEAST bytes: with shorter ones going past the
+ * cache has not paid, near or far.
  *
  * The first line of a frame, where headers are, and a last one that is not full are stored as ever. Stores past the
  * cache are not ordered with others: far_end() is between them and whatever tells the guest.
@@ -28,6 +28,7 @@
 #define FAR_EVERY 128  /* bursts */
 #define FAR_LEAST 4096 /* bytes of a frame */
 #define FAR_JUDGE 8192 /* bytes of a burst that says something */
+#define FAR_AGAIN 8    /* bursts, after one that did not */
 
 /* One burst's. */
 struct far_burst {
@@ -41,12 +42,9 @@ struct far_burst {
 
 virtq_inline struct far_burst far_begin(struct virtq *vq, const struct rte_mbuf *first)
 {
-	struct far_burst b = {false, 0};
+	struct far_burst b = {vq->far.on, 0};
 
-	if (first->pkt_len < FAR_LEAST)
-		return b;
-	b.past = vq->far.on;
-	if (virtq_unlikely(vq->far.left-- == 0)) {
+	if (first->pkt_len >= FAR_LEAST && vq->far.left-- == 0) {
 		b.past = false;
 		b.start = rte_rdtsc();
 	}
@@ -72,6 +70,9 @@ virtq_inline void far_end(struct far_burst b)
 }
 
 #endif
+
+/* Bytes of a burst's frames; 0: some are too short. Out of line. */
+uint64_t far_bytes(struct rte_mbuf *const *pkts, uint16_t n);
 
 /* Copy, past the cache what is whole lines. Out of line: what is near must stay small. */
 void far_copy(uint8_t *to, const uint8_t *from, uint32_t len);

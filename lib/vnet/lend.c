@@ -135,15 +135,24 @@ static void lent_free(struct returning *r, struct rte_mbuf *m)
 	}
 }
 
+static inline bool is_lent(const struct rte_mbuf *m)
+{
+	return (m->ol_flags & VNET_MBUF_F_LENT) && is_lend_pool(m->pool);
+}
+
 void vnet_free_others(struct rte_mbuf **pkts, uint16_t n)
 {
 	struct returning r = {.home = NULL};
 
-	for (uint16_t i = 0; i < n; i++) {
-		if ((pkts[i]->ol_flags & VNET_MBUF_F_LENT) && is_lend_pool(pkts[i]->pool))
+	for (uint16_t i = 0, run; i < n; i += run) {
+		for (run = 0; i + run < n && !is_lent(pkts[i + run]); run++)
+			;
+		if (run > 0) {
+			rte_pktmbuf_free_bulk(&pkts[i], run);
+		} else {
 			lent_free(&r, pkts[i]);
-		else
-			rte_pktmbuf_free(pkts[i]);
+			run = 1;
+		}
 	}
 	if (r.last)
 		arrive(&r);
@@ -462,8 +471,11 @@ bool vnet_lend(struct virtq_view *view, struct vnet_lender *l, enum vnet_lending
 {
 	uint32_t half = view->num / 2u;
 
-	if (view->mem->guest || !lender_follow(l, view->mem))
+	if (view->mem->guest)
 		return false;
+	/* Chains of the view before may be out: somebody has to give them back. */
+	if (!lender_follow(l, view->mem))
+		how = VNET_LEND_NONE;
 	virtq_window_resize(&l->base.window, view->num);
 	l->base.window.ordered =
 		view->inflight_ring || (view->features & (1ull << VIRTIO_F_IN_ORDER));

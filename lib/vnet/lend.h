@@ -160,7 +160,9 @@ static inline uint32_t lend_room(const struct vnet_lender *l)
 {
 	uint32_t limit = virtq_load(&l->limit), out = l->base.window.out;
 
-	return likely(!l->late) && out < limit ? limit - out : 0;
+	if (unlikely(l->late || out >= limit || virtq_window_full(&l->base.window)))
+		return 0;
+	return limit - out;
 }
 
 /* A body over a piece of guest memory. */
@@ -169,6 +171,11 @@ virtq_inline struct rte_mbuf *lend_body(
 {
 	struct rte_mbuf *m = l->bodies[--l->n_bodies];
 
+	/* Whoever had it last may have left these in another state. */
+	m->data_off = 0;
+	m->nb_segs = 1;
+	rte_mbuf_refcnt_set(m, 1);
+	m->ol_flags = RTE_MBUF_F_EXTERNAL;
 	m->buf_addr = va;
 	m->buf_iova = (rte_iova_t)(uintptr_t)va;
 	m->buf_len = m->data_len = (uint16_t)len;

@@ -573,7 +573,7 @@ static void far_is_found_out(void **state)
 	judge(vq, 2 * FAR_NS, 1000);
 	assert_false(vq->far.on);
 	judge(vq, 2 * FAR_NS, FAR_JUDGE / RTE_CACHE_LINE_SIZE - 1);
-	assert_int_equal(vq->far.left, 0); /* the next one, then */
+	assert_int_equal(vq->far.left, FAR_AGAIN);
 	assert_false(vq->far.on);
 	judge(vq, 2 * FAR_NS, FAR_JUDGE / RTE_CACHE_LINE_SIZE);
 	assert_true(vq->far.on);

@@ -322,6 +322,58 @@ static void others_overtake_what_is_kept(void **state)
 /* ---- those who keep them ---- */
 
 /* However little comes back, the guest goes on: half of its ring is never lent. */
+/* Somebody keeps one packet; more than the window has places for come and go meanwhile. */
+static void one_kept_stops_nobody(void **state)
+{
+	struct rte_mbuf *kept;
+	uint64_t limit;
+	struct pair p;
+
+	open_pair(&p, state, 0);
+	kept = a_packet(&p, 1514, 0);
+	it_is_time(&p, &limit);
+	p.lender->overtake = 0;
+	p.lender->too_late = UINT64_MAX;
+	for (uint32_t i = 1; i < 3 * (p.rx_view.lender->window.mask + 1); i++) {
+		struct rte_mbuf *m = a_packet(&p, 1514, i);
+
+		check(m, 1514, i);
+		vnet_free_bulk(&m, 1);
+		pair_reap(&p);
+	}
+	assert_true(p.rx_view.lender->window.overtaking);
+	assert_true(p.rx->stats.lent_not > 0);
+	check(kept, 1514, 0);
+	vnet_free_bulk(&kept, 1);
+	pair_reap(&p);
+	assert_int_equal(vnet_lender_out(p.lender), 0);
+	kept = a_packet(&p, 1514, 7);
+	assert_true(is_lent(kept));
+	vnet_free_bulk(&kept, 1);
+	pair_close(&p);
+}
+
+/* A body comes home as whoever had it left it, and goes out as new. */
+static void bodies_go_out_as_new(void **state)
+{
+	struct rte_mbuf *m, *body;
+	struct pair p;
+
+	open_pair(&p, state, 0);
+	m = a_packet(&p, 1514, 1);
+	body = m->next;
+	body->data_off = 100;
+	vnet_free_bulk(&m, 1);
+	rte_mbuf_refcnt_set(body, 0);
+	pair_reap(&p);
+	m = a_packet(&p, 1514, 2);
+	assert_ptr_equal(m->next, body);
+	check(m, 1514, 2);
+	vnet_free_bulk(&m, 1);
+	assert_int_equal(pair_reap(&p), 1);
+	pair_close(&p);
+}
+
 static void half_a_ring_at_most_is_lent(void **state)
 {
 	struct rte_mbuf *kept[VIRTQ_BURST * 4];
@@ -549,6 +601,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(freed_in_bulk),
 		cmocka_unit_test(chains_go_back_in_order),
 		cmocka_unit_test(others_overtake_what_is_kept),
+		cmocka_unit_test(one_kept_stops_nobody),
+		cmocka_unit_test(bodies_go_out_as_new),
 		cmocka_unit_test(half_a_ring_at_most_is_lent),
 		cmocka_unit_test(nothing_is_lent_while_one_is_late),
 		cmocka_unit_test(lending_may_pause),

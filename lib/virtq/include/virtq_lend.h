@@ -77,8 +77,8 @@ static inline uint32_t virtq_window_len(const struct virtq_window *w)
 }
 
 /**
- * How many places an empty window has: more than a ring of num entries, so that with a driver that keeps to its
- * ring it is never full, and no more than stay in the cache. Control thread.
+ * How many places an empty window has: more than a ring of num entries, and no more than stay in the cache. With a
+ * driver that keeps to its ring it gets full only in overtaking, behind a chain that does not come home. Control thread.
  */
 static inline void virtq_window_resize(struct virtq_window *w, uint16_t num)
 {

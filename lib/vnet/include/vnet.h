@@ -141,7 +141,7 @@ static inline bool vnet_is_plain(const struct rte_mbuf *m)
 
 /**
  * As rte_pktmbuf_free_bulk(), but where all are like most, without a look at their second lines, which nobody else
- * has looked at. Any lcore; n may be 0.
+ * has looked at: so none may be NULL, and none of one segment may have another behind it. Any lcore; n may be 0.
  */
 static inline void vnet_free_bulk(struct rte_mbuf **pkts, uint16_t n)
 {
