@@ -26,7 +26,7 @@
  */
 
 #define FRAMES 256
-#define ROOM   16384 /* of a frame */
+#define ROOM   16384 /* of a frame, at most */
 #define HEAD   128
 #define BATCH  32
 #define AHEAD  4 /* batches the guest may be before the switch */
@@ -35,7 +35,8 @@
 #define LINE   64
 
 static uint8_t *sent, *got, *between;
-static uint32_t size = 1518;
+static uint32_t size = 1518,
+		stride; /* an odd number of lines, lest all share a few sets of the caches */
 static uint32_t produced, copied; /* batches; written by the guest, by the switch */
 static bool ending;
 static struct {
@@ -44,7 +45,7 @@ static struct {
 
 static uint8_t *frame_of(uint8_t *all, uint32_t batch, unsigned i)
 {
-	return all + (size_t)((batch * BATCH + i) % FRAMES) * ROOM + HEAD;
+	return all + (size_t)((batch * BATCH + i) % FRAMES) * stride + HEAD;
 }
 
 static void *memory(size_t len)
@@ -224,10 +225,11 @@ int main(int argc, char **argv)
 		size = (uint32_t)atoi(argv[1]);
 	if (argc > 3)
 		cpu[0] = atoi(argv[2]), cpu[1] = atoi(argv[3]);
-	if (argc > 4 || argc == 3 || size < LINE || size > ROOM - HEAD) {
-		fputs("usage: lines [SIZE(64-16256) [GUESTS-CPU SWITCH-CPU]]\n", stderr);
+	if (argc > 4 || argc == 3 || size < LINE || size > ROOM - 2 * HEAD) {
+		fputs("usage: lines [SIZE(64-16128) [GUESTS-CPU SWITCH-CPU]]\n", stderr);
 		return 2;
 	}
+	stride = (HEAD + size + 2 * LINE - 1) / (2 * LINE) * (2 * LINE) + LINE;
 	sent = memory(FRAMES * ROOM);
 	got = memory(FRAMES * ROOM);
 	between = memory(FRAMES * ROOM);

@@ -312,7 +312,9 @@ def ports(data):
 
 
 def latency(data):
-    rows = data["latency"]
+    places = collections.Counter(r.placement for r in data["latency"] if r.placement in ("near", "far"))
+    place = places.most_common(1)[0][0] if places else ""
+    rows = [r for r in data["latency"] if r.placement == place]
     sizes = list(dict.fromkeys(r.size for r in rows))
     if not rows:
         return None
@@ -341,7 +343,7 @@ def latency(data):
         ax.grid(axis="x", visible=False)
         ax.set_xlabel("load, share of what net_vhost bears")
         ax.set_ylabel("one way, microseconds")
-        ax.set_title(f"VM to VM, {size} bytes")
+        ax.set_title(f"VM to VM, {size} bytes, CPUs {place}")
     _legend(fig, peers, [Line2D([], [], color="black", marker="o", label="p50, above it p90 and p99"),
                          Line2D([], [], color="black", marker="o", markerfacecolor="white",
                                 label="CPU taken away in every window"),

@@ -106,17 +106,20 @@ def about(data):
 
 # ---- tables ----
 
-LATENCY_HEAD = ("size", "load", "peer", "Mframes/s", "p50", "p90", "p99", "floor p50", "floor p99", "lost", "windows")
+LATENCY_HEAD = ("size", "load", "peer", "place", "Mframes/s", "p50", "p90", "p99", "floor p50", "floor p99", "lost", "windows")
 
 
 def latency_rows(data):
     rows = []
-    for size, load, peer in dict.fromkeys((r.size, r.load, r.peer) for r in data["latency"]):
-        every = [r for r in data["latency"] if (r.size, r.load, r.peer) == (size, load, peer)]
+    found = {(r.size, r.load, r.peer, r.placement) for r in data["latency"]}
+    order = dict.fromkeys((r.size, r.load, r.peer) for r in data["latency"])
+    # Of different placements medians would be of nothing.
+    for size, load, peer, place in [(*key, p) for key in order for p in ("near", "far") if (*key, p) in found]:
+        every = [r for r in data["latency"] if (r.size, r.load, r.peer, r.placement) == (size, load, peer, place)]
         here, kept = left_alone(every, data["wait"])
         def middle(name, here=here):
             return statistics.median(getattr(r, name) for r in here)
-        rows.append([str(size), f"{load:.0%}", peer, f"{middle('pps') / 1e6:.2f}",
+        rows.append([str(size), f"{load:.0%}", peer, place, f"{middle('pps') / 1e6:.2f}",
                      *(f"{middle(p) / 1000:.2f}" for p in ("p50", "p90", "p99", "floor50", "floor99")),
                      f"{sum(r.lost for r in here)}", f"{kept}/{len(every)}"])
     return rows
@@ -187,7 +190,7 @@ def html_figures(data):
         yield "Bars at the points are 95 % bootstrap intervals of the median.</p>" if figure.kind == "windows" else "</p>"
         yield f"<figure>{plots.svg(fig)}</figure><p>Made anew by</p><pre>{esc(command(data['meta'], name))}</pre>"
         if name == "latency":
-            yield from html_table(LATENCY_HEAD, latency_rows(data), set(LATENCY_HEAD[3:]))
+            yield from html_table(LATENCY_HEAD, latency_rows(data), set(LATENCY_HEAD[4:]))
         if name == "loss":
             yield from html_table(LOSS_HEAD, loss_rows(data), set(LOSS_HEAD[3:]))
 
