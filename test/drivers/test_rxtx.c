@@ -5,6 +5,7 @@
 
 #include <rte_eal.h>
 #include <rte_ip.h>
+#include <rte_malloc.h>
 #include <rte_string_fns.h>
 #include <rte_tcp.h>
 
@@ -230,6 +231,58 @@ static void send_and_check(const enum kind *kinds, uint16_t n, unsigned room)
 	nobody_holds_packets();
 }
 
+static void buffer_freed(void *buf, void *arg)
+{
+	(void)arg;
+	rte_free(buf);
+}
+
+/* The same packet in a buffer outside of its mbuf. */
+static struct rte_mbuf *external(struct rte_mbuf *from)
+{
+	struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
+	uint16_t len = 1024;
+	uint8_t *buf = rte_malloc(NULL, len, 0);
+	struct rte_mbuf_ext_shared_info *info;
+
+	assert_true(m && buf);
+	info = rte_pktmbuf_ext_shinfo_init_helper(buf, &len, buffer_freed, NULL);
+	rte_pktmbuf_attach_extbuf(m, buf, rte_malloc_virt2iova(buf), len, info);
+	rte_pktmbuf_reset_headroom(m);
+	memcpy(rte_pktmbuf_append(m, from->data_len), rte_pktmbuf_mtod(from, void *),
+		from->data_len);
+	m->ol_flags |= from->ol_flags;
+	m->vlan_tci = from->vlan_tci;
+	m->tx_offload = from->tx_offload;
+	rte_pktmbuf_free(from);
+	return m;
+}
+
+/* A tag goes into an external buffer unless somebody else refers to it, too. */
+static void test_tag_in_external_buffer(void **state)
+{
+	struct rte_mbuf *m, *other;
+
+	(void)state;
+	guest_is(guest_takes, MAX);
+	m = external(packet_new(TAGGED, 7));
+	assert_int_equal(sl_tx_burst_soft(&queue, &m, 1), 1);
+	assert_int_equal(guest.n, 1);
+	assert_int_equal(guest.got[0].id, 7);
+	assert_true(guest.got[0].tagged);
+	nobody_holds_packets();
+
+	m = external(packet_new(TAGGED, 8));
+	other = rte_pktmbuf_clone(m, pool);
+	assert_non_null(other);
+	assert_int_equal(sl_tx_burst_soft(&queue, &m, 1), 1);
+	assert_int_equal(guest.n, 1);
+	assert_int_equal(queue.vq->stats.drops[VIRTQ_DROP_TX_OFFLOAD], 1);
+	assert_int_equal(packet_id(other), 8);
+	rte_pktmbuf_free(other);
+	nobody_holds_packets();
+}
+
 /* Every sequence of five packets, for a guest with every amount of room. */
 static void test_send_soft(void **state)
 {
@@ -434,6 +487,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_send_soft, setup_soft),
 		cmocka_unit_test_setup(test_send_long, setup_soft),
+		cmocka_unit_test_setup(test_tag_in_external_buffer, setup_soft),
 		cmocka_unit_test(test_send_plain),
 		cmocka_unit_test(test_prepare),
 		cmocka_unit_test(test_receive),

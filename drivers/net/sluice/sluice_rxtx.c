@@ -127,6 +127,23 @@ uint16_t sl_rx_burst_soft(void *rxq, struct rte_mbuf **pkts, uint16_t n)
 
 /* ---- sending in software ---- */
 
+/*
+ * DPDK inserts a tag only where the first segment's memory is the mbuf's own. That of a lent packet, and any other
+ * external one that nobody else refers to, is as good: for the time of the call it looks like that.
+ */
+static int tag_insert(struct rte_mbuf **pkt)
+{
+	struct rte_mbuf *m = *pkt;
+	int err;
+
+	if (!RTE_MBUF_HAS_EXTBUF(m) || rte_mbuf_ext_refcnt_read(m->shinfo) > 1)
+		return rte_vlan_insert(pkt);
+	m->ol_flags &= ~RTE_MBUF_F_EXTERNAL;
+	err = rte_vlan_insert(pkt);
+	m->ol_flags |= RTE_MBUF_F_EXTERNAL;
+	return err;
+}
+
 /* Segments of one large packet: the shortest a guest's stack makes fill 64 KiB. */
 #define SEGMENTS_MAX 256
 
@@ -136,7 +153,7 @@ static void send_segments(struct sl_queue *q, struct rte_mbuf *m)
 	struct rte_mbuf *out[SEGMENTS_MAX];
 	uint16_t n = 0, sent;
 
-	if (!(m->ol_flags & RTE_MBUF_F_TX_VLAN) || rte_vlan_insert(&m) == 0)
+	if (!(m->ol_flags & RTE_MBUF_F_TX_VLAN) || tag_insert(&m) == 0)
 		n = vnet_soften(q->soft, m, virtq_load(&q->offloads), out, SEGMENTS_MAX);
 	else
 		rte_pktmbuf_free(m);
@@ -154,7 +171,7 @@ static bool touch_up(struct sl_queue *q, struct rte_mbuf **pkt)
 {
 	bool kept = true;
 
-	if (((*pkt)->ol_flags & RTE_MBUF_F_TX_VLAN) && rte_vlan_insert(pkt) != 0) {
+	if (((*pkt)->ol_flags & RTE_MBUF_F_TX_VLAN) && tag_insert(pkt) != 0) {
 		rte_pktmbuf_free(*pkt);
 		kept = false;
 	} else if ((*pkt)->ol_flags & virtq_load(&q->soften)) {
