@@ -30,8 +30,6 @@ class OpenVSwitch:
         self._prefix = f"sl{os.getpid()}ovs{next(_serial)}"
         extra = f"{f'-d {plugin} ' if plugin else ''}--no-pci --in-memory --file-prefix={self._prefix}"
         self.options = ["other_config:dpdk-init=true", f"other_config:dpdk-socket-mem={memory}",
-                        # Without a limit its mbuf pools take all the hugepages there are.
-                        f"other_config:dpdk-socket-limit={memory}",
                         f"other_config:pmd-cpu-mask={1 << cpu:x}", f"other_config:dpdk-lcore-mask={1 << main:x}",
                         "other_config:stats-update-interval=1000", "other_config:vhost-sock-dir=.",
                         f"other_config:dpdk-extra=\"{extra}\"", *options]

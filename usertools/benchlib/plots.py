@@ -333,8 +333,10 @@ def latency(data):
                 ax.plot([x], [p50], color=colour, marker=marker, markersize=7, markerfacecolor=colour if kept else "white")
                 ax.plot([x], [p90], color=colour, marker="_", markersize=10, markeredgewidth=1.5)
                 ax.plot([x], [p99], color=colour, marker="_", markersize=6, markeredgewidth=1.5)
-            floor = [statistics.median(getattr(r, f) for r in rows if r.size == size and r.load == load) / 1000
-                     for f in ("floor50", "floor99")]
+            here = [r for r in rows if r.size == size and r.load == load]
+            if not here:
+                continue
+            floor = [statistics.median(getattr(r, f) for r in here) / 1000 for f in ("floor50", "floor99")]
             ax.fill_between([i - 0.45, i + 0.45], floor[0], floor[1], color="#cccccc", linewidth=0)
         ax.set_xticks(range(len(LOADS)), [f"{load:.0%}" for load in LOADS])
         ax.set_yscale("log")
