@@ -37,6 +37,13 @@ virtq_inline void vnet_count_burst(struct virtq_stats *st, uint32_t packets, uin
 	virtq_count(&st->bytes, bytes);
 }
 
+/**
+ * Receive what virtq_announce() asked for, instead of what the ring holds.
+ * @param pkt where the packet goes
+ * @return 1; 0: it must wait for an mbuf. Lcore, inside the gate.
+ */
+uint16_t vnet_announce(struct virtq *vq, const struct virtq_view *v, struct rte_mbuf **pkt);
+
 /* A place in a chain's segments. */
 struct vnet_cursor {
 	const struct virtq_seg *seg, *end;

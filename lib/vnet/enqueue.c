@@ -19,8 +19,8 @@
  *   copy   header and payload
  *   give   hand all chains back, publish once, call the guest at most once
  *
- * The second may write past the cache (far.h). A packet that finds too few buffers puts back what it took and ends the burst; the
- * guest sees nothing of it.
+ * The second may write past the cache (far.h). A packet that finds too few buffers puts back what it
+ * took and ends the burst; the guest sees nothing of it.
  */
 
 /* One packet's share of the burst. */

@@ -32,9 +32,9 @@ class NicsimError(AssertionError):
     """What a device refused to do."""
 
 
-def nicsim_built():
-    """Where the build puts it."""
-    return Path(os.environ.get("SLUICE_BUILD", TOP / "build")).resolve() / "test/support/nicsim/librte_net_nicsim.so"
+def nicsim_built(build=None):
+    """Where the build puts it; build: another one's folder."""
+    return Path(build or os.environ.get("SLUICE_BUILD", TOP / "build")).resolve() / "test/support/nicsim/librte_net_nicsim.so"
 
 
 @contextlib.contextmanager

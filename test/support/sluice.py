@@ -26,9 +26,9 @@ class SluiceError(AssertionError):
     """A command failed (the switch's one line), or the switch itself did; what it printed follows."""
 
 
-def binary():
-    """The switch under test: SLUICE_BUILD names the build folder."""
-    return Path(os.environ.get("SLUICE_BUILD", TOP / "build")) / "app/sluice/sluice"
+def binary(build=None):
+    """The switch under test: SLUICE_BUILD names the build folder, or build does."""
+    return Path(build or os.environ.get("SLUICE_BUILD", TOP / "build")) / "app/sluice/sluice"
 
 
 class Sluice:

@@ -22,6 +22,7 @@ from .runner import Runner, first_line, say
 from .store import Store, load
 
 from sluice import SluiceError
+from nicsim import nicsim_built
 from ovs import OvsError
 from testpmd import TestpmdError, cpus, loadable
 
@@ -282,7 +283,7 @@ def measure(args, cells, runner, store):
 
 
 def find_nicsim(folder):
-    path = folder / "test/support/nicsim/librte_net_nicsim.so"
+    path = nicsim_built(folder)
     return path if path.exists() else None
 
 

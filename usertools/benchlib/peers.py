@@ -21,7 +21,7 @@ from .cells import OUTSIDE, QUEUE_SIZE
 from .machine import BenchError, busiest, confine, die_with_parent, favour, poller, session
 
 from ovs import VSWITCHD, OpenVSwitch
-from sluice import Sluice
+from sluice import Sluice, binary
 from testpmd import Testpmd
 
 # Whatever becomes of us, nobody is left behind: polling, or frozen for ever.
@@ -319,7 +319,7 @@ class OurSwitch(Peer):
         other = build_of(self.name)
         self.switch = self.stack.enter_context(Sluice(
             folder, ["--mbufs", str(self.mbufs())], eal, commands=[*ports, *self.forwarding(names)],
-            program=switch_in(other) if other else None))
+            program=binary(other) if other else None))
 
     def forwarding(self, names):
         if self.plan.engine == "drop":
@@ -579,10 +579,6 @@ def driver_in(build):
     return build / "drivers/net/sluice/librte_net_sluice.so"
 
 
-def switch_in(build):
-    return build / "app/sluice/sluice"
-
-
 def why_no_build(name):
     """What is wrong with a name that asks for another build, or nothing."""
     folder, peer = build_of(name), KINDS.get(kind_of(name))
@@ -590,7 +586,7 @@ def why_no_build(name):
         return ""
     if not peer or not issubclass(peer, (OurDriver, OurSwitch)):
         return "only our own driver and switch can be of another build"
-    needed = (driver_in if issubclass(peer, OurDriver) else switch_in)(folder)
+    needed = (driver_in if issubclass(peer, OurDriver) else binary)(folder)
     return "" if needed.exists() else f"there is no {needed}"
 
 
