@@ -237,7 +237,7 @@ class Guest:
         (self.directory / "guest.json").write_text(
             json.dumps({"name": self.name, "pid": self.pid, "mark": self._mark}))
         try:
-            self._connect(10)
+            self._agent = self._socket("agent.sock", 10)
         except BaseException:
             self.stop()
             raise
@@ -263,7 +263,7 @@ class Guest:
         guest.pid, guest._mark = state["pid"], state["mark"]
         if not guest.alive():
             raise GuestError(f"{directory}: the guest {guest.name} has ended")
-        guest._connect(5)
+        guest._agent = guest._socket("agent.sock", 5)
         return guest
 
     def detach(self):
@@ -398,9 +398,8 @@ class Guest:
 
     def qmp(self, command, **arguments):
         """Runs one command of QEMU's monitor protocol, e.g. qmp("system_reset"); returns its result."""
-        with socket.socket(socket.AF_UNIX) as monitor:
+        with self._socket("qmp.sock", 10) as monitor:
             monitor.settimeout(10)
-            monitor.connect(str(self.directory / "qmp.sock"))
             with monitor.makefile("rw") as stream:
                 for request in ({"execute": "qmp_capabilities"}, {"execute": command, "arguments": arguments}):
                     print(json.dumps(request), file=stream, flush=True)
@@ -445,16 +444,16 @@ class Guest:
         self.stop()
         return told
 
-    def _connect(self, timeout):
+    def _socket(self, name, timeout):
+        """A connection to one of SOCKETS, each of which QEMU makes at its own time."""
         deadline = time.monotonic() + timeout
         while True:
-            agent = socket.socket(socket.AF_UNIX)
+            connection = socket.socket(socket.AF_UNIX)
             try:
-                agent.connect(str(self.directory / "agent.sock"))
-                self._agent = agent
-                return
+                connection.connect(str(self.directory / name))
+                return connection
             except OSError:
-                agent.close()
+                connection.close()
             if not self.alive() or time.monotonic() > deadline:
                 raise GuestError(f"{self.name}: {self._last_words()}")
             time.sleep(0.02)
