@@ -7,7 +7,7 @@ import statistics
 import subprocess
 
 import pytest
-from benchlib import TOP, catalogue, cells, figures, machine, peers, special, store
+from benchlib import TOP, catalogue, cells, figures, machine, peer, peers, special, store
 
 WAIT = 0.02
 
@@ -126,7 +126,7 @@ def test_testpmds_forward_statistics():
 
 
 def test_counters_may_wrap():
-    new, old = peers.Reading(10, 5), peers.Reading(2**64 - 10, 2)
+    new, old = peer.Reading(10, 5), peer.Reading(2**64 - 10, 2)
     assert (new.since(old).cycles, new.since(old).packets, new.since(old).polls) == (20, 3, None)
 
 

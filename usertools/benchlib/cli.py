@@ -17,7 +17,8 @@ from pathlib import Path
 from . import TOP, figures, guests, peers, special
 from .catalogue import FIGURES, LEVELS, cells_of
 from .cells import PATHS, SCENARIOS, SIZES, Cell, parse_size, why_not
-from .machine import FAR, NEAR, BenchError, Prober, cpu_model, favour, free_hugepages, hypervisor, spread, stolen, versions
+from .machine import FAR, NEAR, BenchError, Prober, cpu_model, favour, hugepages, hypervisor, spread, stolen, versions
+from .peer import Setting
 from .runner import Runner, first_line, say
 from .store import Store, load
 
@@ -246,15 +247,13 @@ def check_machine(args):
 
 
 def memory_for(args, cells, setting):
-    """Whether there are hugepages for the greediest cell; a context, so that it comes before a folder is made."""
-    def need(cell):
+    """A context in which there are hugepages for the greediest cell; before a folder is made."""
+    def need(cell, of_peer):
         taking = [peers.find(name, setting) for name in args.peer]
-        return sum(peer.pages(cell.plan) + guests.pages(cell) for peer in taking if not peer.why_not(cell, setting))
-    pages = max((need(c) for kind in cells.values() for c in kind if not why_not(c)), default=0)
-    if free_hugepages() < pages:
-        raise BenchError(f"{free_hugepages()} free hugepages of 2 MiB, about {pages} are needed: usertools/setup --hugepages N "
-                         "reserves N in all; or choose fewer with --peer, or a smaller --scenario")
-    return contextlib.nullcontext()
+        return sum(of_peer(peer, cell) + guests.pages(cell) for peer in taking if not peer.why_not(cell, setting))
+    there = [c for kind in cells.values() for c in kind if not why_not(c)]
+    return hugepages(max((need(c, lambda peer, cell: peer.pages(cell.plan)) for c in there), default=0),
+                     max((need(c, lambda peer, cell: peer.pages(cell.plan) + peer.greed(cell)) for c in there), default=0))
 
 
 # ---- a run ----
@@ -299,7 +298,7 @@ def setting_of(args, chosen_cpus):
             if copied:
                 stack.callback(shutil.rmtree, copied)
             found.append(driver)
-        yield peers.Setting(args.build, folder, *chosen_cpus, args.offloads, *found, args.peer_cmd, args.peer_stats)
+        yield Setting(args.build, folder, *chosen_cpus, args.offloads, *found, args.peer_cmd, args.peer_stats)
 
 
 def run(args, argv):

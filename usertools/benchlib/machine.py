@@ -194,9 +194,31 @@ def hypervisor():
     return f"virtual machine ({name})" if virtual else "none seen"
 
 
-def free_hugepages():
+def meminfo(name):
+    """A figure of /proc/meminfo, in its unit."""
     with open("/proc/meminfo", encoding="ascii") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("HugePages_Free"))
+        return next(int(line.split()[1]) for line in f if line.startswith(name + ":"))
+
+
+@contextlib.contextmanager
+def hugepages(needed, welcome):
+    """At least `needed` free hugepages of 2 MiB, and `welcome` if that takes at most half of the memory there is; what had to
+    be reserved for it is given back at the end."""
+    control = Path("/proc/sys/vm/nr_hugepages")
+    before = int(control.read_text(encoding="ascii"))
+    free = meminfo("HugePages_Free")
+    room = meminfo("MemAvailable") // 2 // 2048
+    more = max(needed - free, min(welcome - free, room))
+    try:
+        if more > 0:
+            control.write_text(f"{before + more}\n", encoding="ascii")
+        if meminfo("HugePages_Free") < needed:
+            raise BenchError(f"{meminfo('HugePages_Free')} free hugepages of 2 MiB, about {needed} are needed, and there is no "
+                             "memory for them: choose fewer with --peer, or a smaller --scenario")
+        yield
+    finally:
+        if more > 0:
+            control.write_text(f"{before}\n", encoding="ascii")
 
 
 def output_of(*argv):

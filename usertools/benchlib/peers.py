@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Who is measured. Each peer is a process that polls on the switch's CPU and listens at the sockets it is given.
-
-What a peer has to offer is small: start for a plan, say how many cycles it was busy with how many packets so far, and
-end. All of it is frozen but in its own windows, so only what happens while it polls matters.
-"""
+"""Who there is to be measured; what a peer is: peer.py."""
 
 import contextlib
 import os
@@ -13,12 +9,12 @@ import signal
 import subprocess
 import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import TOP  # noqa: F401 (makes test/support importable)
 from .cells import OUTSIDE, QUEUE_SIZE
-from .machine import BenchError, busiest, confine, die_with_parent, favour, poller, session
+from .machine import BenchError, busiest, die_with_parent, poller, session
+from .peer import Peer, Reading
 
 from ovs import VSWITCHD, OpenVSwitch
 from sluice import Sluice, binary
@@ -30,123 +26,6 @@ for _program in Testpmd, Sluice, OpenVSwitch:
 
 MTU = 9200  # where frames of 9000 bytes pass
 TESTPMD_PORTS = 32  # RTE_MAX_ETHPORTS
-
-
-@dataclass
-class Reading:
-    """Counters of a peer; differences of two are a window's. None: it does not say."""
-
-    cycles: int = None
-    packets: int = None
-    polls: int = None
-    dropped: int = None
-    batch: float = None  # packets a poll that found some; not a sum
-    time: float = field(default_factory=time.monotonic)
-
-    def since(self, before):
-        sums = [None if new is None or old is None else (new - old) % 2**64
-                for new, old in ((getattr(self, k), getattr(before, k)) for k in ("cycles", "packets", "polls", "dropped"))]
-        return Reading(*sums, self.batch, self.time - before.time)
-
-
-@dataclass
-class Setting:
-    """What peers share: the machine's CPUs, where things are."""
-
-    build: Path
-    folder: Path
-    first: int  # CPU of the guests
-    last: int  # CPU of the switch
-    rest: tuple  # CPUs of all that does not poll
-    offloads: bool = False  # guests negotiate checksum offloads, as Linux does
-    driver: Path = None  # net_sluice, where DPDK loads it
-    nicsim: Path = None
-    commands: dict = field(default_factory=dict)  # name: template
-    stats: dict = field(default_factory=dict)  # name: command that prints cycles and packets
-
-    def lcores(self, cpu):
-        """EAL's option for a main lcore that waits and a worker that polls."""
-        return f"--lcores=0@({','.join(map(str, self.rest))}),1@{cpu}"
-
-
-class Peer:
-    """Common to all: life, and what they are asked."""
-
-    kind = ""
-    guest_listens = False
-    controlled = True  # it can be asked for statistics, and to add and delete ports
-
-    def __init__(self, name, setting, plan, sockets, cell):
-        self.name, self.setting, self.plan, self.sockets, self.cell = name, setting, plan, sockets, cell
-        self.stack = contextlib.ExitStack()
-        self.poller = None
-
-    @classmethod
-    def why_not(cls, cell, setting):
-        """Why it cannot take part in this cell, or nothing."""
-        return ""
-
-    @property
-    def pids(self):
-        """What to freeze."""
-        return [self.pid]
-
-    def __enter__(self):
-        try:
-            self.start()
-            self.poller = self.find_poller()
-            for pid in self.pids:
-                confine(pid, self.setting.rest, self.poller)
-                favour(pid)
-        except BaseException:
-            self.stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        self.stack.close()
-
-    def find_poller(self):
-        return poller(self.pid)
-
-    @property
-    def prefix(self):
-        """For EAL's own files."""
-        return f"slb{os.getpid()}_{Path(self.sockets[0]).parent.name}"
-
-    def patient(self):
-        """A context in which the guest connects."""
-        return contextlib.nullcontext()
-
-    def ready(self):
-        """Called when the guest is connected."""
-
-    def resize(self, size):
-        """Called before each cell, while the guest absorbs what circulates."""
-
-    def refresh(self):
-        """Called at the beginning of each window."""
-
-    def mbufs(self):
-        return 16384 + 1024 * max(len(self.plan.roles) - 2, 0)
-
-    @classmethod
-    def pages(cls, plan):
-        """Hugepages of 2 MiB it takes."""
-        return 40 + len(plan.roles)
-
-    def device(self, end):
-        """Devargs of the frames' source or destination, whichever this plan wants of it."""
-        source = end == "p0"
-        size = self.cell.size if isinstance(self.cell.size, int) else 64
-        if end == "p1" and self.setting.nicsim:
-            return "net_nicsim0,blind=1"
-        no_rx = "" if source else ",no-rx=1"
-        return f"net_null{int(end[1])},size={size}{no_rx}"
-
-    @property
-    def plugins(self):
-        return [p for p in (self.setting.nicsim if "p1" in self.plan.physical else None,) if p]
 
 
 # ---- stock testpmd, with either driver ----
@@ -392,6 +271,11 @@ class Ovs(Peer):
         return 90 + len(plan.roles)
 
     @classmethod
+    def greed(cls, cell):
+        # 262144 mbufs for each MTU in use, or half as many, and so on, if these cannot be had.
+        return 262144 * ((1500 if cell.kind == "plain" else MTU) + 1536) // (2 << 20)
+
+    @classmethod
     def why_not(cls, cell, setting):
         if not Path(VSWITCHD).exists():
             return "openvswitch-switch-dpdk is not installed"
@@ -408,18 +292,15 @@ class Ovs(Peer):
             options=["other_config:max-idle=100000000", *tso]))
         self.ovs.vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", "fail_mode=secure",
                        "other_config:mac-aging-time=86400")
-        add = []
+        add, mtu = [], [] if self.cell.kind == "plain" else [f"mtu_request={MTU}"]
         for path in self.sockets:
             kind = ["type=dpdkvhostuserclient", f"options:vhost-server-path={path}"] if self.guest_listens else \
                 ["type=dpdkvhostuser"]
-            add += ["--", "add-port", "br0", Path(path).name, "--", "set", "Interface", Path(path).name, *kind]
+            add += ["--", "add-port", "br0", Path(path).name, "--", "set", "Interface", Path(path).name, *kind, *mtu]
         for end in self.plan.physical:
             add += ["--", "add-port", "br0", end, "--", "set", "Interface", end, "type=dpdk",
                     f"options:dpdk-devargs={self.device(end)}"]
         self.ovs.vsctl(*add[1:])
-        if self.cell.kind != "plain":
-            for path in self.sockets:
-                self.ovs.vsctl("set", "Interface", Path(path).name, f"mtu_request={MTU}")
         self._flows()
 
     def _flows(self):
