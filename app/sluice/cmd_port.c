@@ -23,6 +23,7 @@ static int add_vm(struct cmd *c, bool listen)
 		.iommu = cmd_has(c, "iommu"),
 		.copy = cmd_has(c, "copy"),
 		.has_mac = cmd_has(c, "ADDR"),
+		.access = USOCK_ACCESS_DEFAULT,
 	};
 	char why[256] = "";
 	struct port *port = NULL;
@@ -30,6 +31,10 @@ static int add_vm(struct cmd *c, bool listen)
 
 	if (options.has_mac)
 		cmd_mac(c, "ADDR", options.mac.addr_bytes);
+	err = usock_parse_access(cmd_str(c, "USER"), cmd_str(c, "GROUP"), cmd_str(c, "MODE"),
+		&options.access, why, sizeof(why));
+	if (err < 0)
+		return cmd_fail(c, err, "%s", why);
 	err = port_add_vm(cmd_ctx(c), cmd_str(c, "NAME"), cmd_str(c, "PATH"), listen,
 		(uint16_t)cmd_u64(c, "N", 1), &options, &port, why, sizeof(why));
 	return added(c, err, port, why);
@@ -132,7 +137,8 @@ static int unpin(struct cmd *c)
 }
 
 const struct command port_commands[] = {
-	{"port add NAME listen PATH [queues N:1..128] [mac ADDR:mac] [postcopy] [iommu] [copy]",
+	{"port add NAME listen PATH [queues N:1..128] [mac ADDR:mac] [owner USER] [group GROUP] "
+	 "[mode MODE] [postcopy] [iommu] [copy]",
 		"add a VM port; the VMM connects to PATH",
 		"PATH is the vhost-user socket, which sluice creates; QEMU's -chardev "
 		"socket,path=PATH,reconnect=1 connects to it. N is how many queue pairs the guest "
@@ -144,7 +150,10 @@ const struct command port_commands[] = {
 		"may be migrated to here by post-copy, with iommu its driver may use the IOMMU the "
 		"VMM "
 		"gives it (QEMU: iommu_platform=on). Large packets are sent out of the guest's own "
-		"memory; with copy they are copied first, as they are with postcopy and iommu.",
+		"memory; with copy they are copied first, as they are with postcopy and iommu. The "
+		"socket belongs to USER and GROUP (names or numbers) and has the permissions MODE "
+		"(octal), so that only its VMM can connect; without, it is ours, and the umask "
+		"says who may.",
 		add_listen, 0},
 	{"port add NAME connect PATH [queues N:1..128] [mac ADDR:mac] [postcopy] [iommu] [copy]",
 		"add a VM port; sluice connects to the VMM's PATH",

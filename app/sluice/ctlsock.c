@@ -18,6 +18,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "usock.h"
+
 /*
  * Theory of operation. A client sends requests, one a line (ctlsock_rpc.c answers them), and reads
  * the answers in the same order. All of it happens on the control thread, between two commands, so
@@ -50,9 +52,8 @@ struct ctlsock {
 	struct cmd_registry *reg;
 	struct evconnlistener *listener;
 	struct event *retry; /* of accept() */
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	dev_t dev; /* which file at path is ours */
-	ino_t ino;
+	char path[USOCK_PATH_MAX];
+	struct usock_file file;
 	TAILQ_HEAD(, client) clients;
 	unsigned int n_clients;
 };
@@ -242,16 +243,16 @@ static void on_retry(evutil_socket_t fd, short what, void *arg)
 	evconnlistener_enable(s->listener);
 }
 
-static int fail(char *err, size_t err_len, int rc, const char *path, const char *what)
+static int fail(char *err, size_t err_len, int rc, const char *what)
 {
-	snprintf(err, err_len, "control socket %s: %s", path, what);
+	snprintf(err, err_len, "control socket: %s", what);
 	return rc;
 }
 
 /* Make the directories of path that are /run/sluice or below it. */
-static int make_dirs(const char *path, char *err, size_t err_len)
+static int make_dirs(const char *path, char *why, size_t why_len)
 {
-	char dir[sizeof(((struct ctlsock *)0)->path)], why[256];
+	char dir[USOCK_PATH_MAX];
 
 	if (strncmp(path, OWN_DIR "/", sizeof(OWN_DIR)) != 0)
 		return 0;
@@ -262,119 +263,37 @@ static int make_dirs(const char *path, char *err, size_t err_len)
 		} else if (errno != EEXIST) {
 			int rc = -errno;
 
-			snprintf(why, sizeof(why), "cannot make the directory %s: %s", dir,
+			snprintf(why, why_len, "cannot make the directory %s: %s", dir,
 				strerror(-rc));
-			return fail(err, err_len, rc, path, why);
+			return rc;
 		}
 	}
 	return 0;
 }
 
-/* What connecting to a unix socket says: 0 if somebody listens, else a negative errno. */
-static int probe(const struct sockaddr_un *addr)
+static int open_socket(struct ctlsock *s, const char *path, const struct usock_access *access,
+	char *err, size_t err_len)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int rc = fd < 0 || connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ? -errno
-											 : 0;
+	const struct usock_access ours = {(uid_t)-1, (gid_t)-1, 0660};
+	char why[USOCK_PATH_MAX + 256];
+	int rc = usock_check(path, why, sizeof(why));
 
-	if (fd >= 0)
-		close(fd);
-	return rc == -EAGAIN ? 0 : rc; /* its queue is full */
-}
-
-/* Remove a socket that an earlier run of ours left; refuse anything else that is there. */
-static int clear_stale(const struct sockaddr_un *addr, char *err, size_t err_len)
-{
-	const char *path = addr->sun_path;
-	struct stat before, after;
-	int rc;
-
-	if (lstat(path, &before) < 0)
-		return errno == ENOENT ? 0 : fail(err, err_len, -errno, path, strerror(errno));
-	if (!S_ISSOCK(before.st_mode))
-		return fail(err, err_len, -EEXIST, path,
-			"something that is not a socket is there: remove it or give another path");
-	if (before.st_uid != geteuid())
-		return fail(err, err_len, -EEXIST, path,
-			"the socket there belongs to another user: remove it or give another path");
-	rc = probe(addr);
-	if (rc == 0)
-		return fail(err, err_len, -EADDRINUSE, path,
-			"another program listens there (another sluice?): give another path");
-	if (rc != -ECONNREFUSED)
-		return fail(err, err_len, rc, path, strerror(-rc));
-	if (lstat(path, &after) < 0 || after.st_ino != before.st_ino ||
-		after.st_dev != before.st_dev)
-		return fail(err, err_len, -EADDRINUSE, path, "another program is just taking it");
-	return unlink(path) < 0 ? fail(err, err_len, -errno, path, strerror(errno)) : 0;
-}
-
-/* Bind and listen, and remember which file is ours. Returns the socket or a negative errno. */
-static int listen_on(struct ctlsock *s, const struct sockaddr_un *addr, char *err, size_t err_len)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct stat st;
-	int rc;
-
-	if (fd < 0)
-		return fail(err, err_len, -errno, s->path, strerror(errno));
-	fchmod(fd, 0660); /* so that it never has more than this, not even before chmod below */
-	if (bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0) {
-		rc = fail(err, err_len, -errno, s->path,
-			errno == ENOENT
-				? "its directory does not exist: make it or give another path"
-				: strerror(errno));
-		close(fd);
-		return rc;
+	if (!rc) {
+		strcpy(s->path, path);
+		rc = make_dirs(path, why, sizeof(why));
 	}
-	if (fchmodat(AT_FDCWD, s->path, 0660, AT_SYMLINK_NOFOLLOW) < 0 || lstat(s->path, &st) < 0 ||
-		listen(fd, CTLSOCK_CLIENTS_MAX) < 0) {
-		rc = fail(err, err_len, -errno, s->path, strerror(errno));
-		unlink(s->path);
-		close(fd);
-		return rc;
-	}
-	s->dev = st.st_dev;
-	s->ino = st.st_ino;
-	return fd;
-}
-
-static void unlink_own(const struct ctlsock *s)
-{
-	struct stat st;
-
-	if (lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
-		unlink(s->path);
-}
-
-static int open_socket(struct ctlsock *s, const char *path, char *err, size_t err_len)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	size_t len = strlen(path);
-	int rc;
-
-	if (len == 0)
-		return fail(err, err_len, -EINVAL, "", "the path is empty");
-	if (len >= sizeof(addr.sun_path)) {
-		snprintf(err, err_len,
-			"control socket: the path is %zu bytes long, at most %zu are possible: %s",
-			len, sizeof(addr.sun_path) - 1, path);
-		return -ENAMETOOLONG;
-	}
-	memcpy(addr.sun_path, path, len);
-	memcpy(s->path, path, len + 1);
-	rc = make_dirs(path, err, err_len);
 	if (!rc)
-		rc = clear_stale(&addr, err, err_len);
-	return rc ? rc : listen_on(s, &addr, err, err_len);
+		rc = usock_listen(path, CTLSOCK_CLIENTS_MAX, access ? access : &ours, &s->file, why,
+			sizeof(why));
+	return rc < 0 ? fail(err, err_len, rc, why) : rc;
 }
 
 int ctlsock_new(struct event_base *base, struct cmd_registry *reg, const char *path,
-	struct ctlsock **sock, char *err, size_t err_len)
+	const struct usock_access *access, struct ctlsock **sock, char *err, size_t err_len)
 {
 	struct ctlsock *s = calloc(1, sizeof(*s));
-	int fd = s ? open_socket(s, path, err, err_len)
-		   : fail(err, err_len, -ENOMEM, path, "out of memory");
+	int fd = s ? open_socket(s, path, access, err, err_len)
+		   : fail(err, err_len, -ENOMEM, "out of memory");
 
 	if (fd < 0) {
 		free(s);
@@ -391,7 +310,7 @@ int ctlsock_new(struct event_base *base, struct cmd_registry *reg, const char *p
 		if (!s->listener)
 			close(fd);
 		ctlsock_free(s);
-		return fail(err, err_len, -ENOMEM, path, "out of memory");
+		return fail(err, err_len, -ENOMEM, "out of memory");
 	}
 	evconnlistener_set_error_cb(s->listener, on_accept_error);
 	*sock = s;
@@ -413,7 +332,7 @@ void ctlsock_free(struct ctlsock *s)
 
 	if (!s)
 		return;
-	unlink_own(s);
+	usock_remove(s->path, &s->file);
 	if (s->listener)
 		evconnlistener_free(s->listener);
 	while ((cl = TAILQ_FIRST(&s->clients))) {

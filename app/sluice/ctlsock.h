@@ -13,16 +13,17 @@
 struct cmd_registry;
 struct ctlsock;
 struct event_base;
+struct usock_access;
 
 /*
- * Listen on path, mode 0660. Directories below /run/sluice are made, with mode 0755. A socket file
+ * Listen on path. Who may connect: access, or NULL for us and our group. Directories below /run/sluice are made, with mode 0755. A socket file
  * that we own and on which nobody listens is replaced, anything else that is there is left alone.
  * base and reg must outlive the socket; SIGPIPE is ignored from here on.
  * Thread: the control thread, which also runs base. Returns 0, or a negative errno with one line in
  * err that names the path and what to do.
  */
 int ctlsock_new(struct event_base *base, struct cmd_registry *reg, const char *path,
-	struct ctlsock **sock, char *err, size_t err_len);
+	const struct usock_access *access, struct ctlsock **sock, char *err, size_t err_len);
 
 /*
  * Hand what answers the clients can take at once to them, close them, and unlink the socket if it

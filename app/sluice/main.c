@@ -204,8 +204,8 @@ static int serve(struct program *p)
 	if (catch_signals(p) || commands_create(&p->sl, &p->sl.commands, why, sizeof(why)) < 0)
 		return *why ? fail(why) : EXIT_FAILURE;
 	/* First, for it makes /run/sluice; who connects is served after the configuration. */
-	if (opt->control && ctlsock_new(p->sl.base, p->sl.commands, opt->control, &p->control, why,
-				    sizeof(why)) < 0)
+	if (opt->control && ctlsock_new(p->sl.base, p->sl.commands, opt->control, &opt->access,
+				    &p->control, why, sizeof(why)) < 0)
 		return fail(why);
 	if (opt->commands) {
 		status = run_commands(p, opt->commands);

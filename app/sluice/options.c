@@ -26,6 +26,8 @@
 	X(COMMANDS, 0, "commands", "FILE", "run the commands in FILE first: the configuration")   \
 	X(CONTROL, 0, "control", "PATH",                                                          \
 		"control socket, or 'none' (default " CTLSOCK_DEFAULT_PATH ")")                   \
+	X(CONTROL_GROUP, 0, "control-group", "GROUP",                                             \
+		"who may use it beside us (default: our group)")                                  \
 	X(MBUFS, 0, "mbufs", "N", "packet buffers per NUMA node (default 32768, 2.4 KB each)")    \
 	X(BURST, 0, "burst", "N", "packets per poll, 1 to 64 (default 64)")                       \
 	X(FWD, 0, "fwd", "ENGINE", "forwarding engine (default bridge)")                          \
@@ -272,6 +274,9 @@ static int apply(struct options *opt, int id, const char *arg, char *why, size_t
 	case OPTION_CONTROL:
 		opt->control = strcmp(arg, "none") == 0 ? NULL : arg;
 		break;
+	case OPTION_CONTROL_GROUP:
+		return usock_parse_access(NULL, arg, NULL, &opt->access, why, why_len) < 0 ? -EINVAL
+											   : 0;
 	case OPTION_MBUFS:
 		err = number_option("mbufs", arg, MBUFS_MIN, MBUFS_MAX, &value, why, why_len);
 		opt->mbufs = (uint32_t)value;
@@ -375,6 +380,7 @@ int options_parse(int argc, char **argv, struct options *opt, int *n_eal, char *
 	*opt = (struct options){
 		.action = find_action(argc, argv),
 		.control = CTLSOCK_DEFAULT_PATH,
+		.access = {.uid = (uid_t)-1, .gid = (gid_t)-1, .mode = 0660},
 		.mbufs = MBUFS_DEFAULT,
 		.engine = engines[0],
 		.topology = TOPOLOGY_PAIRED,

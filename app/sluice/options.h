@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "engine.h"
+#include "usock.h"
 
 enum options_action {
 	OPTIONS_RUN,
@@ -19,10 +20,11 @@ enum options_action {
 struct options {
 	enum options_action action;
 	bool interactive;
-	bool stopped;         /* --stop */
-	const char *commands; /* a file, or NULL */
-	const char *control;  /* socket path, or NULL */
-	uint32_t mbufs;       /* per NUMA node */
+	bool stopped;               /* --stop */
+	const char *commands;       /* a file, or NULL */
+	const char *control;        /* socket path, or NULL */
+	struct usock_access access; /* to it */
+	uint32_t mbufs;             /* per NUMA node */
 	const struct engine *engine;
 	enum topology topology;
 	struct engine_conf conf;

@@ -365,6 +365,16 @@ void port_set_up(struct port *port, bool up)
 	plan_dirty(port->sl);
 }
 
+static void save_access(const struct usock_access *access, FILE *f)
+{
+	if (access->uid != (uid_t)-1)
+		fprintf(f, " owner %u", access->uid);
+	if (access->gid != (gid_t)-1)
+		fprintf(f, " group %u", access->gid);
+	if (access->mode)
+		fprintf(f, " mode 0%o", access->mode);
+}
+
 void port_save(const struct port *port, FILE *f)
 {
 	fprintf(f, "port add %s ", port->name);
@@ -375,6 +385,7 @@ void port_save(const struct port *port, FILE *f)
 		if (port->vm.options.has_mac)
 			fprintf(f, " mac " RTE_ETHER_ADDR_PRT_FMT,
 				RTE_ETHER_ADDR_BYTES(&port->vm.options.mac));
+		save_access(&port->vm.options.access, f);
 		fputs(port->vm.options.postcopy ? " postcopy" : "", f);
 		fputs(port->vm.options.iommu ? " iommu" : "", f);
 		fputs(port->vm.options.copy ? " copy\n" : "\n", f);

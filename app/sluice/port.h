@@ -12,6 +12,7 @@
 #include <rte_spinlock.h>
 
 #include "drops.h"
+#include "usock.h"
 #include "vnet.h"
 #include "vnet_dma.h"
 #include "vu.h"
@@ -88,11 +89,12 @@ struct port_vm_options {
 	bool copy;     /* its buffers are never lent */
 	bool has_mac;  /* for the guest, if its front-end asks */
 	struct rte_ether_addr mac;
+	struct usock_access access; /* to the socket we make */
 };
 
 struct port_vm {
 	struct vu_device *dev;
-	char path[108];
+	char path[USOCK_PATH_MAX];
 	bool listen;
 	struct vnet_rx_conf rx_conf[RTE_MAX_NUMA_NODES]; /* constant; rings use their node's */
 	const struct virtq_mem *node_mem; /* only compared: the table mem_node is of */

@@ -2,8 +2,10 @@
 /* `port show`: a port in one line, and in full. */
 #include "port_show.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <rte_ethdev.h>
 
@@ -211,12 +213,27 @@ static void add_zero_copy(json_t *o, const struct port *port)
 	set_text(o, "zero_copy", text);
 }
 
+/* Who may connect, as it is now: others may have changed it. */
+static void add_access(json_t *o, const char *path)
+{
+	char text[64];
+	struct stat st;
+
+	if (lstat(path, &st) < 0)
+		snprintf(text, sizeof(text), "%s", strerror(errno));
+	else
+		snprintf(text, sizeof(text), "owner %u group %u mode 0%o", st.st_uid, st.st_gid,
+			st.st_mode & 0777);
+	set_text(o, "socket_access", text);
+}
+
 static void add_vm(json_t *o, const struct port *port)
 {
 	struct vu_info info;
 
 	vu_device_info(port->vm.dev, &info);
 	set_text(o, "socket", info.path);
+	add_access(o, info.path);
 	set_text(o, "mode", info.listen ? "listen" : "connect");
 	set_text(o, "front_end", info.connection == VU_CONNECTED ? "connected" : "not connected");
 	add_trouble(o, port, &info);

@@ -201,6 +201,7 @@ static int vm_open(struct port *port, const char *path, bool listen, char *why, 
 	struct vu_device_conf conf = {
 		.path = path,
 		.listen = listen,
+		.access = &port->vm.options.access,
 		.queue_pairs = port->n_rxq,
 		.features = vu_default_features() |
 			    (port->vm.options.iommu ? 1ull << VIRTIO_F_ACCESS_PLATFORM : 0),
@@ -238,8 +239,8 @@ int port_add_vm(struct sluice *sl, const char *name, const char *path, bool list
 
 	if (err < 0)
 		return err;
-	if (options)
-		port->vm.options = *options;
+	port->vm.options =
+		options ? *options : (struct port_vm_options){.access = USOCK_ACCESS_DEFAULT};
 	err = vm_open(port, path, listen, why, why_len);
 	if (err < 0) {
 		port_free(port);

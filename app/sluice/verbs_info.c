@@ -16,7 +16,8 @@
 /* Everything testpmd tells of a port; a VM port has what testpmd shows of net_vhost, with what is
  * really known in place of its constants. */
 struct info {
-	char devname[TEXT_MAX], driver[TEXT_MAX], firmware[TEXT_MAX], devargs[TEXT_MAX];
+	char devname[TEXT_MAX], driver[TEXT_MAX], firmware[TEXT_MAX];
+	char devargs[USOCK_PATH_MAX + TEXT_MAX];
 	unsigned node;
 	uint32_t speed; /* Mb/s */
 	bool full_duplex, autoneg, promiscuous, allmulticast;

@@ -23,7 +23,7 @@ static unsigned total(const struct sluice *sl)
 
 /* testpmd's vhost devices, net_vhost0,iface=PATH,..., are VM ports here. */
 struct vhost_args {
-	char iface[108];
+	char iface[USOCK_PATH_MAX];
 	unsigned queues;
 	bool client;
 };
@@ -96,8 +96,7 @@ static int parse_vhost(struct cmd *c, const char *devargs, struct vhost_args *a)
 	rte_kvargs_free(kv);
 	if (err < 0)
 		cmd_fail(c, err,
-			"Failed to attach port %s: a vhost port takes iface=PATH (up to 107 "
-			"bytes), "
+			"Failed to attach port %s: a vhost port takes iface=PATH, "
 			"queues=1..%d and client=0|1",
 			devargs, VU_QUEUE_PAIRS_MAX);
 	return err;

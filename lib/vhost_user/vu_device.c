@@ -65,19 +65,10 @@ int vu_refuse(struct vu_device *dev, enum vu_trouble trouble, const char *fmt, .
 
 static int check_conf(const struct vu_device_conf *conf, char *why, size_t why_len)
 {
-	const size_t room = sizeof(((struct vu_device *)0)->path);
+	int err = usock_check(conf->path, why, why_len);
 
-	if (!conf->path || !conf->path[0]) {
-		snprintf(why, why_len, "a socket path is missing");
-		return -EINVAL;
-	}
-	if (strlen(conf->path) >= room) {
-		snprintf(why, why_len,
-			"the socket path has %zu bytes, at most %zu are possible: choose a shorter "
-			"one",
-			strlen(conf->path), room - 1);
-		return -ENAMETOOLONG;
-	}
+	if (err)
+		return err;
 	if (conf->queue_pairs < 1 || conf->queue_pairs > VU_QUEUE_PAIRS_MAX) {
 		snprintf(why, why_len, "%u queue pairs: 1 to %u are possible", conf->queue_pairs,
 			VU_QUEUE_PAIRS_MAX);
@@ -126,6 +117,7 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 	dev->ops = conf->ops;
 	dev->arg = conf->arg;
 	strcpy(dev->path, conf->path);
+	dev->access = conf->access ? *conf->access : USOCK_ACCESS_DEFAULT;
 	dev->listen = conf->listen;
 	dev->nrings = (uint16_t)(conf->queue_pairs * 2);
 	dev->offered = conf->features | BIT(VU_F_PROTOCOL_FEATURES);

@@ -6,11 +6,9 @@
 #include <stdio.h>
 #include <time.h>
 
-#include <sys/stat.h>
-#include <sys/un.h>
-
 #include <event2/event.h>
 
+#include "usock.h"
 #include "vu.h"
 #include "vu_proto.h"
 
@@ -91,7 +89,7 @@ struct vu_device {
 	struct event_base *base;
 	const struct vu_device_ops *ops;
 	void *arg;
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	char path[USOCK_PATH_MAX];
 	bool listen;
 	uint16_t nrings;
 	uint64_t offered, protocol_offered;
@@ -99,7 +97,8 @@ struct vu_device {
 	uint16_t peer_timeout_ms;
 
 	int listen_fd;
-	struct stat listen_stat; /* of the socket file we made */
+	struct usock_access access; /* to the socket we make */
+	struct usock_file listen_file;
 	struct event *accepting, *retry, *tick;
 	long tick_us; /* how far ahead the tick was set */
 	int connect_errno;

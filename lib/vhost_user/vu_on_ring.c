@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Requests about one ring. */
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <linux/virtio_config.h>
 

@@ -18,32 +18,6 @@ static void retry_soon(struct vu_device *dev)
 	evtimer_add(dev->retry, &soon);
 }
 
-static struct sockaddr_un address_of(const struct vu_device *dev)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-
-	memcpy(addr.sun_path, dev->path, sizeof(addr.sun_path));
-	return addr;
-}
-
-/* 0, or the negative error of one attempt to connect to the path. */
-static int connect_once(const struct vu_device *dev, int *out)
-{
-	struct sockaddr_un addr = address_of(dev);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
-		int err = -errno;
-
-		close(fd);
-		return err;
-	}
-	*out = fd;
-	return 0;
-}
-
 /* ---- we listen ---- */
 
 /* The front-end went away and came back before we noticed the first, or while there is
@@ -80,75 +54,13 @@ static void on_acceptable(evutil_socket_t lfd, short what, void *arg)
 	vu_conn_open(dev, fd);
 }
 
-/* Remove a socket file that nobody serves any more and that is ours; say what else it is. */
-static int clear_path(const struct vu_device *dev, char *why, size_t why_len)
-{
-	struct stat st;
-	int fd, err;
-
-	if (lstat(dev->path, &st) < 0)
-		return 0;
-	if (!S_ISSOCK(st.st_mode)) {
-		snprintf(why, why_len, "%s exists and is not a socket: choose another path",
-			dev->path);
-		return -EADDRINUSE;
-	}
-	err = connect_once(dev, &fd);
-	if (err == 0)
-		close(fd);
-	/* A full queue, or another kind of socket: somebody is there. */
-	if (err == 0 || err == -EAGAIN || err == -EPROTOTYPE) {
-		snprintf(why, why_len, "another program serves %s: stop it or choose another path",
-			dev->path);
-		return -EADDRINUSE;
-	}
-	if (err != -ECONNREFUSED) {
-		snprintf(why, why_len, "cannot tell who serves %s: %s", dev->path, strerror(-err));
-		return err;
-	}
-	if (st.st_uid != geteuid()) {
-		snprintf(why, why_len,
-			"%s is a stale socket of user %u: remove it or choose another path",
-			dev->path, st.st_uid);
-		return -EADDRINUSE;
-	}
-	unlink(dev->path);
-	return 0;
-}
-
-static const char *advice(int err)
-{
-	switch (err) {
-	case -ENOENT:
-		return ": make its directory, or choose another path";
-	case -EACCES:
-		return ": choose a path this user may write to";
-	default:
-		return ": choose another path";
-	}
-}
-
 static int listen_on(struct vu_device *dev, char *why, size_t why_len)
 {
-	struct sockaddr_un addr = address_of(dev);
-	int err = clear_path(dev, why, why_len);
+	int fd = usock_listen(dev->path, BACKLOG, &dev->access, &dev->listen_file, why, why_len);
 
-	if (err)
-		return err;
-	dev->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (dev->listen_fd < 0 ||
-		bind(dev->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
-		err = -errno;
-	} else if (listen(dev->listen_fd, BACKLOG) < 0 || lstat(dev->path, &dev->listen_stat) < 0) {
-		err = -errno;
-		unlink(dev->path);
-	}
-	if (err) {
-		snprintf(why, why_len, "cannot listen at %s: %s%s", dev->path, strerror(-err),
-			advice(err));
-		vu_close_fd(&dev->listen_fd);
-		return err;
-	}
+	if (fd < 0)
+		return fd;
+	dev->listen_fd = fd;
 	dev->accepting =
 		event_new(dev->base, dev->listen_fd, EV_READ | EV_PERSIST, on_acceptable, dev);
 	if (!dev->accepting || event_add(dev->accepting, NULL) < 0) {
@@ -162,15 +74,15 @@ static int listen_on(struct vu_device *dev, char *why, size_t why_len)
 
 static void try_connect(struct vu_device *dev)
 {
-	int fd, err = connect_once(dev, &fd);
+	int fd = usock_connect(dev->path);
 
-	if (err == 0) {
+	if (fd >= 0) {
 		vu_conn_open(dev, fd);
 		return;
 	}
-	if (err != -dev->connect_errno)
-		vu_log(dev, VU_LOG_INFO, "cannot connect to %s yet: %s", dev->path, strerror(-err));
-	dev->connect_errno = -err;
+	if (fd != -dev->connect_errno)
+		vu_log(dev, VU_LOG_INFO, "cannot connect to %s yet: %s", dev->path, strerror(-fd));
+	dev->connect_errno = -fd;
 	retry_soon(dev);
 }
 
@@ -206,15 +118,6 @@ void vu_socket_again(struct vu_device *dev)
 		retry_soon(dev);
 }
 
-static void remove_socket_file(const struct vu_device *dev)
-{
-	struct stat st;
-
-	if (lstat(dev->path, &st) == 0 && st.st_dev == dev->listen_stat.st_dev &&
-		st.st_ino == dev->listen_stat.st_ino)
-		unlink(dev->path);
-}
-
 void vu_socket_close(struct vu_device *dev)
 {
 	if (dev->accepting)
@@ -223,7 +126,7 @@ void vu_socket_close(struct vu_device *dev)
 		event_free(dev->retry);
 	dev->accepting = dev->retry = NULL;
 	if (dev->listen_fd >= 0) {
-		remove_socket_file(dev);
+		usock_remove(dev->path, &dev->listen_file);
 		vu_close_fd(&dev->listen_fd);
 	}
 }

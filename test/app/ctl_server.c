@@ -22,7 +22,7 @@ static int serve(struct cmd_registry *reg, const char *path, const struct sample
 	struct ctlsock *sock;
 	char err[256];
 
-	if (ctlsock_new(base, reg, path, &sock, err, sizeof(err))) {
+	if (ctlsock_new(base, reg, path, NULL, &sock, err, sizeof(err))) {
 		fprintf(stderr, "%s\n", err);
 		return 1;
 	}

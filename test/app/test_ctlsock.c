@@ -51,7 +51,7 @@ static int setup(void **state)
 static int setup_listening(void **state)
 {
 	setup(state);
-	if (ctlsock_new(base, reg, path, &sock, err, sizeof(err)))
+	if (ctlsock_new(base, reg, path, NULL, &sock, err, sizeof(err)))
 		fail_msg("%s", err);
 	return 0;
 }
@@ -426,12 +426,14 @@ static int bind_at(const char *where)
 	return fd;
 }
 
+/* The message has the path in its place. */
 static void expect_refused(const char *where, int code, const char *message)
 {
-	char want[512];
+	char want[512], text[400];
 
-	snprintf(want, sizeof(want), "control socket %s: %s", where, message);
-	assert_int_equal(ctlsock_new(base, reg, where, &sock, err, sizeof(err)), code);
+	snprintf(text, sizeof(text), message, where);
+	snprintf(want, sizeof(want), "control socket: %s", text);
+	assert_int_equal(ctlsock_new(base, reg, where, NULL, &sock, err, sizeof(err)), code);
 	assert_string_equal(err, want);
 	assert_null(sock);
 }
@@ -444,7 +446,7 @@ static void a_stale_socket_is_replaced(void **state)
 
 	close(bind_at(path));
 	mask = umask(0077);
-	assert_int_equal(ctlsock_new(base, reg, path, &sock, err, sizeof(err)), 0);
+	assert_int_equal(ctlsock_new(base, reg, path, NULL, &sock, err, sizeof(err)), 0);
 	umask(mask);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode, S_IFSOCK | 0660);
@@ -456,12 +458,12 @@ static void a_stale_socket_is_replaced(void **state)
 static void what_is_not_ours_is_left_alone(void **state)
 {
 	int fd = bind_at(path), n, backlog[4];
+	const char *another = "another program serves %s: stop it or choose another path";
 	struct stat before, after;
 
 	listen(fd, 0);
 	stat(path, &before);
-	expect_refused(path, -EADDRINUSE,
-		"another program listens there (another sluice?): give another path");
+	expect_refused(path, -EADDRINUSE, another);
 	for (n = 0; n < 4; n++) { /* now its queue is full, and it still listens */
 		struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
@@ -469,26 +471,23 @@ static void what_is_not_ours_is_left_alone(void **state)
 		backlog[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
 		(void)!connect(backlog[n], (struct sockaddr *)&addr, sizeof(addr));
 	}
-	expect_refused(path, -EADDRINUSE,
-		"another program listens there (another sluice?): give another path");
+	expect_refused(path, -EADDRINUSE, another);
 	while (n > 0)
 		close(backlog[--n]);
 	close(fd);
 	if (geteuid() == 0) {
 		assert_int_equal(chown(path, 1, 1), 0);
-		expect_refused(path, -EEXIST,
-			"the socket there belongs to another user: remove it or give another path");
+		expect_refused(path, -EADDRINUSE,
+			"%s is a stale socket of user 1: remove it or choose another path");
 	}
 	stat(path, &after);
 	assert_int_equal(after.st_ino, before.st_ino);
 	unlink(path);
 	close(open(path, O_CREAT | O_WRONLY, 0600));
-	expect_refused(path, -EEXIST,
-		"something that is not a socket is there: remove it or give another path");
+	expect_refused(path, -EADDRINUSE, "%s exists and is not a socket: choose another path");
 	unlink(path);
 	assert_int_equal(symlink("/nowhere", path), 0);
-	expect_refused(path, -EEXIST,
-		"something that is not a socket is there: remove it or give another path");
+	expect_refused(path, -EADDRINUSE, "%s exists and is not a socket: choose another path");
 	unlink(path);
 }
 
@@ -497,17 +496,20 @@ static void impossible_paths_get_one_line(void **state)
 	char where[200];
 
 	snprintf(where, sizeof(where), "%s/none/control.sock", dir);
-	expect_refused(
-		where, -ENOENT, "its directory does not exist: make it or give another path");
-	expect_refused("", -EINVAL, "the path is empty");
+	expect_refused(where, -ENOENT,
+		"cannot listen at %s: No such file or directory: make its directory, or choose "
+		"another path");
+	expect_refused("", -EINVAL, "a socket path is missing");
 	memset(where, 'a', 108);
 	where[108] = '\0';
-	assert_int_equal(ctlsock_new(base, reg, where, &sock, err, sizeof(err)), -ENAMETOOLONG);
-	assert_non_null(strstr(
-		err, "control socket: the path is 108 bytes long, at most 107 are possible: aaa"));
+	assert_int_equal(
+		ctlsock_new(base, reg, where, NULL, &sock, err, sizeof(err)), -ENAMETOOLONG);
+	assert_string_equal(err,
+		"control socket: the socket path has 108 bytes and its last name 108, at most 85 "
+		"are possible there: choose a shorter one");
 	assert_int_equal(chdir(dir), 0);
 	where[107] = '\0';
-	assert_int_equal(ctlsock_new(base, reg, where, &sock, err, sizeof(err)), 0);
+	assert_int_equal(ctlsock_new(base, reg, where, NULL, &sock, err, sizeof(err)), 0);
 	ctlsock_free(sock);
 	sock = NULL;
 	assert_int_equal(chdir("/"), 0);
@@ -517,7 +519,7 @@ static void only_our_file_is_unlinked(void **state)
 {
 	int fd;
 
-	assert_int_equal(ctlsock_new(base, reg, path, &sock, err, sizeof(err)), 0);
+	assert_int_equal(ctlsock_new(base, reg, path, NULL, &sock, err, sizeof(err)), 0);
 	fd = client();
 	unlink(path);
 	close(bind_at(path)); /* somebody took the path */
@@ -539,7 +541,7 @@ static void own_directories_are_made(void **state)
 	snprintf(where, sizeof(where), "/run/sluice/test-%d", (int)getpid());
 	snprintf(deep, sizeof(deep), "%s/control.sock", where);
 	mask = umask(0077);
-	assert_int_equal(ctlsock_new(base, reg, deep, &sock, err, sizeof(err)), 0);
+	assert_int_equal(ctlsock_new(base, reg, deep, NULL, &sock, err, sizeof(err)), 0);
 	umask(mask);
 	assert_int_equal(stat(where, &st), 0);
 	assert_int_equal(st.st_mode, S_IFDIR | 0755);

@@ -5,6 +5,7 @@ import contextlib
 import glob
 import itertools
 import os
+import pwd
 import re
 import signal
 import socket
@@ -289,7 +290,7 @@ def test_save_and_load(folder):
 
 # ---- refused ----
 
-LONG = "/run/" + "x" * 103  # 108 bytes: one too many
+LONG = "/run/" + "x" * 103  # the last name: 86 bytes are one too many where the path has 108
 
 REFUSED = [
     ("prot add vm", "unknown command 'prot'; did you mean 'port'? ('help' lists all)"),
@@ -301,8 +302,8 @@ REFUSED = [
      "there is a port 'taken' already: choose another name or `port del taken` first"),
     ("port add 1vm listen {f}/s",
      "'1vm' cannot name a port: use up to 31 letters, digits, '.', '_' or '-', a letter first"),
-    (f"port add vm listen {LONG}", "the socket path has 108 bytes, at most 107 are possible: choose a shorter one"),
-    (f"port add vm connect {LONG}", "the socket path has 108 bytes, at most 107 are possible: choose a shorter one"),
+    (f"port add vm listen {LONG}", "the socket path has 108 bytes and its last name 103, at most 85 are possible there: choose a shorter one"),
+    (f"port add vm connect {LONG}", "the socket path has 108 bytes and its last name 103, at most 85 are possible there: choose a shorter one"),
     ("port add vm listen {f}/taken", "another program serves {f}/taken: stop it or choose another path"),
     ("port add vm listen {f}/file", "{f}/file exists and is not a socket: choose another path"),
     ("port add vm listen {f}/link", "{f}/link exists and is not a socket: choose another path"),
@@ -311,6 +312,10 @@ REFUSED = [
     ("port add vm listen {f}/file/s", "cannot listen at {f}/file/s: Not a directory: choose another path"),
     ("port add vm listen {f}/none/s",
      "cannot listen at {f}/none/s: No such file or directory: make its directory, or choose another path"),
+    ("port add vm listen {f}/s owner nobody2", "there is no user 'nobody2': give the name or number of one"),
+    ("port add vm listen {f}/s group 4294967295", "there is no group '4294967295': give the name or number of one"),
+    ("port add vm listen {f}/s mode 888",
+     "mode '888': expected up to three octal digits in which the owner may write, such as 0660"),
     ("port add up dev net_null9", "device 'net_null9' is a port already"),
     ("port add up dev net_nothing0", "DPDK cannot probe device 'net_nothing0' (Bad address): check name and arguments, "
      "for PCI the address and its binding to vfio-pci"),
@@ -384,11 +389,40 @@ def test_stale_socket_is_replaced(alone):
     path.unlink()
 
 
-def test_longest_path(alone):
-    path = alone.folder / ("x" * (106 - len(str(alone.folder))))
-    assert len(str(path)) == 107
+@pytest.mark.parametrize("length", [107, 108, 1023])
+def test_longest_path(alone, length):
+    """Also one that does not fit into a socket's address."""
+    path = alone.folder
+    while length - len(str(path)) > 86:
+        path /= "x" * min(length - len(str(path)) - 3, 80)
+    path.mkdir(parents=True, exist_ok=True)
+    path /= "x" * (length - len(str(path)) - 1)
+    assert len(str(path)) == length
     alone.run(f"port add vm listen {path}")
     assert path.is_socket()
+    alone.run(f"port add other connect {path}")
+    alone.wait_until(lambda: alone.json("port show vm")["front_end"] == "connected", "the other port")
+    alone.run("port del other")
+    alone.run("port del vm")
+    assert not path.exists()
+
+
+def test_who_may_connect(alone):
+    """Nobody but whom the port was given to."""
+    path = alone.folder / "given"
+    for folder in alone.folder, alone.folder.parent:
+        folder.chmod(0o711)
+    alone.run(f"port add vm listen {path} owner nobody group 1234 mode 0620")
+    now = path.stat()
+    assert (now.st_uid, now.st_gid, now.st_mode & 0o777) == (pwd.getpwnam("nobody").pw_uid, 1234, 0o620)
+    assert alone.json("port show vm")["socket_access"] == f"owner {now.st_uid} group 1234 mode 0620"
+    assert f"port add vm listen {path} queues 1 owner {now.st_uid} group 1234 mode 0620\n" in alone.run("config show")
+    powers = "-dac_override,-dac_read_search"
+    code = f"import socket; socket.socket(socket.AF_UNIX).connect({str(path)!r})"
+    for user, allowed in ((now.st_uid, True), (now.st_uid - 1, False)):
+        done = subprocess.run(["setpriv", f"--reuid={user}", "--clear-groups", "--regid=4321", f"--bounding-set={powers}",
+                               "/usr/bin/python3", "-c", code], capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) == allowed and ("PermissionError" in done.stderr) != allowed, done.stderr
     alone.run("port del vm")
     assert not path.exists()
 
@@ -467,8 +501,8 @@ def test_control_socket_in_use(folder):
         argv = [binary(), *eal(), "--", "--control", running.control]
         done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=20, check=False)
         assert done.returncode == 1 and done.stderr.splitlines()[-1] == \
-            f"sluice: control socket {running.control}: another program listens there (another sluice?): " \
-            "give another path"
+            f"sluice: control socket: another program serves {running.control}: " \
+            "stop it or choose another path"
         assert running.json("port show") == []
 
 

@@ -16,7 +16,9 @@ struct context {
 
 static int parse_iface(struct sl_devargs *out, const char *value)
 {
-	if (strlen(value) >= sizeof(out->iface))
+	char why[8];
+
+	if (usock_check(value, why, sizeof(why)) == -ENAMETOOLONG)
 		return -ENAMETOOLONG;
 	strcpy(out->iface, value);
 	return 0;
@@ -87,9 +89,7 @@ static int explain(struct context *c, const struct key *key, const char *value, 
 	case 0:
 		return 0;
 	case -ENAMETOOLONG:
-		snprintf(c->why, c->why_len,
-			"%s has %zu bytes, a socket's path at most %zu: choose a shorter one",
-			key->name, strlen(value), sizeof(c->out->iface) - 1);
+		usock_check(value, c->why, c->why_len);
 		return err;
 	default:
 		snprintf(c->why, c->why_len, "%s=%s: it takes %s", key->name, value, key->takes);

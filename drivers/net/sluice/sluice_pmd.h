@@ -7,11 +7,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include <sys/un.h>
-
 #include <ethdev_driver.h>
 
 #include "dpdk_compat.h"
+#include "usock.h"
 #include "virtq.h"
 #include "vnet.h"
 #include "vu.h"
@@ -27,7 +26,7 @@ extern int sl_logtype;
 
 /* What the user asked for with --vdev net_sluice0,iface=... */
 struct sl_devargs {
-	char iface[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	char iface[USOCK_PATH_MAX];
 	uint16_t queues;
 	bool client; /* connect to iface instead of listening there */
 	bool tso;

@@ -26,6 +26,7 @@
  */
 
 struct event_base;
+struct usock_access;
 struct vu_device;
 
 /* KICK, CALL and ERR carry an 8-bit ring index. */
@@ -78,8 +79,10 @@ struct vu_device_ops {
 };
 
 struct vu_device_conf {
-	const char *path;     /* at most 107 bytes; copied */
-	bool listen;          /* we create the socket; false: we connect, and try again for ever */
+	const char *path; /* as usock_check() wants it; copied */
+	bool listen;      /* we create the socket; false: we connect, and try again for ever */
+	/* Who may connect to the socket we create; copied. NULL: as the umask has it. */
+	const struct usock_access *access;
 	uint16_t queue_pairs; /* 1..VU_QUEUE_PAIRS_MAX, what GET_QUEUE_NUM answers */
 	uint64_t features;    /* virtio bits offered: of vu_possible_features() */
 	/* The guest's address for front-ends that ask us for the configuration space (GET_CONFIG);
