@@ -76,7 +76,8 @@ static int place_connect(const struct place *p)
 
 int usock_check(const char *path, char *why, size_t why_len)
 {
-	const size_t room = sizeof(((struct sockaddr_un *)0)->sun_path) - sizeof("/proc/self/fd/1048576/");
+	const size_t room =
+		sizeof(((struct sockaddr_un *)0)->sun_path) - sizeof("/proc/self/fd/1048576/");
 	const char *slash = path ? strrchr(path, '/') : NULL;
 	const char *name = slash ? slash + 1 : path;
 
@@ -86,13 +87,15 @@ int usock_check(const char *path, char *why, size_t why_len)
 	}
 	if (strlen(path) >= USOCK_PATH_MAX) {
 		snprintf(why, why_len,
-			"the socket path has %zu bytes, at most %u are possible: choose a shorter one",
+			"the socket path has %zu bytes, at most %u are possible: choose a shorter "
+			"one",
 			strlen(path), USOCK_PATH_MAX - 1);
 		return -ENAMETOOLONG;
 	}
 	if (strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path) && strlen(name) > room) {
 		snprintf(why, why_len,
-			"the socket path has %zu bytes and its last name %zu, at most %zu are possible "
+			"the socket path has %zu bytes and its last name %zu, at most %zu are "
+			"possible "
 			"there: choose a shorter one",
 			strlen(path), strlen(name), room);
 		return -ENAMETOOLONG;
@@ -200,7 +203,8 @@ static int apply(int handle, const struct usock_access *access)
  * Nobody can connect before we listen. Who may write to the directory could have put a link to
  * something else there meanwhile: a socket of ours with one name is nobody's but ours.
  */
-static int give_away(const struct place *p, const struct usock_access *access, struct usock_file *file)
+static int give_away(
+	const struct place *p, const struct usock_access *access, struct usock_file *file)
 {
 	int handle = openat(p->dir, p->name, O_PATH | O_NOFOLLOW | O_CLOEXEC), err = 0;
 	struct stat st;
@@ -263,7 +267,8 @@ int usock_listen(const char *path, int backlog, const struct usock_access *acces
 		return fd;
 	fd = place_open(&p, path);
 	if (fd < 0) {
-		snprintf(why, why_len, "cannot listen at %s: %s%s", path, strerror(-fd), advice(fd));
+		snprintf(
+			why, why_len, "cannot listen at %s: %s%s", path, strerror(-fd), advice(fd));
 		return fd;
 	}
 	fd = make(&p, path, backlog, access, file, why, why_len);

@@ -71,7 +71,8 @@ static int read_mode(const char *word, mode_t *mode, char *why, size_t why_len)
 
 	if (!number(word, 8, &n) || n > 0777 || !(n & 0200)) {
 		snprintf(why, why_len,
-			"mode '%s': expected up to three octal digits in which the owner may write, such "
+			"mode '%s': expected up to three octal digits in which the owner may "
+			"write, such "
 			"as 0660",
 			word);
 		return -EINVAL;

@@ -72,22 +72,28 @@ static void words(void **state)
 
 static void wrong_words(void **state)
 {
-	static const char *const names[] = {"", "no such", "-1", "4294967295", "99999999999", "0x10"};
-	static const char *const modes[] = {"", "8", "0o660", "1777", "-1", "0440", "rw", "00000000660"};
+	static const char *const names[] = {
+		"", "no such", "-1", "4294967295", "99999999999", "0x10"};
+	static const char *const modes[] = {
+		"", "8", "0o660", "1777", "-1", "0440", "rw", "00000000660"};
 	struct usock_access a = access_of("1", "2", "0600"), before = a;
 	char want[160];
 
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(names); i++) {
-		assert_int_equal(usock_parse_access(names[i], NULL, NULL, &a, why, sizeof(why)), -ENOENT);
-		snprintf(want, sizeof(want), "there is no user '%s': give the name or number of one",
-			names[i]);
+		assert_int_equal(
+			usock_parse_access(names[i], NULL, NULL, &a, why, sizeof(why)), -ENOENT);
+		snprintf(want, sizeof(want),
+			"there is no user '%s': give the name or number of one", names[i]);
 		assert_string_equal(why, want);
-		assert_int_equal(usock_parse_access("3", names[i], NULL, &a, why, sizeof(why)), -ENOENT);
+		assert_int_equal(
+			usock_parse_access("3", names[i], NULL, &a, why, sizeof(why)), -ENOENT);
 	}
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(modes); i++) {
-		assert_int_equal(usock_parse_access("3", "4", modes[i], &a, why, sizeof(why)), -EINVAL);
+		assert_int_equal(
+			usock_parse_access("3", "4", modes[i], &a, why, sizeof(why)), -EINVAL);
 		snprintf(want, sizeof(want),
-			"mode '%s': expected up to three octal digits in which the owner may write, "
+			"mode '%s': expected up to three octal digits in which the owner may "
+			"write, "
 			"such as 0660",
 			modes[i]);
 		assert_string_equal(why, want);
@@ -191,7 +197,8 @@ int __wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
 
 static void links_are_not_followed(void **state)
 {
-	const struct usock_access a = access_of("4242", "4242", "0666"), own = access_of(NULL, NULL, "0600");
+	const struct usock_access a = access_of("4242", "4242", "0666"),
+				  own = access_of(NULL, NULL, "0600");
 	int (*const ways[])(const char *, const char *) = {symlink, link};
 	int fd;
 
