@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include <event2/event.h>
+#include <systemd/sd-daemon.h>
+
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_version.h>
@@ -17,6 +19,7 @@
 #include "console.h"
 #include "ctlsock.h"
 #include "leftovers.h"
+#include "privileges.h"
 
 /* What surrounds the switch: where commands come from, and what ends it. */
 struct program {
@@ -216,7 +219,11 @@ static int serve(struct program *p)
 		return fail(why);
 	if (opt->stats_period && start_stats(p))
 		return EXIT_FAILURE;
+	if (!opt->keep_privileges && privileges_seal(why, sizeof(why)) < 0)
+		return fail(why);
+	sd_notify(0, "READY=1");
 	event_base_dispatch(p->sl.base);
+	sd_notify(0, "STOPPING=1");
 	return console_status(p);
 }
 
@@ -257,6 +264,8 @@ int main(int argc, char **argv)
 		return fail(why);
 	if (p.sl.opt.action != OPTIONS_RUN)
 		return act(p.sl.opt.action);
+	if (!p.sl.opt.keep_privileges && privileges_limit(n_eal, argv, why, sizeof(why)) < 0)
+		return fail(why);
 	if (eal_start(n_eal, argv))
 		return EXIT_FAILURE;
 	status = sluice_open(&p.sl, why, sizeof(why)) < 0 ? fail(why) : serve(&p);

@@ -44,6 +44,8 @@
 	X(CMDLINE_FILE, 0, "cmdline-file", "FILE", "as --commands, as testpmd spells it")         \
 	X(AUTO_START, 'a', "auto-start", NULL, "forward at once, which is the default")           \
 	X(STOP, 0, "stop", NULL, "do not forward until `start`")                                  \
+	X(KEEP_PRIVILEGES, 0, "keep-privileges", NULL,                                            \
+		"do not give up capabilities and system calls a switch does not need")            \
 	X(DUMP_COMMANDS, 0, "dump-commands", NULL, "print the command table as JSON and exit")    \
 	X(VERSION, 0, "version", NULL, "print the version and exit")                              \
 	X(HELP, 'h', "help", NULL, "print this and exit")
@@ -277,6 +279,9 @@ static int apply(struct options *opt, int id, const char *arg, char *why, size_t
 	case OPTION_CONTROL_GROUP:
 		return usock_parse_access(NULL, arg, NULL, &opt->access, why, why_len) < 0 ? -EINVAL
 											   : 0;
+	case OPTION_KEEP_PRIVILEGES:
+		opt->keep_privileges = true;
+		break;
 	case OPTION_MBUFS:
 		err = number_option("mbufs", arg, MBUFS_MIN, MBUFS_MAX, &value, why, why_len);
 		opt->mbufs = (uint32_t)value;

@@ -24,7 +24,8 @@ struct options {
 	const char *commands;       /* a file, or NULL */
 	const char *control;        /* socket path, or NULL */
 	struct usock_access access; /* to it */
-	uint32_t mbufs;             /* per NUMA node */
+	bool keep_privileges;
+	uint32_t mbufs; /* per NUMA node */
 	const struct engine *engine;
 	enum topology topology;
 	struct engine_conf conf;
