@@ -5,21 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <linux/virtio_config.h>
-#include <linux/virtio_net.h>
-
 #include <rte_cycles.h>
 #include <rte_eal.h>
 #include <rte_mbuf.h>
 
+#include "measure.h"
+#include "ring_guest.h"
 #include "vnet.h"
 
 /*
  * Theory of operation
  *
  * Guest and back-end are one thread, so nothing here waits for another CPU's cache: what remains is
- * the bursts' own instructions, which other programs on the machine hardly disturb. The guest is the
- * simplest there is: buffer i has descriptor i, and only full bursts are offered.
+ * the bursts' own instructions, which other programs on the machine hardly disturb. Only full bursts
+ * are offered.
  *
  *	burst					cycles a packet, median of all bursts; a hop is a
  *						dequeue, an enqueue to another guest, and freeing
@@ -29,28 +28,15 @@
 
 #define RING   256
 #define BURST  32
-#define BUFFER 2368 /* an odd number of lines, lest all headers share a few sets of the cache */
+#define ROOM   2240
 #define ROUNDS 20000
-#define HDR    sizeof(struct virtio_net_hdr_v1)
-
-/* The guest's memory, one region at this address. */
-#define GUEST_GPA 0x100000000ull
-struct guest {
-	_Alignas(4096) struct vring_desc desc[RING];
-	_Alignas(4096) uint16_t avail[RING + 4];
-	_Alignas(4096) uint8_t used[8 * RING + 8];
-	_Alignas(4096) uint8_t buffer[RING][BUFFER];
-};
 
 struct bench {
-	struct guest *guest;
-	struct virtq *vq;
-	struct virtq_view *view;
+	struct ring_guest guest;
 	struct vnet_rx_conf rx;
 	struct vnet_lender *lender; /* NULL: copy */
-	bool enqueue, mergeable, packed;
+	bool enqueue;
 	uint16_t size; /* of a frame */
-	uint32_t next; /* packed: chains offered so far */
 };
 
 /* What is asked for on the command line. */
@@ -64,101 +50,25 @@ __attribute__((noinline)) static uint16_t timed_burst(struct virtq *vq, struct r
 	return virtq_burst(vq, (void **)pkts, BURST);
 }
 
-static void die(const char *what)
-{
-	fprintf(stderr, "burst: %s\n", what);
-	exit(1);
-}
-
-/* Where a DPDK guest has its packets: at the beginning of a line, the header in the one before. */
-static uint64_t buffer_offset(unsigned i)
-{
-	return offsetof(struct guest, buffer) + (uint64_t)i * BUFFER + 128 - HDR;
-}
-
-static void make_view(struct bench *b)
-{
-	struct virtq_mem *mem = calloc(1, sizeof(*mem) + 2 * sizeof(mem->spans[0]));
-	struct virtq_view view = {
-		.desc = b->guest->desc,
-		.avail = (void *)b->guest->avail,
-		.used = (void *)b->guest->used,
-		.num = RING,
-		.hdr_len = HDR,
-		.call_fd = -1,
-		.mem = mem,
-		.packed = b->packed,
-		.features = 1ull << VIRTIO_F_VERSION_1 |
-			    (uint64_t)b->mergeable << VIRTIO_NET_F_MRG_RXBUF |
-			    (uint64_t)b->packed << VIRTIO_F_RING_PACKED,
-	};
-
-	if (!mem)
-		die("out of memory");
-	mem->refs = 1;
-	mem->n = 1;
-	mem->spans[0] = (struct virtq_span){GUEST_GPA, sizeof(*b->guest), (uint8_t *)b->guest};
-	vnet_prepare(&view, b->enqueue ? NULL : &b->rx);
-	if (b->lender)
-		vnet_lend(&view, b->lender, VNET_LEND_ALL);
-	b->view = virtq_view_new(&view);
-	if (!b->view)
-		die("out of memory");
-}
-
-static struct vring_desc describe(const struct bench *b, uint32_t i)
-{
-	return (struct vring_desc){.addr = GUEST_GPA + buffer_offset(i),
-		.len = b->enqueue ? BUFFER - 128 : (uint32_t)(HDR + b->size),
-		.flags = b->enqueue ? VRING_DESC_F_WRITE : 0};
-}
-
 /* The guest makes a burst available. */
 static void offer(struct bench *b)
 {
-	struct vring_packed_desc *packed = (void *)b->guest->desc;
-
-	if (!b->packed) {
-		b->guest->avail[1] = (uint16_t)(b->guest->avail[1] + BURST);
-		return;
-	}
-	for (unsigned n = 0; n < BURST; n++, b->next++) {
-		struct vring_desc d = describe(b, b->next % RING);
-		bool odd = b->next / RING & 1;
-
-		packed[b->next % RING] = (struct vring_packed_desc){.addr = d.addr,
-			.len = d.len,
-			.id = (uint16_t)(b->next % RING),
-			.flags = d.flags | 1u << (odd ? VRING_PACKED_DESC_F_USED
-						      : VRING_PACKED_DESC_F_AVAIL)};
-	}
+	ring_guest_offer(&b->guest, BURST);
 }
 
 static void open_bench(struct bench *b)
 {
-	const uint32_t base = b->packed ? 1u << 15 | 1u << 31 : 0;
-	uint32_t ticket;
+	struct virtq_view view = ring_guest_init(&b->guest);
 
-	b->guest = aligned_alloc(4096, sizeof(*b->guest));
-	b->vq = virtq_new();
-	if (!b->guest || !b->vq)
-		die("out of memory");
-	memset(b->guest, 0, sizeof(*b->guest));
-	for (unsigned i = 0; i < RING && !b->packed; i++) {
-		b->guest->desc[i] = describe(b, i);
-		b->guest->avail[2 + i] = (uint16_t)i;
-	}
-	make_view(b);
-	virtq_start(b->vq, b->view, base);
-	virtq_gate_swap(&b->vq->gate, b->view, &ticket);
+	vnet_prepare(&view, b->enqueue ? NULL : &b->rx);
+	if (b->lender)
+		vnet_lend(&view, b->lender, VNET_LEND_ALL);
+	ring_guest_start(&b->guest, &view);
 }
 
 static void close_bench(struct bench *b)
 {
-	free(b->view->mem);
-	free(b->view);
-	virtq_free(b->vq);
-	free(b->guest);
+	ring_guest_fini(&b->guest);
 }
 
 static void fill(struct rte_mbuf **pkts, struct bench *b)
@@ -171,14 +81,7 @@ static void fill(struct rte_mbuf **pkts, struct bench *b)
 	}
 }
 
-static int by_value(const void *a, const void *b)
-{
-	const uint64_t *x = a, *y = b;
-
-	return *x < *y ? -1 : *x > *y;
-}
-
-static double median_cycles(struct bench *b, uint64_t *took)
+static double median_cycles(struct bench *b, double *took)
 {
 	struct rte_mbuf *pkts[BURST];
 
@@ -190,14 +93,13 @@ static double median_cycles(struct bench *b, uint64_t *took)
 			fill(pkts, b);
 		offer(b);
 		start = rte_rdtsc_precise();
-		done = timed_burst(b->vq, pkts);
-		took[i] = rte_rdtsc_precise() - start;
+		done = timed_burst(b->guest.vq, pkts);
+		took[i] = (double)(rte_rdtsc_precise() - start);
 		if (done != BURST)
 			die("a burst was not full");
 		vnet_free_bulk(pkts, BURST);
 	}
-	qsort(took, ROUNDS, sizeof(*took), by_value);
-	return (double)took[ROUNDS / 2] / BURST;
+	return quantile(took, ROUNDS, 0.5) / BURST;
 }
 
 /* From one guest to another, all that is done for a burst. */
@@ -205,8 +107,8 @@ __attribute__((noinline)) static void timed_hop(struct bench *from, struct bench
 {
 	struct rte_mbuf *pkts[BURST];
 
-	if (virtq_burst(from->vq, (void **)pkts, BURST) != BURST ||
-		virtq_burst(to->vq, (void **)pkts, BURST) != BURST)
+	if (virtq_burst(from->guest.vq, (void **)pkts, BURST) != BURST ||
+		virtq_burst(to->guest.vq, (void **)pkts, BURST) != BURST)
 		die("a burst was not full");
 	vnet_free_bulk(pkts, BURST);
 }
@@ -220,9 +122,12 @@ static void tell(const char *what, const struct ask *ask, double cycles)
 
 static struct bench bench_of(struct rte_mempool *pool, const struct ask *ask, bool enqueue)
 {
-	return (struct bench){.enqueue = enqueue,
-		.mergeable = ask->mergeable,
-		.packed = ask->packed,
+	return (struct bench){.guest = {.num = RING,
+				      .room = ROOM,
+				      .size = enqueue ? 0 : ask->size,
+				      .packed = ask->packed,
+				      .mergeable = ask->mergeable},
+		.enqueue = enqueue,
 		.size = ask->size,
 		.rx = {.pool = pool}};
 }
@@ -230,7 +135,8 @@ static struct bench bench_of(struct rte_mempool *pool, const struct ask *ask, bo
 static void run_hop(struct rte_mempool *pool, const struct ask *ask)
 {
 	struct bench from = bench_of(pool, ask, false), to = bench_of(pool, ask, true);
-	uint64_t *took = calloc(ROUNDS, sizeof(*took)), start;
+	double *took = calloc(ROUNDS, sizeof(*took));
+	uint64_t start;
 
 	if (ask->lent)
 		from.lender = vnet_lender_create(RING / 2, SOCKET_ID_ANY);
@@ -243,10 +149,9 @@ static void run_hop(struct rte_mempool *pool, const struct ask *ask)
 		offer(&to);
 		start = rte_rdtsc_precise();
 		timed_hop(&from, &to);
-		took[i] = rte_rdtsc_precise() - start;
+		took[i] = (double)(rte_rdtsc_precise() - start);
 	}
-	qsort(took, ROUNDS, sizeof(*took), by_value);
-	tell("hop", ask, (double)took[ROUNDS / 2] / BURST);
+	tell("hop", ask, quantile(took, ROUNDS, 0.5) / BURST);
 	free(took);
 	vnet_lender_release(from.lender);
 	close_bench(&from);
@@ -256,7 +161,8 @@ static void run_hop(struct rte_mempool *pool, const struct ask *ask)
 /* A ring whose guest sends nothing: what a port costs that has nothing to do. */
 static void run_idle(struct rte_mempool *pool)
 {
-	struct bench b = {.size = 64, .rx = {.pool = pool}};
+	const struct ask ask = {.size = 64};
+	struct bench b = bench_of(pool, &ask, false);
 	struct rte_mbuf *pkts[BURST];
 	uint64_t start, took, best = UINT64_MAX;
 
@@ -264,7 +170,7 @@ static void run_idle(struct rte_mempool *pool)
 	for (unsigned i = 0; i < 1000; i++) {
 		start = rte_rdtsc_precise();
 		for (unsigned k = 0; k < 1000; k++)
-			timed_burst(b.vq, pkts);
+			timed_burst(b.guest.vq, pkts);
 		took = rte_rdtsc_precise() - start;
 		best = RTE_MIN(best, took);
 	}
@@ -275,7 +181,7 @@ static void run_idle(struct rte_mempool *pool)
 static void run_one(struct rte_mempool *pool, const struct ask *ask, bool enqueue)
 {
 	struct bench b = bench_of(pool, ask, enqueue);
-	uint64_t *took = calloc(ROUNDS, sizeof(*took));
+	double *took = calloc(ROUNDS, sizeof(*took));
 
 	if (!took)
 		die("out of memory");

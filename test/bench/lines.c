@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What is left of a copy between two guests when everything but their cache lines is taken away. */
 #include <pthread.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -11,6 +10,8 @@
 
 #include <emmintrin.h>
 #include <x86intrin.h>
+
+#include "measure.h"
 
 /*
  * Theory of operation
@@ -58,18 +59,6 @@ static void *memory(size_t len)
 		exit(1);
 	}
 	return at;
-}
-
-static void stay_on(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set) != 0) {
-		perror("lines: CPU");
-		exit(1);
-	}
 }
 
 /* ---- the guests ---- */
@@ -202,19 +191,6 @@ static double turn(unsigned way, double *read)
 	return (double)busy / (TURN * BATCH);
 }
 
-static int by_value(const void *a, const void *b)
-{
-	const double *x = a, *y = b;
-
-	return *x < *y ? -1 : *x > *y;
-}
-
-static double quantile(double *values, double q)
-{
-	qsort(values, ROUNDS, sizeof(*values), by_value);
-	return values[(unsigned)(q * (ROUNDS - 1))];
-}
-
 int main(int argc, char **argv)
 {
 	static double took[WAYS][ROUNDS], read[WAYS][ROUNDS];
@@ -243,7 +219,8 @@ int main(int argc, char **argv)
 	pthread_join(thread, NULL);
 	printf("%u bytes, TSC cycles a frame     median  quartiles      guest reads\n", size);
 	for (unsigned w = 0; w < WAYS; w++)
-		printf("%-31s %7.0f  %5.0f %5.0f  %7.0f\n", ways[w].name, quantile(took[w], 0.5),
-			quantile(took[w], 0.25), quantile(took[w], 0.75), quantile(read[w], 0.5));
+		printf("%-31s %7.0f  %5.0f %5.0f  %7.0f\n", ways[w].name,
+			quantile(took[w], ROUNDS, 0.5), quantile(took[w], ROUNDS, 0.25),
+			quantile(took[w], ROUNDS, 0.75), quantile(read[w], ROUNDS, 0.5));
 	return 0;
 }
