@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What the two fuzz targets share: the entry points, reading an input, and giving up loudly. */
+/* What the fuzz targets share: the entry points, reading an input, and giving up loudly. */
 #ifndef FUZZ_H
 #define FUZZ_H
 

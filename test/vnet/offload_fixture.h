@@ -3,28 +3,7 @@
 #ifndef OFFLOAD_FIXTURE_H
 #define OFFLOAD_FIXTURE_H
 
-#include <netinet/in.h>
-#include <string.h>
-
-#include "frame.h"
-#include "offload.h"
-
-/* After the DPDK headers: cmocka defines names they use. */
-#include "ts_tap.h"
-
-#define F(name)  (1ull << VIRTIO_NET_F_##name)
-#define HOST_ALL (F(CSUM) | F(HOST_TSO4) | F(HOST_TSO6) | F(HOST_UFO) | F(HOST_ECN) | F(HOST_USO))
-#define GUEST_ALL                                                                      \
-	(F(GUEST_CSUM) | F(GUEST_TSO4) | F(GUEST_TSO6) | F(GUEST_UFO) | F(GUEST_ECN) | \
-		F(GUEST_USO4) | F(GUEST_USO6))
-#define LEGACY (1ull << 6) /* VIRTIO_NET_F_GSO */
-
-#define NEEDS  VIRTIO_NET_HDR_F_NEEDS_CSUM
-#define TCPV4  VIRTIO_NET_HDR_GSO_TCPV4
-#define TCPV6  VIRTIO_NET_HDR_GSO_TCPV6
-#define UFO    VIRTIO_NET_HDR_GSO_UDP
-#define USO    VIRTIO_NET_HDR_GSO_UDP_L4
-#define ECN    VIRTIO_NET_HDR_GSO_ECN
+#include "offload_checks.h"
 
 static struct guard guard;
 static struct frame frame;
