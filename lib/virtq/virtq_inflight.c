@@ -118,6 +118,11 @@ void virtq_inflight_put(struct virtq_inflight *region)
 	free(region);
 }
 
+bool virtq_inflight_gone(const struct virtq_inflight *region)
+{
+	return virtq_trap_sprung(region->map.trap);
+}
+
 void *virtq_inflight_ring(
 	const struct virtq_inflight *region, unsigned ring, uint16_t num, bool packed)
 {

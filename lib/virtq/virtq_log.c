@@ -57,6 +57,11 @@ void virtq_log_put(struct virtq_log *log)
 	free(log);
 }
 
+bool virtq_log_gone(const struct virtq_log *log)
+{
+	return virtq_trap_sprung(log->map.trap);
+}
+
 void virtq_log_mark(struct virtq_log *log, uint64_t gpa, uint64_t len)
 {
 	uint64_t page = gpa / VIRTQ_LOG_PAGE, last;

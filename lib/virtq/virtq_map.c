@@ -62,11 +62,16 @@ int virtq_map_open(struct virtq_map *map, int fd, uint64_t offset, uint64_t size
 		return -errno;
 	/* A core file of the switch must not contain its guests. */
 	madvise(at, len, MADV_DONTDUMP);
-	*map = (struct virtq_map){(uint8_t *)at + lead, at, len, page};
-	return 0;
+	*map = (struct virtq_map){
+		(uint8_t *)at + lead, at, len, page, virtq_trap_set(at, len, page)};
+	if (map->trap)
+		return 0;
+	munmap(at, len);
+	return -ENOMEM;
 }
 
 void virtq_map_close(struct virtq_map *map)
 {
+	virtq_trap_remove(map->trap);
 	munmap(map->map, map->map_len);
 }

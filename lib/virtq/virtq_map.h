@@ -7,11 +7,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "virtq_trap.h"
+
 struct virtq_map {
 	uint8_t *at; /* the byte that was asked for */
 	void *map;
 	size_t map_len;
 	uint64_t page_size; /* of the file */
+	struct virtq_trap *trap;
 };
 
 /* A file, as its front-end cannot make it look like another. */

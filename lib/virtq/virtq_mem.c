@@ -72,8 +72,9 @@ static struct virtq_region *find_shared(
 	for (uint32_t i = 0; old && i < old->n; i++) {
 		struct virtq_region *o = old->regions[i];
 
-		if (o->file.dev == file.dev && o->file.ino == file.ino && o->gpa == r->gpa &&
-			o->size == r->size && o->uva == r->uva && o->mmap_offset == r->mmap_offset)
+		if (!virtq_trap_sprung(o->map.trap) && o->file.dev == file.dev &&
+			o->file.ino == file.ino && o->gpa == r->gpa && o->size == r->size &&
+			o->uva == r->uva && o->mmap_offset == r->mmap_offset)
 			return o;
 	}
 	return NULL;
@@ -301,6 +302,15 @@ void virtq_mem_put(struct virtq_mem *mem)
 	virtq_mem_put(mem->guest);
 	free(mem->regions);
 	free(mem);
+}
+
+bool virtq_mem_gone(const struct virtq_mem *mem)
+{
+	mem = virtq_mem_of_guest(mem);
+	for (uint32_t i = 0; i < mem->n; i++)
+		if (virtq_trap_sprung(mem->regions[i]->map.trap))
+			return true;
+	return false;
 }
 
 int virtq_mem_region(const struct virtq_mem *mem, uint32_t i, struct virtq_region_info *info)

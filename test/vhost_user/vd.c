@@ -15,6 +15,7 @@
 #include "virtq_log.h"
 #include "virtq_packed.h"
 #include "virtq_split.h"
+#include "virtq_trap.h"
 
 /* ---- a data path: what comes is counted, what is asked for is sent ---- */
 
@@ -180,6 +181,7 @@ int vd_setup(void **state)
 	assert_non_null(t);
 	t->format = *state == &vd_packed ? TS_BIT(VIRTIO_F_RING_PACKED) : 0;
 	ts_seed();
+	virtq_trap_fd(); /* stays open as long as the process */
 	t->fds_before = ts_count_fds(NULL);
 	strcpy(t->dir, "/tmp/vu-test-XXXXXX");
 	assert_non_null(mkdtemp(t->dir));

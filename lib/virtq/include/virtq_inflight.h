@@ -121,6 +121,9 @@ int virtq_inflight_map(int fd, uint64_t size, uint64_t offset, uint16_t rings, u
 struct virtq_inflight *virtq_inflight_get(struct virtq_inflight *region);
 void virtq_inflight_put(struct virtq_inflight *region);
 
+/** Has a page of it vanished (virtq_trap.h)? */
+bool virtq_inflight_gone(const struct virtq_inflight *region);
+
 /** A ring's part for view->inflight_ring; NULL: it has none, or the region is NULL. */
 void *virtq_inflight_ring(
 	const struct virtq_inflight *region, unsigned ring, uint16_t num, bool packed);

@@ -50,6 +50,9 @@ int virtq_log_create(
 struct virtq_log *virtq_log_get(struct virtq_log *log);
 void virtq_log_put(struct virtq_log *log);
 
+/** Has a page of it vanished (virtq_trap.h)? */
+bool virtq_log_gone(const struct virtq_log *log);
+
 /**
  * Mark the pages of [gpa, gpa + len); what lies past the end of the log is left out. Between the
  * writes and this there must be a full fence. Any thread.

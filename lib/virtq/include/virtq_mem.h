@@ -130,6 +130,9 @@ static inline const struct virtq_mem *virtq_mem_of_guest(const struct virtq_mem 
 	return mem->guest ? mem->guest : mem;
 }
 
+/** Has a page of it vanished (virtq_trap.h)? Any thread that has a reference. */
+bool virtq_mem_gone(const struct virtq_mem *mem);
+
 /** One region in full, for people: uva, size of the pages behind it. False past the end. */
 struct virtq_region_info {
 	uint64_t gpa, size, uva, page_size;
