@@ -10,6 +10,7 @@
 
 #include <linux/virtio_net.h>
 
+#include "virtq_trap.h"
 #include "vu_iommu.h"
 
 #define BIT(n)          (1ull << (n))
@@ -135,11 +136,14 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 	dev->postcopy.uffd = -1;
 	dev->listen_fd = dev->conn.fd = dev->log_fd = -1;
 	dev->tick = evtimer_new(base, vu_on_tick, dev);
+	dev->vanished =
+		event_new(base, virtq_trap_fd(), EV_READ | EV_ET | EV_PERSIST, vu_on_vanished, dev);
 	if (conf->features & BIT(VIRTIO_F_ACCESS_PLATFORM))
 		err = vu_iommu_open(dev);
 	if (err) {
 		snprintf(why, why_len, "no IOMMU: %s", strerror(-err));
-	} else if (!dev->tick || !make_rings(dev)) {
+	} else if (!dev->tick || !dev->vanished || event_add(dev->vanished, NULL) < 0 ||
+		   !make_rings(dev)) {
 		snprintf(why, why_len, "out of memory");
 		err = -ENOMEM;
 	} else {
@@ -175,6 +179,8 @@ void vu_device_destroy(struct vu_device *dev)
 	vu_iommu_close(dev);
 	if (dev->tick)
 		event_free(dev->tick);
+	if (dev->vanished)
+		event_free(dev->vanished);
 	free(dev->queue);
 	free(dev);
 }
@@ -283,9 +289,9 @@ static enum vu_trouble find_trouble(const struct vu_device *dev)
 			return dev->refused;
 		return dev->connect_errno ? VU_TROUBLE_CONNECT_REFUSED : VU_TROUBLE_NO_FRONT_END;
 	}
-	trouble = ring_trouble(dev);
+	trouble = vu_memory_gone(dev) ? VU_TROUBLE_MEMORY_GONE : ring_trouble(dev);
 	if (trouble != VU_TROUBLE_NONE && trouble != VU_TROUBLE_PARKED &&
-		dev->refused != VU_TROUBLE_NONE)
+		trouble != VU_TROUBLE_MEMORY_GONE && dev->refused != VU_TROUBLE_NONE)
 		return dev->refused;
 	return trouble;
 }
@@ -332,6 +338,9 @@ const char *vu_trouble_text(enum vu_trouble trouble)
 		[VU_TROUBLE_NOT_SHARED] =
 			"the guest's driver is at work, but not in the memory we see: give the VM "
 			"shared memory (QEMU: share=on; libvirt: <access mode='shared'/>)",
+		[VU_TROUBLE_MEMORY_GONE] = "memory the VM shares has vanished: its file was "
+					   "truncated, or there was no "
+					   "free hugepage for it: restart the VM",
 	};
 
 	return trouble < sizeof(text) / sizeof(text[0]) && text[trouble] ? text[trouble]

@@ -100,7 +100,8 @@ struct vu_device {
 	struct usock_access access; /* to the socket we make */
 	struct usock_file listen_file;
 	struct event *accepting, *retry, *tick;
-	long tick_us; /* how far ahead the tick was set */
+	struct event *vanished; /* pages of somebody's memory have */
+	long tick_us;           /* how far ahead the tick was set */
 	int connect_errno;
 	uint64_t connections;
 
@@ -151,6 +152,8 @@ bool vu_message_handle(struct vu_device *dev, struct vu_message *msg, int *fds, 
 const char *vu_message_name(uint32_t request);
 
 /* vu_on_memory.c */
+bool vu_memory_gone(const struct vu_device *dev);
+void vu_on_vanished(evutil_socket_t fd, short what, void *arg);
 void vu_memory_forget(struct vu_device *dev);
 
 /* vu_reset.c */
@@ -168,6 +171,7 @@ int vu_reconcile_ring(struct vu_device *dev, unsigned ring);
 int vu_reconcile(struct vu_device *dev);
 bool vu_queue_enabled(const struct vu_device *dev, unsigned ring);
 void vu_park(struct vu_device *dev, unsigned ring, enum virtq_fault fault);
+bool vu_park_all(struct vu_device *dev, enum virtq_fault fault);
 void vu_reap_stuck(struct vu_device *dev);
 void vu_close_call_fd(struct vu_queue *q, int *fd);
 bool vu_any_stuck(const struct vu_device *dev);

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "virtq_inflight.h"
+#include "virtq_log.h"
 #include "vu_message.h"
 
 /*
@@ -16,7 +18,40 @@
  * of its own there, and a pair that is stopped may follow much later. So a region may be added as
  * often as there are pairs, which changes nothing; the first REM_MEM_REG takes it out, because
  * what follows may lie in its place, and as many more are let pass as there were ADD_MEM_REGs.
+ *
+ * Where a page vanishes under us (virtq_trap.h) all rings of the device are parked, and none starts
+ * until the front-end has said its memory anew: the pages we have in its place are not the guest's.
  */
+
+static const char *what_vanished(const struct vu_device *dev)
+{
+	if (dev->mem && virtq_mem_gone(dev->mem))
+		return "guest memory";
+	if (dev->log && virtq_log_gone(dev->log))
+		return "the dirty log";
+	return dev->inflight && virtq_inflight_gone(dev->inflight) ? "the in-flight region" : NULL;
+}
+
+bool vu_memory_gone(const struct vu_device *dev)
+{
+	return what_vanished(dev) != NULL;
+}
+
+/* Of some device. */
+void vu_on_vanished(evutil_socket_t fd, short what, void *arg)
+{
+	struct vu_device *dev = arg;
+	const char *vanished = what_vanished(dev);
+
+	(void)fd, (void)what;
+	if (!vanished || !vu_park_all(dev, VIRTQ_FAULT_NO_MEMORY))
+		return;
+	snprintf(dev->last_error, sizeof(dev->last_error), "%s", vanished);
+	vu_log(dev, VU_LOG_WARNING,
+		"all rings are parked: %s has vanished: its file was truncated, or there was no "
+		"free hugepage for it",
+		vanished);
+}
 
 static void replace_table(struct vu_device *dev, struct virtq_mem *mem)
 {

@@ -27,7 +27,7 @@
  *   does not run	gate closed, nothing touches the ring
  *
  * It runs when it was kicked, its size and addresses are known, features and memory
- * table are there, the addresses are in that table, it is not parked, no lcore is stuck in
+ * table are there and have not vanished, the addresses are in that table, it is not parked, no lcore is stuck in
  * it, and the owner's prepare() gave it a burst.
  */
 
@@ -114,7 +114,7 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 
 	memset(v, 0, sizeof(*v));
 	q->bad_addr = q->bad_position = q->waits = false;
-	if (!known || q->fault || q->stuck[0])
+	if (!known || q->fault || q->stuck[0] || vu_memory_gone(dev))
 		return false;
 	v->packed = vu_has_feature(dev, VIRTIO_F_RING_PACKED);
 	v->num = q->num;
@@ -463,18 +463,39 @@ int vu_reconcile(struct vu_device *dev)
 
 /* ---- what has to be looked at from time to time ---- */
 
-/* Close a ring for a fault of its driver's, and say so. */
-void vu_park(struct vu_device *dev, unsigned ring, enum virtq_fault fault)
+static void fault_ring(struct vu_device *dev, unsigned ring, enum virtq_fault fault)
 {
 	struct vu_queue *q = &dev->queue[ring];
 
 	q->fault = fault;
+	if (q->err_fd >= 0 && virtq_signal(q->err_fd) < 0)
+		vu_log(dev, VU_LOG_DEBUG, "ring %u: the error eventfd is none", ring);
+}
+
+/* Close a ring for a fault of its driver's, and say so. */
+void vu_park(struct vu_device *dev, unsigned ring, enum virtq_fault fault)
+{
 	snprintf(dev->last_error, sizeof(dev->last_error), "ring %u is parked: %s", ring,
 		virtq_fault_text(fault));
 	vu_log(dev, VU_LOG_WARNING, "%s", dev->last_error);
-	if (q->err_fd >= 0 && virtq_signal(q->err_fd) < 0)
-		vu_log(dev, VU_LOG_DEBUG, "ring %u: the error eventfd is none", ring);
+	fault_ring(dev, ring, fault);
 	vu_reconcile_ring(dev, ring);
+}
+
+/* Close all rings that are at work. False: there was none. */
+bool vu_park_all(struct vu_device *dev, enum virtq_fault fault)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < dev->nrings; i++) {
+		if (!dev->queue[i].positioned || dev->queue[i].fault)
+			continue;
+		fault_ring(dev, i, fault);
+		any = true;
+	}
+	if (any)
+		vu_reconcile(dev);
+	return any;
 }
 
 static void notice_fault(struct vu_device *dev, unsigned ring)

@@ -187,6 +187,7 @@ enum vu_trouble {
 	VU_TROUBLE_PARKED,          /* a ring is parked: see its fault */
 	VU_TROUBLE_IOMMU,           /* ring addresses are not translated (yet) */
 	VU_TROUBLE_NOT_SHARED,      /* the driver kicks, and we see empty rings */
+	VU_TROUBLE_MEMORY_GONE,     /* its file was cut short, or had no page: virtq_trap.h */
 };
 
 struct vu_info {

@@ -32,8 +32,8 @@
  * ring's verbs) that the compiler sees as a constant: virtq_split.h, virtq_packed.h.
  */
 
-/* Why a ring is parked: only the guest's driver can have caused it, only a restart of the
- * ring (GET_VRING_BASE, then a kick) mends it. */
+/* Why a ring is parked: only the guest's driver, or its front-end, can have caused it, only a restart of
+ * the ring (GET_VRING_BASE, then a kick) mends it. */
 #define VIRTQ_FAULTS(X)                                                                          \
 	X(NONE, "none")                                                                          \
 	X(AVAIL_JUMP, "the driver made more descriptors available than the ring holds")          \
@@ -45,7 +45,8 @@
 	X(BAD_DIRECTION, "a descriptor is writable where it must be readable, or the reverse")   \
 	X(BAD_INDIRECT, "an indirect table has a wrong length, is nested or was not negotiated") \
 	X(TOO_MANY_BYTES, "a descriptor chain is 4 GiB or longer")                               \
-	X(EMPTY, "a receive buffer has no room at all")
+	X(EMPTY, "a receive buffer has no room at all")                                          \
+	X(NO_MEMORY, "memory that the front-end shares has vanished")
 
 enum virtq_fault {
 #define X(name, text) VIRTQ_FAULT_##name,
