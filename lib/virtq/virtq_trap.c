@@ -42,7 +42,14 @@ static __thread volatile bool handing_on __attribute__((tls_model("initial-exec"
 
 /* ---- in the handler ---- */
 
-static bool holds(const struct virtq_trap *trap, uintptr_t addr, struct virtq_trap *copy)
+/* ThreadSanitizer may have faulted for us, with a lock of its own that it would take again here. */
+#ifdef VIRTQ_TSAN
+#define IN_HANDLER __attribute__((disable_sanitizer_instrumentation))
+#else
+#define IN_HANDLER
+#endif
+
+IN_HANDLER static bool holds(const struct virtq_trap *trap, uintptr_t addr, struct virtq_trap *copy)
 {
 	uint32_t turn = virtq_load_acquire(&trap->turn);
 
@@ -52,7 +59,7 @@ static bool holds(const struct virtq_trap *trap, uintptr_t addr, struct virtq_tr
 	return !(turn & 1) && turn == virtq_load(&trap->turn) && addr - copy->at < copy->len;
 }
 
-static struct virtq_trap *find(uintptr_t addr, struct virtq_trap *copy)
+IN_HANDLER static struct virtq_trap *find(uintptr_t addr, struct virtq_trap *copy)
 {
 	for (struct block *b = &first; b; b = virtq_load_acquire(&b->next))
 		for (unsigned i = 0; i < TRAPS; i++)
@@ -61,8 +68,8 @@ static struct virtq_trap *find(uintptr_t addr, struct virtq_trap *copy)
 	return NULL;
 }
 
-/* Not mmap(), which sanitizers and others replace by functions of their own. */
-static bool map_zeros(uintptr_t at, size_t len)
+/* Not mmap() nor write(), which sanitizers and others replace by functions of their own. */
+IN_HANDLER static bool map_zeros(uintptr_t at, size_t len)
 {
 	if (syscall(SYS_mmap, at, len, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == -1)
@@ -72,7 +79,7 @@ static bool map_zeros(uintptr_t at, size_t len)
 	return true;
 }
 
-static bool replace(uintptr_t addr)
+IN_HANDLER static bool replace(uintptr_t addr)
 {
 	static const uint64_t one = 1;
 	struct virtq_trap t, *trap = find(addr, &t);
@@ -85,13 +92,12 @@ static bool replace(uintptr_t addr)
 	if (!map_zeros(t.at + off, len) && !map_zeros(t.at, t.len))
 		return false;
 	__atomic_store_n(&trap->sprung, true, __ATOMIC_RELEASE);
-	if (write(event_fd, &one, sizeof(one)) < 0)
-		return true; /* full after 2^64 faults */
+	syscall(SYS_write, event_fd, &one, sizeof(one));
 	return true;
 }
 
 /* Back to the default: an instruction that faulted does so again, another signal is sent again. */
-static void end_process(int sig, bool again)
+IN_HANDLER static void end_process(int sig, bool again)
 {
 	const struct sigaction by_default = {.sa_handler = SIG_DFL};
 
@@ -101,7 +107,7 @@ static void end_process(int sig, bool again)
 }
 
 /* A handler set after ours may call ours in turn, which has been set again since: there it ends. */
-static void hand_on(int sig, siginfo_t *info, void *context, bool again)
+IN_HANDLER static void hand_on(int sig, siginfo_t *info, void *context, bool again)
 {
 	if (handing_on) {
 		end_process(sig, again);
@@ -117,7 +123,7 @@ static void hand_on(int sig, siginfo_t *info, void *context, bool again)
 	handing_on = false;
 }
 
-static void on_sigbus(int sig, siginfo_t *info, void *context)
+IN_HANDLER static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
 	const int code = info->si_code, err = errno;
 	bool touched = code == BUS_ADRERR || code == BUS_MCEERR_AR;
