@@ -127,6 +127,13 @@ class Testpmd:
         self.process.kill()
         self.process.wait()
 
+    def truncate(self):
+        """Cut short the files of all the memory it shares."""
+        files = glob.glob(f"/dev/hugepages/{self._prefix}map_*")
+        assert files, "it shares no memory"
+        for path in files:
+            os.truncate(path, 0)
+
     def close(self, polite=True):
         """End it whatever state it is in and remove its hugepage files."""
         try:
