@@ -20,6 +20,10 @@
  *   give   hand all chains back that are not lent, publish once, call the guest at most once
  *
  * A chain whose packet must not go on is given back like any other.
+ *
+ * Large packets, and those in many pieces, end a burst early (VIRTQ_SHARE): what was taken and not copied
+ * is put back, and comes with the next burst. A packet that is one piece and fits one mbuf is no more
+ * than its share, and is not counted.
  */
 
 /* The frame's first line, which with most drivers is not the header's: that one is fetched only
@@ -185,9 +189,39 @@ static __rte_noinline int copy_slow(const struct virtq_view *v, const struct vir
 	return -1;
 }
 
+/* What a burst has taken, and what it makes of it. */
+struct taking {
+	struct virtq_chain chain[VIRTQ_BURST];
+	uint16_t lent[VIRTQ_BURST]; /* buffers of each chain that are lent */
+	const struct virtq_chain *end;
+	uint16_t n;             /* chains up to there; fewer if mbufs or its share run out */
+	uint16_t n_lent;        /* of them, not copied */
+	struct rte_mbuf **pkts; /* where packets go */
+	uint16_t kept;          /* packets */
+	uint64_t bytes;         /* in them */
+	uint64_t work;          /* of the burst's share that is used up */
+};
+
+/* Packets so far. Not in struct taking, so that it stays in registers. */
+struct made {
+	struct rte_mbuf **end; /* where the next one goes */
+	uint64_t bytes;
+};
+
+/* So much of the burst's share is used up; with all of it the burst ends behind this chain. */
+static __rte_noinline void share_used(
+	struct taking *t, const struct virtq_chain *chain, uint32_t work)
+{
+	t->work += work;
+	if (t->work < VIRTQ_SHARE)
+		return;
+	t->end = chain + 1;
+	t->n = (uint16_t)(t->end - t->chain);
+}
+
 /* One chain into one packet. Returns what the packet is lost for, or -1. */
 virtq_inline int chain_to_mbuf(const struct virtq_view *v, const struct virtq_chain *chain,
-	struct rte_mbuf *m, uint32_t room, const int variant)
+	struct rte_mbuf *m, uint32_t room, struct taking *t, const int variant)
 {
 	const struct vnet_rx_conf *conf = v->arg;
 	const uint32_t len = chain->len - v->hdr_len;
@@ -203,6 +237,8 @@ virtq_inline int chain_to_mbuf(const struct virtq_view *v, const struct virtq_ch
 		m->pkt_len = len;
 	} else {
 		int lost = copy_slow(v, chain, &hdr, m, variant & VNET_LINEAR);
+
+		share_used(t, chain, (lost < 0 ? len : 0) + chain->nseg * VIRTQ_SHARE_PIECE);
 
 		if (lost >= 0)
 			return lost;
@@ -220,23 +256,6 @@ static __rte_noinline void log_burst(
 	virtq_log_begin();
 	virtq_log_used(vq, v, from);
 }
-
-/* What a burst has taken, and what it makes of it. */
-struct taking {
-	struct virtq_chain chain[VIRTQ_BURST];
-	uint16_t lent[VIRTQ_BURST]; /* buffers of each chain that are lent */
-	uint16_t n;                 /* chains; fewer if mbufs run out */
-	uint16_t n_lent;            /* of them, not copied */
-	struct rte_mbuf **pkts;     /* where packets go */
-	uint16_t kept;              /* packets */
-	uint64_t bytes;             /* in them */
-};
-
-/* Packets so far. Not in struct taking, so that it stays in registers. */
-struct made {
-	struct rte_mbuf **end; /* where the next one goes */
-	uint64_t bytes;
-};
 
 /* A chain has become a packet, or (lost >= 0) why not. */
 virtq_inline void packet_made(struct virtq *vq, struct made *made, struct rte_mbuf *m, int lost)
@@ -276,17 +295,20 @@ virtq_inline void copy_all(
 	const struct mbuf_rx template = mbuf_template(conf);
 	const uint32_t room = rte_pktmbuf_data_room_size(conf->pool) - template.data_off;
 
+	const uint16_t got = mbufs_get(vq, v, t->pkts, t->n);
 	struct made made = {t->pkts, 0};
 	struct rte_mbuf **pkt = t->pkts;
 
-	t->n = mbufs_get(vq, v, pkt, t->n);
-	for (const struct virtq_chain *chain = t->chain, *end = chain + t->n; chain != end;
-		chain++) {
+	t->n = got;
+	t->end = t->chain + got;
+	for (const struct virtq_chain *chain = t->chain; chain != t->end; chain++) {
 		struct rte_mbuf *m = *pkt++;
 
 		mbuf_init(m, &template);
-		packet_made(vq, &made, m, chain_to_mbuf(v, chain, m, room, variant));
+		packet_made(vq, &made, m, chain_to_mbuf(v, chain, m, room, t, variant));
 	}
+	if (unlikely(t->n < got))
+		rte_mempool_put_bulk(conf->pool, (void **)pkt, got - t->n);
 	all_made(t, &made);
 }
 
@@ -400,6 +422,8 @@ virtq_inline void lend_all(
 				place++;
 				t->n_lent++;
 				packet_made(vq, &made, m, -1);
+				if (unlikely(made.bytes >= VIRTQ_SHARE))
+					share_used(t, chain, made.bytes);
 				continue;
 			}
 			virtq_count(&vq->stats.lent_not, 1);
@@ -412,7 +436,7 @@ virtq_inline void lend_all(
 		}
 		place += virtq_window_waits(w, place);
 		mbuf_init(m, &template);
-		packet_made(vq, &made, m, chain_to_mbuf(v, chain, m, data_room, variant));
+		packet_made(vq, &made, m, chain_to_mbuf(v, chain, m, data_room, t, variant));
 	}
 	if (unlikely(used < got))
 		rte_mempool_put_bulk(conf->pool, (void **)&mbuf[used], got - used);
@@ -448,6 +472,7 @@ virtq_inline void take_all(struct virtq *vq, const struct virtq_view *v, struct 
 	struct virtq_chain *chain = t->chain, *end = chain + n;
 
 	t->n_lent = 0;
+	t->work = 0;
 	ops->prefetch(vq, v, n);
 	virtq_segs_begin(segs);
 	for (; chain != end && ops->take(vq, v, VIRTQ_FROM_GUEST, segs, chain); chain++)

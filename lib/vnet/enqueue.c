@@ -20,7 +20,8 @@
  *   give   hand all chains back, publish once, call the guest at most once
  *
  * The second may write past the cache (far.h). A packet that finds too few buffers puts back what it
- * took and ends the burst; the guest sees nothing of it.
+ * took and ends the burst; the guest sees nothing of it. So does a guest whose buffers are too small
+ * again and again: chains taken in vain are bounded for all of a burst (VIRTQ_SEGS), not for each packet.
  */
 
 /* One packet's share of the burst. */
@@ -33,6 +34,7 @@ struct slot {
 
 struct reservation {
 	struct virtq_segs segs;
+	uint32_t vain; /* chains that were taken and put back */
 	struct virtq_chain chain[VIRTQ_SEGS];
 };
 
@@ -67,6 +69,7 @@ virtq_inline int reserve_failed(struct virtq *vq, const struct virtq_view *v, st
 	}
 	if (first != end)
 		ops->untake(vq, v, first);
+	r->vain += (uint32_t)(end - first);
 	segs_back(&r->segs, seg0);
 	return hopeless ? -1 : 0;
 }
@@ -92,6 +95,7 @@ virtq_inline int reserve(struct virtq *vq, const struct virtq_view *v, struct re
 	if (likely(got >= need))
 		return (int)(chain - first);
 	ops->untake(vq, v, first);
+	r->vain += (uint32_t)(chain - first);
 	segs_back(&r->segs, seg0);
 	return -1;
 }
@@ -284,7 +288,10 @@ virtq_inline uint16_t packets_reserve(struct virtq *vq, const struct virtq_view 
 			break;
 		if (unlikely(got < 0)) {
 			virtq_drop(vq, VIRTQ_DROP_TX_TOO_BIG, 1);
-			continue;
+			if (r->vain < VIRTQ_SEGS && r->segs.links <= VIRTQ_SEGS)
+				continue;
+			pkt++;
+			break;
 		}
 		s->chain = chain;
 		s->n = (uint16_t)got;
@@ -348,6 +355,7 @@ virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void
 	n = RTE_MIN(n, VIRTQ_BURST);
 	ops->prefetch(vq, v, ops->ready(vq, v, n));
 	virtq_segs_begin(&r.segs);
+	r.vain = 0;
 	n = packets_reserve(vq, v, pkts, n, slots, &r, ops, variant);
 	end = slots + n;
 	if (unlikely(n == 0))

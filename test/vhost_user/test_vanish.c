@@ -192,8 +192,7 @@ static void without_a_new_connection(void **state)
 	mend(t);
 	for (unsigned i = 0; i < 2; i++) {
 		vd_ok(t, ts_fe_get_base(&t->fe, i));
-		vd_ok(t, ts_fe_set_state(
-				 &t->fe, TS_SET_VRING_BASE, i, ts_fe_base(&t->fe, i)));
+		vd_ok(t, ts_fe_set_state(&t->fe, TS_SET_VRING_BASE, i, ts_fe_base(&t->fe, i)));
 		vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_KICK, i, t->fe.rings[i].kick));
 	}
 	vd_ok(t, ts_fe_barrier(&t->fe));

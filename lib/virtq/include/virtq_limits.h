@@ -22,6 +22,12 @@
  * whose descriptors are empty and so take up no segment. */
 #define VIRTQ_LINKS (2 * VIRTQ_SEGS)
 
+/* A burst's share of its lcore, in bytes: a burst of full Ethernet frames, and room for some more.
+ * When what is larger or in pieces adds up to it, the burst ends; others have their turn before the
+ * rest. A piece is as much work as so many bytes of one that is whole. */
+#define VIRTQ_SHARE       (VIRTQ_BURST * 2048u)
+#define VIRTQ_SHARE_PIECE 256u
+
 /* Descriptors in one indirect table: the same 1024. */
 #define VIRTQ_INDIRECT_MAX VIRTQ_SEGS
 
