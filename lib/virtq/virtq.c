@@ -367,12 +367,11 @@ static void start_split(struct virtq *vq, const struct virtq_view *v)
 	vq->avail_seen = vq->avail;
 }
 
-/* What lies from 0 to n is one chain, or the rest of one that began before the end of the ring and was
- * used there: what is on the other side of that end says which, unless it has been overwritten. */
-static bool may_be_rest(const struct virtq_view *v, uint16_t n)
+/* What lies from 0 to this end is one chain, or the rest of one that began before the end of the ring and
+ * was used there: what is on the other side of that end says which, unless it has been overwritten. */
+static bool may_be_rest(const struct virtq_view *v, struct virtq_desc end)
 {
 	struct virtq_desc before = virtq_desc_fetch(&v->desc[v->num - 1], true);
-	struct virtq_desc end = virtq_desc_fetch(&v->desc[n - 1], true);
 
 	if ((before.flags & VRING_DESC_F_NEXT) || packed_available(before.flags, v->num - 1u))
 		return true;
@@ -389,21 +388,20 @@ static bool may_be_rest(const struct virtq_view *v, uint16_t n)
 static uint16_t used_half(const struct virtq_view *v, uint32_t base)
 {
 	const uint16_t avail = (uint16_t)base, n = packed_distance(0, avail, v->num);
+	struct virtq_desc d;
 	bool one = true;
 
 	if (base >> 16 || n == 0)
 		return (uint16_t)(base >> 16);
 	for (uint16_t i = 0; i < n; i++) {
-		uint16_t flags;
-
 		if (i == v->num)
 			return avail;
-		flags = virtq_desc_fetch(&v->desc[i], true).flags;
-		if (!packed_available(flags, i))
+		d = virtq_desc_fetch(&v->desc[i], true);
+		if (!packed_available(d.flags, i))
 			return avail;
-		one = one && ((flags & VRING_DESC_F_NEXT) || i + 1 == n);
+		one = one && ((d.flags & VRING_DESC_F_NEXT) || i + 1 == n);
 	}
-	return one && n < v->num && may_be_rest(v, n) ? avail : 0;
+	return one && n < v->num && may_be_rest(v, d) ? avail : 0;
 }
 
 static void start_packed(struct virtq *vq, const struct virtq_view *v, uint32_t base)

@@ -30,15 +30,14 @@ static uint64_t column_features(const struct column *c)
 	return f | 1ull << VIRTIO_F_ANY_LAYOUT;
 }
 
-/* A power of two only where it must be. */
-static uint32_t ring_size(const struct column *c)
+uint32_t pair_ring_size(const struct column *c)
 {
 	return c->format->features ? 251 : 256;
 }
 
 static struct ts_ring *new_ring(struct pair *p, uint64_t features, uint16_t start)
 {
-	const uint32_t size = ring_size(&p->c);
+	const uint32_t size = pair_ring_size(&p->c);
 	struct ts_ring_conf conf = {.guest = p->guest,
 		.size = size,
 		.features = features,

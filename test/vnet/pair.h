@@ -53,6 +53,9 @@ unsigned pair_reap(struct pair *p);
 /** Call run for every column of a format. */
 void pair_over_columns(const struct vq_format *format, void (*run)(const struct column *));
 
+/** Entries of a pair's rings: a power of two only where it must be. */
+uint32_t pair_ring_size(const struct column *c);
+
 /** How the driver of a column lays its i-th chain out. */
 enum ts_mode pair_mode(const struct column *c, uint32_t i);
 
