@@ -61,6 +61,13 @@ static uint64_t read_seed(void)
 	return v;
 }
 
+bool ts_all(void)
+{
+	const char *all = getenv("SLUICE_ALL");
+
+	return all && strcmp(all, "1") == 0;
+}
+
 uint64_t ts_seed(void)
 {
 	static uint64_t seed;

@@ -59,6 +59,9 @@ struct ts_rng {
  */
 uint64_t ts_seed(void);
 
+/** Are generated tests to run all their cases (SLUICE_ALL=1), or those that are enough for every day? */
+bool ts_all(void);
+
 /** Start a generator; two generators with the same seed give the same numbers. */
 void ts_rng_init(struct ts_rng *rng, uint64_t seed);
 

@@ -549,7 +549,7 @@ static void compare(struct vq *t)
 	assert_true(x.ours && x.its && x.mem && x.q);
 	x.mem->refs = x.mem->n = 1;
 	x.mem->spans[0] = (struct virtq_span){0, MEMORY, x.ours};
-	for (unsigned i = 0; i < 120; i++) {
+	for (unsigned i = 0; i < (ts_all() ? 1000 : 48); i++) {
 		bool out[STEPS] = {false};
 		const uint64_t seed = ts_seed() + i + (t->c.mergeable ? 1000 : 0);
 

@@ -193,38 +193,59 @@ static const struct {
 	const char *name;
 } all_modes[] = {{set_copying, ""}, {set_lending, ",lend"}, {set_far, ",far"}};
 
-/* Each test as often as there are formats and modes. */
-static int run_over_formats(
-	unsigned modes, const struct CMUnitTest *tests, size_t n, int argc, char **argv)
+/* The tests that are to run, in one mode each. */
+struct list {
+	struct CMUnitTest *test;
+	char (*name)[96];
+	size_t n;
+};
+
+static void add(
+	struct list *l, const struct CMUnitTest *t, size_t mode_i, const struct vq_format *format)
 {
-	const size_t times = RTE_DIM(all_modes) * vq_n_formats;
-	struct CMUnitTest *all = calloc(n * times, sizeof(*all));
-	char(*name)[96] = calloc(n * times, sizeof(*name));
-	size_t count = 0;
+	const int len = (int)strcspn(t->name, format ? "[" : "");
+	char *name = l->name[l->n];
+
+	if (format)
+		snprintf(name, sizeof(*l->name), "%.*s[%s%s]", len, t->name, format->name,
+			all_modes[mode_i].name);
+	else
+		snprintf(name, sizeof(*l->name), "%s%s", t->name, all_modes[mode_i].name);
+	l->test[l->n] = *t;
+	l->test[l->n].name = name;
+	l->test[l->n].setup_func = all_modes[mode_i].set;
+	if (format)
+		l->test[l->n].initial_state = (void *)(uintptr_t)format;
+	l->n++;
+}
+
+/* Each test as often as there are formats (or once, if it knows of them) and modes. */
+static int run_all(unsigned modes, bool formats, const struct CMUnitTest *tests, size_t n, int argc,
+	char **argv)
+{
+	const size_t n_formats = formats ? vq_n_formats : 1, times = RTE_DIM(all_modes) * n_formats;
+	struct list l = {calloc(n * times, sizeof(*l.test)), calloc(n * times, sizeof(*l.name)), 0};
 	int rc = 1;
 
-	for (size_t i = 0; all && name && i < n * times; i++) {
-		const struct vq_format *format = &vq_formats[i % times / RTE_DIM(all_modes)];
-		const size_t m = i % RTE_DIM(all_modes);
-		struct CMUnitTest t = tests[i / times];
+	for (size_t i = 0; l.test && l.name && i < n * times; i++) {
+		const struct vq_format *format =
+			formats ? &vq_formats[i % times / RTE_DIM(all_modes)] : NULL;
+		const struct CMUnitTest *t = &tests[i / times];
 
-		if ((t.initial_state && t.initial_state != format) || !(modes & (1u << m)))
+		if (!(modes & (1u << i % RTE_DIM(all_modes))) ||
+			(format && t->initial_state && t->initial_state != format))
 			continue;
-		t.setup_func = all_modes[m].set;
-		snprintf(name[count], sizeof(*name), "%.*s[%s%s]", (int)strcspn(t.name, "["),
-			t.name, format->name, all_modes[m].name);
-		t.name = name[count];
-		t.initial_state = (void *)(uintptr_t)format;
-		all[count++] = t;
+		add(&l, t, i % RTE_DIM(all_modes), format);
 	}
-	if (count)
-		rc = ts_run_tests(all, count, argc, argv);
-	free(name);
-	free(all);
+	if (l.n)
+		rc = ts_run_tests(l.test, l.n, argc, argv);
+	free(l.name);
+	free(l.test);
 	return rc;
 }
 
-int pair_run_with(unsigned modes, const struct CMUnitTest *tests, size_t n, int argc, char **argv)
+static int run_in_eal(unsigned modes, bool formats, const struct CMUnitTest *tests, size_t n,
+	int argc, char **argv)
 {
 	static char line[] = "pair --no-huge -m 256 --no-pci --no-shconf --no-telemetry -l 0 "
 			     "--log-level error";
@@ -238,8 +259,18 @@ int pair_run_with(unsigned modes, const struct CMUnitTest *tests, size_t n, int 
 		"pair", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 	if (!pair_pool)
 		return 99;
-	err = run_over_formats(modes, tests, n, argc, argv);
+	err = run_all(modes, formats, tests, n, argc, argv);
 	rte_mempool_free(pair_pool);
 	rte_eal_cleanup();
 	return err;
+}
+
+int pair_run_with(unsigned modes, const struct CMUnitTest *tests, size_t n, int argc, char **argv)
+{
+	return run_in_eal(modes, true, tests, n, argc, argv);
+}
+
+int pair_run_cases(unsigned modes, const struct CMUnitTest *tests, size_t n, int argc, char **argv)
+{
+	return run_in_eal(modes, false, tests, n, argc, argv);
 }

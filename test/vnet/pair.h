@@ -81,6 +81,9 @@ struct rte_mbuf *pair_mbuf(const uint8_t *bytes, uint32_t len);
  */
 int pair_run_with(unsigned modes, const struct CMUnitTest *tests, size_t n, int argc, char **argv);
 
+/** Likewise, but these tests know of formats by themselves: each runs once for each mode. */
+int pair_run_cases(unsigned modes, const struct CMUnitTest *tests, size_t n, int argc, char **argv);
+
 static inline int pair_run(const struct CMUnitTest *tests, size_t n, int argc, char **argv)
 {
 	return pair_run_with(PAIR_COPY | PAIR_LEND | PAIR_FAR, tests, n, argc, argv);
