@@ -133,6 +133,7 @@ void vq_close(struct vq *t)
 
 struct column {
 	const struct vq_test *test;
+	const void *arg;
 	struct vq_case c;
 	struct vq t;
 	char name[96];
@@ -143,6 +144,7 @@ static int column_setup(void **state)
 	struct column *col = *state;
 
 	vq_open(&col->t, &col->c, col->test->size, col->test->base);
+	col->t.arg = col->arg;
 	return 0;
 }
 
@@ -190,7 +192,8 @@ static bool column_exists(unsigned over, const struct vq_format *format, unsigne
 	}
 }
 
-int vq_main(const struct vq_test *tests, size_t n, int argc, char **argv)
+int vq_main_with(
+	const struct vq_test *tests, const void *const *args, size_t n, int argc, char **argv)
 {
 	size_t max = n * vq_n_formats * 8, count = 0;
 	struct column *cols = calloc(max, sizeof(*cols));
@@ -205,6 +208,7 @@ int vq_main(const struct vq_test *tests, size_t n, int argc, char **argv)
 			struct column *col = &cols[count];
 
 			col->test = &tests[i / vq_n_formats];
+			col->arg = args ? args[i / vq_n_formats] : NULL;
 			if (!column_exists(col->test->over, format, bits))
 				continue;
 			col->c = (struct vq_case){format, bits & 1, bits & 2, bits & 4};
@@ -217,6 +221,11 @@ int vq_main(const struct vq_test *tests, size_t n, int argc, char **argv)
 	free(cases);
 	free(cols);
 	return rc;
+}
+
+int vq_main(const struct vq_test *tests, size_t n, int argc, char **argv)
+{
+	return vq_main_with(tests, NULL, n, argc, argv);
 }
 
 /* ---- what tests do again and again ---- */

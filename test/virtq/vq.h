@@ -49,7 +49,8 @@ struct vq {
 	struct virtq *q;
 	struct virtq_segs *segs;
 	struct ts_rng rng;
-	uint32_t ahead; /* descriptors offered by vq_hostile.c and not looked at yet */
+	uint32_t ahead;  /* descriptors offered by vq_hostile.c and not looked at yet */
+	const void *arg; /* of vq_main_with() */
 };
 
 enum vq_over {
@@ -73,6 +74,10 @@ struct vq_test {
 
 /** Run tests over their columns; main()'s value. */
 int vq_main(const struct vq_test *tests, size_t n, int argc, char **argv);
+
+/** Likewise; each test finds its own arg in t->arg. */
+int vq_main_with(
+	const struct vq_test *tests, const void *const *args, size_t n, int argc, char **argv);
 
 void vq_open(struct vq *t, const struct vq_case *c, uint32_t size, uint16_t base);
 void vq_close(struct vq *t);

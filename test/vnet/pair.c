@@ -117,6 +117,19 @@ void pair_close(struct pair *p)
 	assert_int_equal(rte_mempool_in_use_count(pair_pool), 0);
 }
 
+struct vq pair_vq(const struct pair *p, bool sends)
+{
+	const struct column *c = &p->c;
+
+	return (struct vq){.c = {c->format, c->indirect, c->mergeable, c->event_idx},
+		.ops = c->format->ops,
+		.guest = p->guest,
+		.mem = p->mem,
+		.ring = sends ? p->tx_ring : p->rx_ring,
+		.view = sends ? p->rx_view : p->tx_view,
+		.q = sends ? p->rx : p->tx};
+}
+
 void pair_over_columns(const struct vq_format *format, void (*run)(const struct column *))
 {
 	for (unsigned bits = 0; bits < 16; bits++) {

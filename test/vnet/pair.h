@@ -50,6 +50,10 @@ void pair_close(struct pair *p);
 /** What has come home goes back to the driver, which takes it. @return how many packets' chains */
 unsigned pair_reap(struct pair *p);
 
+/** One of a pair's rings for vq_hostile.h: that of what the guest sends, or of what it gets. Its memory
+ * from 2 MiB on is where tables are written. */
+struct vq pair_vq(const struct pair *p, bool sends);
+
 /** Call run for every column of a format. */
 void pair_over_columns(const struct vq_format *format, void (*run)(const struct column *));
 

@@ -216,18 +216,6 @@ uint64_t rows_anywhere(struct trial *t)
 	return ROWS_MEMORY + rows_below(t, ROWS_SIZE / 2);
 }
 
-static struct vq hostile(
-	const struct trial *t, struct ts_ring *ring, struct virtq *q, const struct virtq_view *view)
-{
-	return (struct vq){.c = {t->p.c.format, t->indirect, t->p.c.mergeable, t->p.c.event_idx},
-		.ops = t->p.c.format->ops,
-		.guest = t->p.guest,
-		.mem = t->p.mem,
-		.ring = ring,
-		.view = *view,
-		.q = q};
-}
-
 void rows_restart(struct vq *q)
 {
 	const uint32_t base = virtq_position(q->q, q->view.packed);
@@ -285,8 +273,8 @@ static void run(void **state)
 	t->offered = 0;
 	t->stop = false;
 	pair_open(&t->p, &c, extra, 0);
-	t->rx = hostile(t, t->p.tx_ring, t->p.rx, &t->p.rx_view);
-	t->tx = hostile(t, t->p.rx_ring, t->p.tx, &t->p.tx_view);
+	t->rx = pair_vq(&t->p, true);
+	t->tx = pair_vq(&t->p, false);
 	if (t->row->mutate)
 		assert_int_equal(pthread_create(&t->thread, NULL, mutate, t), 0);
 	for (t->round = 0; t->round < rounds; t->round++) {

@@ -184,6 +184,93 @@ static void header_again(void **state)
 	fetch_close(&t);
 }
 
+/* ---- what is read once stays as it was read ---- */
+
+/* What a driver writes over a descriptor that has been read, byte by byte. */
+static void descriptor_rewritten(struct watched *t, unsigned place, unsigned field)
+{
+	static const struct {
+		uint8_t at, len;
+	} fields[] = {{0, 8}, {8, 4}, {12, 2}, {14, 2}};
+	struct rewrite r = {.t = t, .value = UINT64_MAX, .len = fields[field].len};
+	const struct ts_ring *ring = t->p.tx_ring;
+	struct rte_mbuf *m[VIRTQ_BURST];
+	uint32_t number, desc;
+	uint64_t keep = 0;
+
+	for (uint32_t i = 0; i < 4; i++) {
+		ts_pkt_fill(frame, 60 + i, i);
+		fetch_sends(t, NULL, frame, 60 + i, NULL, 0, TS_DIRECT);
+	}
+	ts_ring_kick(t->p.tx_ring);
+	desc = ring->pdesc ? ((t->p.rx->avail & 0x7fffu) + place) % ring->size
+			   : ring->avail->ring[(t->p.rx->avail + place) % ring->size];
+	r.gpa = r.to_gpa = ring->desc_gpa + 16 * desc + fields[field].at;
+	ts_guest_read(t->p.guest, r.gpa, &keep, r.len);
+	rewrite_at(&r);
+	assert_int_equal(fetch_dequeue(t, m), 4);
+	assert_int_equal(r.seen, 1);
+	fetch_judge(t);
+	for (uint32_t i = 0; i < 4; i++) {
+		assert_int_equal(pair_bytes(m[i], got), 60 + i);
+		assert_int_equal(ts_pkt_check(got, 60 + i, &number), 0);
+		assert_int_equal(number, i);
+		rte_pktmbuf_free(m[i]);
+	}
+	if (!ring->pdesc || field == 0) /* else a used descriptor is there by now */
+		ts_guest_write(t->p.guest, r.gpa, &keep, r.len);
+	assert_int_equal(pair_reap(&t->p), 4);
+}
+
+static void rewritten_48cae0bfa6_af584d21bf(void **state)
+{
+	const struct column c = {*state, false, true, true, true};
+	struct watched t;
+
+	fetch_open(&t, &c, 0);
+	for (unsigned place = 0; place < 4; place++)
+		for (unsigned field = 0; field < 4; field++)
+			descriptor_rewritten(&t, place, field);
+	fetch_close(&t);
+}
+
+/* The fix of CVE-2024-11614 read csum_start again behind the check. */
+static void csum_start_rewritten_285e6b8b18(void **state)
+{
+	const struct column c = {*state, false, true, true, true};
+	const struct ts_ip ip = {.proto = 17, .payload = 100, .partial = true};
+	struct virtio_net_hdr_v1 hdr;
+	struct rewrite r = {.value = 0xfff0, .len = 2};
+	struct rte_mbuf *m[1];
+	struct watched t;
+	struct ts_seg seg;
+	uint32_t len;
+
+	for (uint32_t field = 0; field < 5; field++) {
+		static const uint8_t at[] = {0, 2, 4, 6, 8}; /* flags, hdr_len, gso_size, csum */
+
+		fetch_open(&t, &c, F(CSUM));
+		len = ts_pkt_ip(frame, sizeof(frame), &ip, &hdr);
+		seg = (struct ts_seg){ts_alloc(t.p.guest, 0, 2048, 64), 12 + len};
+		assert_int_equal(ts_net_send_at(&t.p.net, &hdr, frame, len, &seg, 1, TS_DIRECT), 0);
+		t.p.offered++;
+		ts_ring_kick(t.p.tx_ring);
+		r.t = &t;
+		r.len = at[field] == 8 ? 1 : 2; /* which is read a byte at a time */
+		r.gpa = r.to_gpa = seg.gpa + at[field];
+		rewrite_at(&r);
+		assert_int_equal(fetch_dequeue(&t, m), 1);
+		assert_int_equal(r.seen, 1);
+		fetch_judge(&t);
+		assert_true(m[0]->ol_flags & RTE_MBUF_F_TX_UDP_CKSUM);
+		assert_int_equal(m[0]->l2_len + m[0]->l3_len, hdr.csum_start);
+		rte_pktmbuf_free(m[0]);
+		ts_guest_write(t.p.guest, seg.gpa, &hdr, 12);
+		pair_reap(&t.p);
+		fetch_close(&t);
+	}
+}
+
 /* Descriptors that are kept before they are overwritten: what they say then is only kept. */
 static void kept_in_flight(void **state)
 {
@@ -223,6 +310,8 @@ int main(int argc, char **argv)
 		PAIR_SPLIT(head_again),
 		cmocka_unit_test(chain_again),
 		cmocka_unit_test(header_again),
+		cmocka_unit_test(rewritten_48cae0bfa6_af584d21bf),
+		cmocka_unit_test(csum_start_rewritten_285e6b8b18),
 		cmocka_unit_test(kept_in_flight),
 	};
 
