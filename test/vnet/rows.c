@@ -263,7 +263,7 @@ static void revive(struct trial *t)
 static void run(void **state)
 {
 	struct trial *t = *state;
-	const unsigned rounds = t->intensity == 1 ? 6 : t->intensity == 2 ? 24 : 80;
+	const unsigned rounds = t->intensity == 1 ? 16 : t->intensity == 2 ? 32 : 60;
 	uint64_t extra = t->row->features | (t->in_order ? TS_BIT(VIRTIO_F_IN_ORDER) : 0);
 	const struct column c = t->p.c;
 

@@ -54,7 +54,7 @@ struct trial {
 /** Chains to offer in this round. */
 static inline unsigned rows_chains(const struct trial *t)
 {
-	return t->intensity == 1 ? 1 : t->intensity == 2 ? 8 : 60;
+	return t->intensity == 1 ? 6 : t->intensity == 2 ? 16 : 60;
 }
 
 static inline uint32_t rows_below(struct trial *t, uint32_t n)

@@ -55,6 +55,18 @@ static void packed_bits(struct trial *t, struct vq *q, uint16_t w)
 	q->ahead = (q->ahead + 1) % 240;
 }
 
+/* What goes beyond the ring parks it, as soon as it is looked at. */
+static void poll_wild_index(struct trial *t)
+{
+	const struct vq *q = &t->rx;
+	const uint16_t ahead = (uint16_t)(q->ring->avail->idx - q->q->avail);
+	const bool seen = (uint16_t)(q->q->avail_seen - q->q->avail) < VIRTQ_BURST;
+
+	rows_poll(t);
+	if (seen && ahead > q->ring->size)
+		assert_int_equal(q->q->fault, VIRTQ_FAULT_AVAIL_JUMP);
+}
+
 static void r1_index(struct trial *t)
 {
 	uint16_t w;
@@ -73,6 +85,8 @@ static void r1_index(struct trial *t)
 		else
 			virtq_store(&q->ring->avail->idx, to[rows_below(t, 4)]);
 	}
+	if (!t->rx.view.packed)
+		poll_wild_index(t);
 }
 
 /* ---- R2: links ---- */
