@@ -6,260 +6,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "ref.h"
-#include "vq.h"
+#include "differ.h"
 
-/*
- * Theory of operation
- *
- * There are two copies of a guest's memory, one with our code as its device, one with the reference
- * (ref.h). A polite driver does the same in both: chains of random parts, direct, in tables or mixed;
- * published now or later; any wish for notifications. After each burst the chains that were taken, the
- * bytes of both memories and what the driver is told must be the same. Each step draws from a generator
- * of its own, so that a history with steps left out is one as well: what fails is shrunk before it is
- * shown.
- */
-
-#define PARTS    6u
-#define MAX_RING 64u
-#define STEPS    400u
-#define MEMORY   0x8000u
-#define DESC     0u
-#define DRIVER   0x0800u
-#define DEVICE   0x1000u
-#define TABLES   0x2000u /* one for each id */
-#define BUFFERS  0x6000u
-
-struct differ {
-	const struct vq_case *c;
-	uint32_t num;
-	enum virtq_dir dir;
-	uint8_t *ours, *its; /* memories */
-	struct ref_device ref;
-	struct virtq_mem *mem;
-	struct virtq_view view;
-	struct virtq *q;
-	struct virtq_segs *segs;
-	int call_fd;
-	bool first; /* no notification has gone by positions since the start */
-
-	/* the driver */
-	uint16_t free[MAX_RING]; /* split: descriptors; packed: ids */
-	uint32_t n_free;
-	uint32_t room;                  /* packed: descriptors of the ring */
-	uint16_t owns[MAX_RING][PARTS]; /* by id: descriptors that come back with it, */
-	uint32_t n_owns[MAX_RING];
-	uint32_t avail, used; /* split: indexes; packed: positions without wrap counters */
-	bool avail_wrap, used_wrap;
-	struct {
-		uint32_t at;
-		uint16_t flags;
-	} hidden[MAX_RING]; /* packed: heads to be published */
-	uint32_t n_hidden;
-	char why[200];
-};
-
-static bool packed(const struct differ *x)
-{
-	return x->c->format->features;
-}
-
-/* ---- the driver: writes both memories ---- */
-
-static void put(struct differ *x, uint32_t at, const void *from, size_t n)
-{
-	memcpy(x->ours + at, from, n);
-	memcpy(x->its + at, from, n);
-}
-
-static void put16(struct differ *x, uint32_t at, uint16_t v)
-{
-	put(x, at, &v, 2);
-}
-
-static void put_desc(
-	struct differ *x, uint32_t at, uint64_t addr, uint32_t len, uint16_t third, uint16_t fourth)
-{
-	put(x, at, &addr, 8);
-	put(x, at + 8, &len, 4);
-	put16(x, at + 12, third);
-	put16(x, at + 14, fourth);
-}
-
-static uint16_t take_free(struct differ *x, struct ts_rng *rng)
-{
-	const uint32_t i = ts_rand_below(rng, x->n_free);
-	const uint16_t id = x->free[i];
-
-	x->free[i] = x->free[--x->n_free];
-	return id;
-}
-
-/* Parts of a chain: where in memory, as long as says the generator. */
-static struct ref_part random_part(const struct differ *x, struct ts_rng *rng)
-{
-	return (struct ref_part){BUFFERS + ts_rand_below(rng, 0x1000),
-		1 + ts_rand_below(rng, 0xfff), x->dir == VIRTQ_TO_GUEST};
-}
-
-static void write_table(struct differ *x, uint32_t at, uint32_t n, struct ts_rng *rng)
-{
-	const uint16_t w = x->dir == VIRTQ_TO_GUEST ? VRING_DESC_F_WRITE : 0;
-
-	for (uint32_t i = 0; i < n; i++) {
-		const struct ref_part p = random_part(x, rng);
-
-		if (packed(x))
-			put_desc(x, at + 16 * i, p.addr, p.len, (uint16_t)ts_rand(rng), w);
-		else
-			put_desc(x, at + 16 * i, p.addr, p.len,
-				(uint16_t)(w | (i + 1 < n ? VRING_DESC_F_NEXT : 0)),
-				(uint16_t)(i + 1));
-	}
-}
-
-/* `direct` parts in the ring, then perhaps a table of `n_table` more. */
-static void add_split(struct differ *x, uint32_t direct, uint32_t n_table, struct ts_rng *rng)
-{
-	const uint16_t w = x->dir == VIRTQ_TO_GUEST ? VRING_DESC_F_WRITE : 0;
-	const uint32_t n = direct + (n_table > 0);
-	uint16_t at[PARTS];
-
-	if (n > x->n_free)
-		return;
-	for (uint32_t i = 0; i < n; i++)
-		at[i] = take_free(x, rng);
-	for (uint32_t i = 0; i < n; i++) {
-		const struct ref_part p = random_part(x, rng);
-		const uint16_t next = i + 1 < n ? at[i + 1] : 0;
-
-		if (i < direct)
-			put_desc(x, DESC + 16u * at[i], p.addr, p.len,
-				(uint16_t)(w | (i + 1 < n ? VRING_DESC_F_NEXT : 0)), next);
-		else
-			put_desc(x, DESC + 16u * at[i], TABLES + 16u * PARTS * at[i], 16 * n_table,
-				VRING_DESC_F_INDIRECT, 0);
-		x->owns[at[0]][i] = at[i];
-	}
-	if (n_table)
-		write_table(x, TABLES + 16u * PARTS * at[n - 1], n_table, rng);
-	x->n_owns[at[0]] = n;
-	put16(x, DRIVER + 4 + 2 * (x->avail % x->num), at[0]);
-	x->avail = (uint16_t)(x->avail + 1);
-}
-
-static void step_packed(const struct differ *x, uint32_t *at, bool *wrap)
-{
-	if (++*at == x->num) {
-		*at = 0;
-		*wrap = !*wrap;
-	}
-}
-
-static void add_packed(struct differ *x, uint32_t direct, uint32_t n_table, struct ts_rng *rng)
-{
-	const uint16_t w = x->dir == VIRTQ_TO_GUEST ? VRING_DESC_F_WRITE : 0;
-	const uint32_t n = n_table ? 1 : direct;
-	uint16_t id;
-
-	if (n > x->room || x->n_free == 0)
-		return;
-	id = take_free(x, rng);
-	for (uint32_t i = 0; i < n; i++) {
-		const struct ref_part p = random_part(x, rng);
-		const uint16_t flags = (uint16_t)((n_table ? VRING_DESC_F_INDIRECT : w) |
-						  (i + 1 < n ? VRING_DESC_F_NEXT : 0) |
-						  ts_packed_avail_bits(x->avail_wrap));
-		const uint32_t at = DESC + 16 * x->avail;
-
-		put(x, at, n_table ? &(uint64_t){TABLES + 16u * PARTS * id} : &p.addr, 8);
-		put(x, at + 8, n_table ? &(uint32_t){16 * n_table} : &p.len, 4);
-		put16(x, at + 12, i + 1 < n ? (uint16_t)ts_rand(rng) : id);
-		if (i > 0) {
-			put16(x, at + 14, flags);
-		} else {
-			x->hidden[x->n_hidden].at = at + 14;
-			x->hidden[x->n_hidden++].flags = flags;
-		}
-		step_packed(x, &x->avail, &x->avail_wrap);
-	}
-	if (n_table)
-		write_table(x, TABLES + 16u * PARTS * id, n_table, rng);
-	x->n_owns[id] = n;
-	x->room -= n;
-}
-
-static void driver_adds(struct differ *x, struct ts_rng *rng)
-{
-	for (uint32_t k = 1 + ts_rand_below(rng, 8); k > 0; k--) {
-		const uint32_t n = 1 + ts_rand_below(rng, PARTS - 1);
-		const uint32_t n_table =
-			x->c->indirect && ts_rand_below(rng, 2) ? 1 + ts_rand_below(rng, PARTS) : 0;
-
-		if (packed(x))
-			add_packed(x, n, n_table, rng);
-		else
-			add_split(x, n_table && ts_rand_below(rng, 2) ? 0 : n, n_table, rng);
-	}
-}
-
-static void driver_publishes(struct differ *x)
-{
-	if (!packed(x))
-		put16(x, DRIVER + 2, (uint16_t)x->avail);
-	while (x->n_hidden > 0) {
-		x->n_hidden--;
-		put16(x, x->hidden[x->n_hidden].at, x->hidden[x->n_hidden].flags);
-	}
-}
-
-/* A wish for notifications: at once, never, or at some position near. */
-static void driver_wishes(struct differ *x, struct ts_rng *rng)
-{
-	if (!packed(x)) {
-		put16(x, DRIVER, (uint16_t)ts_rand_below(rng, 2));
-		put16(x, DRIVER + 4 + 2 * x->num, (uint16_t)(x->used + ts_rand_below(rng, 40) - 8));
-		return;
-	}
-	put16(x, DRIVER, (uint16_t)(ts_rand_below(rng, x->num) | ts_rand_below(rng, 2) << 15));
-	put16(x, DRIVER + 2, (uint16_t)ts_rand_below(rng, x->c->event_idx ? 3 : 2));
-}
-
-static void came_back(struct differ *x, uint16_t id)
-{
-	if (packed(x)) {
-		x->free[x->n_free++] = id;
-		x->room += x->n_owns[id];
-		return;
-	}
-	for (uint32_t i = 0; i < x->n_owns[id]; i++)
-		x->free[x->n_free++] = x->owns[id][i];
-}
-
-/* Both memories are the same by now. */
-static void driver_reaps(struct differ *x)
-{
-	uint16_t id, idx, flags;
-
-	for (;;) {
-		if (packed(x)) {
-			memcpy(&flags, x->its + DESC + 16 * x->used + 14, 2);
-			if ((flags & TS_PACKED_BITS) != ts_packed_used_bits(x->used_wrap))
-				return;
-			memcpy(&id, x->its + DESC + 16 * x->used + 12, 2);
-			came_back(x, id);
-			for (uint32_t i = 0; i < x->n_owns[id]; i++)
-				step_packed(x, &x->used, &x->used_wrap);
-			continue;
-		}
-		memcpy(&idx, x->its + DEVICE + 2, 2);
-		if (idx == (uint16_t)x->used)
-			return;
-		memcpy(&id, x->its + DEVICE + 4 + 8 * (x->used % x->num), 2);
-		came_back(x, id);
-		x->used = (uint16_t)(x->used + 1);
-	}
-}
+#define STEPS 400u
 
 /* ---- both devices ---- */
 
@@ -397,13 +146,44 @@ static bool devices_discard(struct differ *x, struct ts_rng *rng)
 	       positions_differ(x);
 }
 
+/* The driver adds and publishes. True: it has to kick and should not, or the reverse. */
+static bool kicks_differ(struct differ *x, struct ts_rng *rng, bool due)
+{
+	const uint32_t room = x->n_free;
+	bool some = x->n_hidden > 0;
+	uint16_t before;
+
+	memcpy(&before, x->ours + DRIVER + 2, 2);
+	some |= !packed(x) && before != (uint16_t)x->avail;
+	driver_adds(x, rng);
+	driver_publishes(x);
+	some |= x->n_free != room;
+	return some && differs(x, "a kick", driver_kicks(x, before), due);
+}
+
+/* Asleep until it is kicked, if there is nothing; awake again it needs none. */
+static bool devices_sleep(struct differ *x, struct ts_rng *rng)
+{
+	struct ref_device copy = x->ref;
+	struct ref_chain its;
+	const bool idle = virtq_arm(x->q);
+
+	if (differs(x, "nothing to do", idle, !ref_take(&copy, &its)) ||
+		(idle && kicks_differ(x, rng, true)))
+		return true;
+	virtq_disarm(x->q);
+	return kicks_differ(x, rng, false) || memories_differ(x);
+}
+
 /* A device that stops and another that goes on. */
 static bool devices_restart(struct differ *x)
 {
 	const uint32_t base = virtq_position(x->q, packed(x));
 	const struct ref_ring r = x->ref.r;
 
-	memset(x->q, 0xee, sizeof(*x->q));
+	memset(&x->q->avail, 0xee, sizeof(*x->q) - offsetof(struct virtq, avail));
+	x->q->armed = false;
+	x->q->announce = x->q->miss_perm = 0;
 	virtq_start(x->q, &x->view, base);
 	x->first = true;
 	ref_start(&x->ref, &r, x->ref.used, x->ref.used_wrap);
@@ -413,11 +193,11 @@ static bool devices_restart(struct differ *x)
 /* ---- histories ---- */
 
 static const char *const actions[] = {
-	"add", "publish", "wish", "reap", "burst", "discard", "restart"};
+	"add", "publish", "wish", "reap", "burst", "discard", "restart", "sleep"};
 
 static unsigned action_of(struct ts_rng *rng)
 {
-	static const uint8_t often[] = {0, 0, 0, 1, 1, 1, 2, 3, 3, 4, 4, 4, 4, 4, 5, 6};
+	static const uint8_t often[] = {0, 0, 0, 1, 1, 1, 2, 3, 3, 4, 4, 4, 4, 4, 5, 6, 7};
 
 	return often[ts_rand_below(rng, sizeof(often))];
 }
@@ -445,8 +225,11 @@ static unsigned act(struct differ *x, struct ts_rng *rng, bool *bad)
 	case 5:
 		*bad = devices_discard(x, rng);
 		break;
-	default:
+	case 6:
 		*bad = ts_rand_below(rng, 4) == 0 && devices_restart(x);
+		break;
+	default:
+		*bad = devices_sleep(x, rng);
 		break;
 	}
 	return what;
@@ -454,6 +237,7 @@ static unsigned act(struct differ *x, struct ts_rng *rng, bool *bad)
 
 static void begin(struct differ *x)
 {
+	uint32_t ticket;
 	const struct ref_ring r = {
 		x->its, DESC, DRIVER, DEVICE, x->num, packed(x), x->c->event_idx};
 
@@ -468,7 +252,9 @@ static void begin(struct differ *x)
 		.event_idx = x->c->event_idx,
 		.indirect = x->c->indirect,
 		.call_fd = x->call_fd,
+		.kicks = true,
 		.mem = x->mem};
+	virtq_gate_swap(&x->q->gate, &x->view, &ticket);
 	virtq_start(x->q, &x->view, packed(x) ? 0x80008000 : 0);
 	ref_start(&x->ref, &r, 0, true);
 	x->n_free = x->room = x->num;
