@@ -253,15 +253,6 @@ static void trap_5_7_headers(void **state)
 
 /* ---- indexes and sizes ---- */
 
-/* Where a request has its index. */
-static void put_index(struct ts_msg *m, uint64_t index)
-{
-	if (m->hdr.request >= TS_SET_VRING_KICK && m->hdr.request <= TS_SET_VRING_ERR)
-		memcpy(m->payload, &index, sizeof(uint64_t));
-	else
-		memcpy(m->payload, &index, sizeof(uint32_t));
-}
-
 static void try_index(struct vd *t, const struct vd_msg *row, uint64_t index, bool legal)
 {
 	struct ts_msg m;
@@ -269,7 +260,7 @@ static void try_index(struct vd *t, const struct vd_msg *row, uint64_t index, bo
 
 	row->right(t, &m);
 	flag(&m, true);
-	put_index(&m, index);
+	vd_msg_put_index(&m, index);
 	expect = vd_msg_answer(t, row, legal, true);
 	if (!legal) {
 		refused(t, &m, &expect, row->name);
@@ -280,12 +271,6 @@ static void try_index(struct vd *t, const struct vd_msg *row, uint64_t index, bo
 	vd_exchange(t, &m, &expect, row->name);
 }
 
-static bool has_index(const struct vd_msg *row)
-{
-	return (row->id >= TS_SET_VRING_NUM && row->id <= TS_SET_VRING_ERR) ||
-	       row->id == TS_SET_VRING_ENABLE;
-}
-
 static void trap_5_8_indexes(void **state)
 {
 	static const uint64_t bad[] = {
@@ -294,7 +279,7 @@ static void trap_5_8_indexes(void **state)
 
 	FOR_EACH_MSG(row)
 	{
-		if (!has_index(row))
+		if (!vd_msg_has_index(row))
 			continue;
 		for (unsigned i = 0; i < 4; i++)
 			try_index(t, row, i, true);
@@ -315,7 +300,7 @@ static void trap_5_8_indexes_of_the_largest_device(void **state)
 	vd_listen(t, 128, &ts_qemu_10);
 	FOR_EACH_MSG(row)
 	{
-		if (!has_index(row))
+		if (!vd_msg_has_index(row))
 			continue;
 		try_index(t, row, 255, true);
 		try_index(t, row, 0, true);
@@ -372,7 +357,7 @@ static void trap_5_8_no_fd_bit(void **state)
 				m.fds[1] = m.fds[0];
 				m.n_fds = n;
 				flag(&m, true);
-				put_index(&m, 3 | (nofd ? TS_VRING_NOFD : 0));
+				vd_msg_put_index(&m, 3 | (nofd ? TS_VRING_NOFD : 0));
 				vd_exchange(t, &m, &expect, row->name);
 			}
 		}

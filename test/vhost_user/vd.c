@@ -174,34 +174,33 @@ static const struct vu_device_ops ops = {
 
 const char vd_packed;
 
-int vd_setup(void **state)
+struct vd *vd_new(struct event_base *base, uint64_t format)
 {
 	struct vd *t = calloc(1, sizeof(*t));
 
 	assert_non_null(t);
-	t->format = *state == &vd_packed ? TS_BIT(VIRTIO_F_RING_PACKED) : 0;
-	ts_seed();
+	t->format = format;
 	virtq_trap_fd(); /* stays open as long as the process */
 	t->fds_before = ts_count_fds(NULL);
+	t->maps_before = ts_count_maps("memfd:ts-guest");
 	strcpy(t->dir, "/tmp/vu-test-XXXXXX");
 	assert_non_null(mkdtemp(t->dir));
 	snprintf(t->path, sizeof(t->path), "%s/s", t->dir);
-	t->base = event_base_new();
+	t->shares_base = base != NULL;
+	t->base = base ? base : event_base_new();
 	assert_non_null(t->base);
 	for (unsigned i = 0; i < 2 * VD_PAIRS_MAX; i++) {
 		t->ring[i].vd = t;
 		t->ring[i].index = i;
 	}
 	ts_fe_init(&t->fe, &ts_qemu_10, NULL);
-	*state = t;
-	return 0;
+	return t;
 }
 
 /* All of it goes before anything is asserted, so that a failure leaves nothing behind either. */
-int vd_teardown(void **state)
+void vd_free(struct vd *t)
 {
-	struct vd *t = *state;
-	int maps, fds, fds_before = t->fds_before;
+	int maps, fds, fds_before = t->fds_before, maps_before = t->maps_before;
 	bool socket_left, more_left;
 
 	for (unsigned i = 0; i < 2 * VD_PAIRS_MAX; i++)
@@ -211,7 +210,8 @@ int vd_teardown(void **state)
 	vd_destroy(t);
 	ts_fe_free(&t->fe);
 	ts_guest_free(t->guest);
-	event_base_free(t->base);
+	if (!t->shares_base)
+		event_base_free(t->base);
 	socket_left = unlink(t->path) == 0;
 	more_left = rmdir(t->dir) != 0;
 	free(t);
@@ -219,8 +219,22 @@ int vd_teardown(void **state)
 	fds = ts_count_fds(NULL);
 	assert_false(socket_left);
 	assert_false(more_left);
-	assert_int_equal(maps, 0);
+	assert_int_equal(maps, maps_before);
 	assert_int_equal(fds, fds_before);
+}
+
+int vd_setup(void **state)
+{
+	uint64_t format = *state == &vd_packed ? TS_BIT(VIRTIO_F_RING_PACKED) : 0;
+
+	ts_seed();
+	*state = vd_new(NULL, format);
+	return 0;
+}
+
+int vd_teardown(void **state)
+{
+	vd_free(*state);
 	return 0;
 }
 
@@ -356,49 +370,61 @@ uint16_t vd_burst(struct vd *t, unsigned ring)
 
 /* ---- the guest ---- */
 
-static void guest_adds(struct vd *t, unsigned ring, unsigned n, bool out)
+unsigned vd_guest_adds(struct vd *t, unsigned ring, unsigned n)
 {
 	struct ts_ring *r = t->fe.rings[ring].ring;
 	/* Across both regions now and then. */
 	const struct ts_seg frame[] = {
 		{0x400000 + 128 * ring, 12}, {0x500000 - 30, FRAME_LEN - 12}};
 	const struct ts_seg buffer[] = {{0x480000 + 2048 * (ring % 64), BUFFER_LEN}};
+	const bool out = ring & 1;
+	unsigned i;
 
-	for (unsigned i = 0; i < n; i++) {
+	for (i = 0; i < n; i++) {
 		enum ts_mode mode = ts_ring_has(r, VIRTIO_RING_F_INDIRECT_DESC) && i % 3 == 0
 					    ? TS_INDIRECT
 					    : TS_DIRECT;
 
-		if (out)
-			assert_int_equal(ts_ring_add(r, frame, 2, NULL, 0, r, mode), 0);
-		else
-			assert_int_equal(ts_ring_add(r, NULL, 0, buffer, 1, r, mode), 0);
+		if (ts_ring_add(r, frame, out ? 2 : 0, buffer, out ? 0 : 1, r, mode) != 0)
+			break;
 	}
 	ts_ring_publish(r);
+	return i;
 }
 
 void vd_guest_sends(struct vd *t, unsigned ring, unsigned n)
 {
-	guest_adds(t, ring, n, true);
+	assert_true(ring & 1);
+	assert_int_equal(vd_guest_adds(t, ring, n), n);
 }
 
 void vd_guest_posts(struct vd *t, unsigned ring, unsigned n)
 {
-	guest_adds(t, ring, n, false);
+	assert_false(ring & 1);
+	assert_int_equal(vd_guest_adds(t, ring, n), n);
 }
 
-unsigned vd_guest_reaps(struct vd *t, unsigned ring)
+unsigned vd_guest_takes(struct vd *t, unsigned ring)
 {
 	struct ts_ring *r = t->fe.rings[ring].ring;
+	const uint32_t right = ring & 1 ? 0 : FRAME_LEN;
 	unsigned n = 0;
 	uint32_t len;
 
 	while (ts_ring_get_used(r, &len)) {
-		assert_int_equal(len, ring & 1 ? 0 : FRAME_LEN);
+		if (len != right)
+			ts_fault(&r->faults, "%u bytes came back, not %u", len, right);
 		n++;
 	}
-	if (r->faults.count)
-		fail_msg("ring %u: %s", ring, r->faults.first);
+	return n;
+}
+
+unsigned vd_guest_reaps(struct vd *t, unsigned ring)
+{
+	unsigned n = vd_guest_takes(t, ring);
+
+	if (t->fe.rings[ring].ring->faults.count)
+		fail_msg("ring %u: %s", ring, t->fe.rings[ring].ring->faults.first);
 	return n;
 }
 

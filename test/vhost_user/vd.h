@@ -50,7 +50,8 @@ struct vd {
 	unsigned link_changes, mtu_changes;
 	char log[VD_LOG_LINES][320];
 	unsigned n_log;
-	int fds_before;
+	int fds_before, maps_before;
+	bool shares_base;
 	/* a polling thread, if the test starts one */
 	pthread_t poller;
 	bool polling, stop_polling;
@@ -66,9 +67,13 @@ struct vd {
 
 extern const char vd_packed;
 
-/** cmocka setup and teardown: *state becomes a struct vd without a device. */
-int vd_setup(void **state);
+/** One without a device. base: a control thread's loop it shares with others; NULL: one of its own. */
+struct vd *vd_new(struct event_base *base, uint64_t format);
 /** Everything goes, and nothing is left: descriptors, mappings, socket file. */
+void vd_free(struct vd *t);
+
+/** cmocka setup and teardown: *state becomes a struct vd without a device, and goes. */
+int vd_setup(void **state);
 int vd_teardown(void **state);
 
 /** Configuration of a listening device in a directory of our own; change it, then vd_create(). */
@@ -103,6 +108,9 @@ void vd_guest_sends(struct vd *t, unsigned ring, unsigned n);
 void vd_guest_posts(struct vd *t, unsigned ring, unsigned n);
 /** What came back to the guest; checks the lengths. */
 unsigned vd_guest_reaps(struct vd *t, unsigned ring);
+/** The same for a thread that must not assert: as many as fit (how many), and faults of the ring. */
+unsigned vd_guest_adds(struct vd *t, unsigned ring, unsigned n);
+unsigned vd_guest_takes(struct vd *t, unsigned ring);
 
 /** Frames in both directions of these pairs arrive, driven from here. */
 void vd_assert_traffic(struct vd *t, unsigned first_pair, unsigned pairs);

@@ -433,6 +433,20 @@ const struct vd_msg vd_msgs[] = {
 
 const unsigned vd_n_msgs = TS_ARRAY_SIZE(vd_msgs) - 1;
 
+bool vd_msg_has_index(const struct vd_msg *row)
+{
+	return (row->id >= TS_SET_VRING_NUM && row->id <= TS_SET_VRING_ERR) ||
+	       row->id == TS_SET_VRING_ENABLE;
+}
+
+void vd_msg_put_index(struct ts_msg *m, uint64_t index)
+{
+	if (m->hdr.request >= TS_SET_VRING_KICK && m->hdr.request <= TS_SET_VRING_ERR)
+		memcpy(m->payload, &index, sizeof(uint64_t));
+	else
+		memcpy(m->payload, &index, sizeof(uint32_t));
+}
+
 void vd_msg_negotiate(struct vd *t)
 {
 	struct ts_msg m;

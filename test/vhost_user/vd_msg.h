@@ -30,6 +30,10 @@ void vd_msg_done(void);
 /** One descriptor of each odd kind (at most max); borrowed. */
 unsigned vd_msg_odd_fds(int *fds, unsigned max);
 
+/** Does a request name a ring; and the same message for another one, possible or not. */
+bool vd_msg_has_index(const struct vd_msg *row);
+void vd_msg_put_index(struct ts_msg *m, uint64_t index);
+
 /** What the device must answer: bytes, and whether it then closes. */
 struct vd_answer {
 	uint8_t bytes[256];
