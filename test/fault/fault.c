@@ -21,7 +21,7 @@
 #define AT_LEAST     64u /* frames of each neighbour in every case */
 #define SOON_MS      10000u
 
-#define MAPS() ts_count_maps("memfd:")
+#define MAPS()       ts_count_maps("memfd:")
 
 const char *const fault_phase_names[FAULT_PHASES] = {"new", "running", "migrating"};
 
@@ -252,20 +252,32 @@ void fault_enter(struct fault *f, enum fault_phase phase)
 		fault_migrate(f);
 }
 
+void fault_again(struct fault *f)
+{
+	fault_rest(f);
+	vd_destroy(f->t);
+	vd_create(f->t);
+	fault_work(f);
+}
+
+static void post(struct fault *f, unsigned ring, unsigned n)
+{
+	struct vd_ring *r = &f->t->ring[ring];
+
+	if (ring & 1) {
+		vd_guest_sends(f->t, ring, n);
+	} else {
+		vd_guest_posts(f->t, ring, n);
+		virtq_store(&r->to_send, virtq_load(&r->sent) + n);
+	}
+}
+
 void fault_traffic(struct fault *f)
 {
 	struct vd *t = f->t;
 
-	for (unsigned i = 0; i < 2u * t->conf.queue_pairs; i++) {
-		struct vd_ring *r = &t->ring[i];
-
-		if (i & 1) {
-			vd_guest_sends(t, i, 20);
-		} else {
-			vd_guest_posts(t, i, 20);
-			virtq_store(&r->to_send, virtq_load(&r->sent) + 20);
-		}
-	}
+	for (unsigned i = 0; i < 2u * t->conf.queue_pairs; i++)
+		post(f, i, 20);
 	for (unsigned i = 0; i < 2u * t->conf.queue_pairs; i++) {
 		unsigned back = 0;
 
@@ -274,6 +286,30 @@ void fault_traffic(struct fault *f)
 				vd_info(t).last_error, vu_trouble_text(vd_info(t).trouble));
 		assert_int_equal(back, 20);
 	}
+}
+
+/* The guest writes nothing between the two looks at its memory. */
+struct ts_log_result fault_logged(struct fault *f, unsigned n)
+{
+	struct vd *t = f->t;
+	const unsigned rings = 2u * t->conf.queue_pairs;
+	struct ts_log_result r;
+
+	fault_rest(f);
+	for (unsigned i = 0; i < rings; i++)
+		post(f, i, n);
+	ts_log_begin(f->log);
+	fault_work(f);
+	for (unsigned i = 0; i < rings; i++)
+		if (!VD_WAIT(t, vd_all_used(t, i), SOON_MS))
+			fail_msg("ring %u did not take %u chains", i, n);
+	assert_true(ts_log_end(f->log, &r));
+	for (unsigned i = 0; i < rings; i++)
+		assert_int_equal(vd_guest_reaps(t, i), n);
+	if (r.missed || r.stray)
+		fail_msg("%u pages changed, %u marked, %u missed (first 0x%llx), %u stray",
+			r.changed, r.marked, r.missed, (unsigned long long)r.first, r.stray);
+	return r;
 }
 
 void fault_closed(struct fault *f, const char *why)
@@ -364,12 +400,9 @@ static void all_given_back(struct fault *f)
 {
 	struct vd *t = f->t;
 
-	if (t->fe.sock >= 0)
-		fault_leave(f);
-	else
-		fault_closed(f, NULL);
 	ts_fe_free(&t->fe);
 	forget_log(f);
+	assert_true(VD_WAIT(t, vd_info(t).connection == VU_WAITING, SOON_MS));
 	if (!VD_WAIT(t, ts_count_fds(NULL) == lcore.fds && MAPS() == lcore.maps, SOON_MS))
 		fail_msg("%d descriptors and %d mappings, %d and %d before", ts_count_fds(NULL),
 			MAPS(), lcore.fds, lcore.maps);

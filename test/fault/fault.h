@@ -72,6 +72,9 @@ uint32_t fault_hash_of(const struct fault_case *c);
 /** The port's front-end, connected again after it has gone, and as far as this. */
 void fault_enter(struct fault *f, enum fault_phase phase);
 
+/** The port anew, as conf says by now: nobody is connected. */
+void fault_again(struct fault *f);
+
 /** Frames in both directions of both pairs, by the lcore. */
 void fault_traffic(struct fault *f);
 
@@ -99,6 +102,12 @@ void fault_work(struct fault *f);
 
 /** Share a log of the whole guest, and begin to log. */
 void fault_migrate(struct fault *f);
+
+/**
+ * n chains on each ring, by the lcore: I10, every page that changed and has a bit in the log is
+ * marked, and nothing beside the log in its file was written.
+ */
+struct ts_log_result fault_logged(struct fault *f, unsigned n);
 
 /** Resident memory of this process, KiB. */
 long fault_rss(void);

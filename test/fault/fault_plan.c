@@ -150,8 +150,8 @@ int fault_main(void (*const rows[])(void), unsigned n, int argc, char **argv)
 
 		if (!all && !stands_for_others(c))
 			continue;
-		tests[chosen++] = (struct CMUnitTest){
-			c->name, fault_test, fault_setup, fault_teardown, c};
+		tests[chosen++] =
+			(struct CMUnitTest){c->name, fault_test, fault_setup, fault_teardown, c};
 		if (argc > 1 && !named(c, argc, argv))
 			continue;
 		row_of(c)->ran++;

@@ -62,18 +62,17 @@ static void m1(void)
 	FAULT_EACH_MSG(row)
 	for (unsigned phase = 0; phase < FAULT_PHASES; phase++)
 		for (unsigned i = 0; i < 2; i++)
-			fault_add(
-				&(struct fault_case){.run = closes,
-					.msg = row,
-					.phase = (enum fault_phase)phase,
-					.arg = {i ? 1 + phase % 2 : 0}},
+			fault_add(&(struct fault_case){.run = closes,
+					  .msg = row,
+					  .phase = (enum fault_phase)phase,
+					  .arg = {i ? 1 + phase % 2 : 0}},
 				"M1_close[%s,%s,%s]", row->name, how[i ? 1 + phase % 2 : 0],
 				fault_phase_names[phase]);
 	for (unsigned p = 0; ts_profiles[p]; p++)
 		for (unsigned i = 0; i < 12; i++)
-			fault_add(&(struct fault_case){.run = cut_handshake,
-					  .data = ts_profiles[p],
-					  .arg = {i}},
+			fault_add(
+				&(struct fault_case){
+					.run = cut_handshake, .data = ts_profiles[p], .arg = {i}},
 				"M1_handshake cut[%s,part %u]", ts_profiles[p]->name, i);
 }
 
@@ -323,7 +322,8 @@ static void m6(void)
 	{
 		fault_add(&(struct fault_case){.run = flood, .msg = row, .arg = {50}},
 			"M6_connect and send 8 fds[%s,50 times]", row->name);
-		fault_add(&(struct fault_case){.run = flood, .msg = row, .arg = {3000}, .slow = true},
+		fault_add(
+			&(struct fault_case){.run = flood, .msg = row, .arg = {3000}, .slow = true},
 			"M6_connect and send 8 fds[%s,3000 times]", row->name);
 		for (unsigned i = 0; i < 8; i += 3)
 			fault_add(&(struct fault_case){.run = out_of_room,

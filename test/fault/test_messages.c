@@ -4,7 +4,7 @@
 
 int main(int argc, char **argv)
 {
-	static void (*const rows[])(void) = {rows_stream};
+	static void (*const rows[])(void) = {rows_stream, rows_fields, rows_order, rows_shared};
 
 	return fault_main(rows, TS_ARRAY_SIZE(rows), argc, argv);
 }
