@@ -109,7 +109,7 @@ void fault_migrate(struct fault *f);
  */
 struct ts_log_result fault_logged(struct fault *f, unsigned n);
 
-/** Resident memory of this process, KiB. */
+/** Resident memory of this process that is its own, KiB. */
 long fault_rss(void);
 
 /** It grew by less than this since `before`; sanitizers keep what was freed and are not asked. */

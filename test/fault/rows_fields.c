@@ -91,8 +91,8 @@ static int own_listener(const struct vd *t)
 		socklen_t len = sizeof(un), size = sizeof(int);
 		int listens = 0;
 
-		if (getsockname(fd, (struct sockaddr *)&un, &len) == 0 && un.sun_family == AF_UNIX &&
-			strcmp(un.sun_path, t->path) == 0 &&
+		if (getsockname(fd, (struct sockaddr *)&un, &len) == 0 &&
+			un.sun_family == AF_UNIX && strcmp(un.sun_path, t->path) == 0 &&
 			getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens)
 			return dup(fd);
 	}
@@ -100,8 +100,9 @@ static int own_listener(const struct vd *t)
 }
 
 static const char *const types[] = {"/dev/null", "pipe to read", "pipe to write", "socket",
-	"listening socket", "datagram socket", "directory", "file to read only", "file to write only",
-	"empty file", "eventfd", "semaphore", "epoll", "timerfd", "own listener"};
+	"listening socket", "datagram socket", "directory", "file to read only",
+	"file to write only", "empty file", "eventfd", "semaphore", "epoll", "timerfd",
+	"own listener"};
 
 static int make_type(const struct vd *t, unsigned type)
 {
@@ -141,7 +142,8 @@ static int make_type(const struct vd *t, unsigned type)
 /* No kind of message can be served by it. Sockets and what else has no name are told apart by using them. */
 static bool hopeless(enum fd_kind kind, unsigned type)
 {
-	const bool sock = (type >= 3 && type <= 5) || type == 14, nameless = type >= 10 && type < 14;
+	const bool sock = (type >= 3 && type <= 5) || type == 14,
+		   nameless = type >= 10 && type < 14;
 
 	return kind == MEMORY || (kind == SOCKET && !sock) || (kind == EVENT && !nameless);
 }
@@ -242,8 +244,8 @@ static void m7(void)
 						  .msg = row,
 						  .phase = (enum fault_phase)phase,
 						  .arg = {bad[i]}},
-					"M7_index[%s,%#llx,%s]", row->name, (unsigned long long)bad[i],
-					fault_phase_names[phase]);
+					"M7_index[%s,%#llx,%s]", row->name,
+					(unsigned long long)bad[i], fault_phase_names[phase]);
 		for (unsigned i = 0; vd_msg_has_index(row) && i < 4; i++)
 			fault_add(&(struct fault_case){.run = good_index, .msg = row, .arg = {i}},
 				"M7_within bounds[%s,%u,new]", row->name, i);
@@ -277,8 +279,8 @@ static void set_num(struct fault *f, const struct fault_case *c)
 
 static void m10(void)
 {
-	static const uint32_t nums[] = {0, 1, 2, 3, 255, 256, 1000, 32767, 32768, 32769, 65535, 65536,
-		65537, 0x10100, 0x80000000, UINT32_MAX};
+	static const uint32_t nums[] = {0, 1, 2, 3, 255, 256, 1000, 32767, 32768, 32769, 65535,
+		65536, 65537, 0x10100, 0x80000000, UINT32_MAX};
 
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(nums); i++)
 		for (unsigned phase = 0; phase < FAULT_PHASES; phase++)

@@ -171,7 +171,8 @@ static void base_twice(struct fault *f, const struct fault_case *c)
 	}
 	if (c->arg[0]) /* and on from there */
 		for (unsigned i = 0; i < 4; i++) {
-			vd_ok(t, ts_fe_set_state(&t->fe, TS_SET_VRING_BASE, i, t->fe.rings[i].base));
+			vd_ok(t,
+				ts_fe_set_state(&t->fe, TS_SET_VRING_BASE, i, t->fe.rings[i].base));
 			vd_ok(t, ts_fe_set_fd(&t->fe, TS_SET_VRING_KICK, i, t->fe.rings[i].kick));
 		}
 	vd_ok(t, ts_fe_barrier(&t->fe));
@@ -213,15 +214,15 @@ static void m9(void)
 			fault_add(&(struct fault_case){.run = alone, .msg = row, .arg = {i}},
 				"M9_first of all[%s,%s]", row->name, i ? "NEED_REPLY" : "no reply");
 		for (unsigned phase = 1; phase < FAULT_PHASES; phase++)
-			fault_add(&(struct fault_case){.run = twice,
-					  .msg = row,
-					  .phase = (enum fault_phase)phase},
+			fault_add(
+				&(struct fault_case){
+					.run = twice, .msg = row, .phase = (enum fault_phase)phase},
 				"M9_twice[%s,%s]", row->name, fault_phase_names[phase]);
 	}
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(bits); i++)
-		fault_add(&(struct fault_case){.run = other_features,
-				  .phase = FAULT_RUNNING,
-				  .arg = {bits[i]}},
+		fault_add(
+			&(struct fault_case){
+				.run = other_features, .phase = FAULT_RUNNING, .arg = {bits[i]}},
 			"M9_SET_FEATURES[bit %u turned,running]", bits[i]);
 	for (unsigned i = 0; i < 2; i++)
 		for (unsigned phase = 1; phase < FAULT_PHASES; phase++)
@@ -467,7 +468,8 @@ static void event(struct fault *f, const struct fault_case *c)
 		assert_int_equal(vd_info(t).trouble, VU_TROUBLE_PARKED);
 	else if (request != TS_SET_VRING_CALL)
 		fault_traffic(f);
-	if (kind == OWN_EPOLL) { /* it is the test's as well, and was not to be one that does not block */
+	if (kind ==
+		OWN_EPOLL) { /* it is the test's as well, and was not to be one that does not block */
 		fault_leave(f);
 		assert_int_equal(fcntl(fd, F_SETFL, O_RDWR), 0);
 	}

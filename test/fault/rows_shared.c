@@ -103,8 +103,8 @@ static void m11(void)
 		{"behind its file", 1, LOG_FILE},
 		{"bits for 2^64 bytes", 1ull << 49, 0},
 	};
-	static const uint64_t windows[][2] = {{0, 0}, {0, 4096}, {0, 8}, {0, 4095}, {0, 8191}, {1, 0},
-		{40, 4096}, {100, 1}, {150, 0}, {4096, 0}, {30000, 12288}};
+	static const uint64_t windows[][2] = {{0, 0}, {0, 4096}, {0, 8}, {0, 4095}, {0, 8191},
+		{1, 0}, {40, 4096}, {100, 1}, {150, 0}, {4096, 0}, {30000, 12288}};
 	static const uint32_t lengths[] = {0, 1, 4096, 8191};
 
 	for (unsigned phase = 0; phase < FAULT_PHASES; phase++) {
@@ -127,10 +127,9 @@ static void m11(void)
 			(unsigned)windows[i][1]);
 	fault_add(&(struct fault_case){.run = log_swapped, .phase = FAULT_RUNNING, .arg = {20}},
 		"M11_replaced[20 times]");
-	fault_add(&(struct fault_case){.run = log_swapped,
-			  .phase = FAULT_RUNNING,
-			  .arg = {500},
-			  .slow = true},
+	fault_add(
+		&(struct fault_case){
+			.run = log_swapped, .phase = FAULT_RUNNING, .arg = {500}, .slow = true},
 		"M11_replaced[500 times]");
 }
 
@@ -138,8 +137,8 @@ static void m11(void)
 
 static void get_inflight(struct fault *f, const struct fault_case *c)
 {
-	const struct ts_inflight want = {.num_queues = (uint16_t)c->arg[0],
-		.queue_size = (uint16_t)c->arg[1]};
+	const struct ts_inflight want = {
+		.num_queues = (uint16_t)c->arg[0], .queue_size = (uint16_t)c->arg[1]};
 	struct ts_msg m;
 
 	ts_msg_make(&m, TS_GET_INFLIGHT_FD, &want, sizeof(want));
@@ -272,7 +271,8 @@ static void corrupted(struct fault *f, const struct fault_case *c)
 
 static void m12(void)
 {
-	static const uint16_t queues[] = {0, 1, 4, 5, 256, 257, 65535}, sizes[] = {0, 256, 32769, 65535};
+	static const uint16_t queues[] = {0, 1, 4, 5, 256, 257, 65535},
+			      sizes[] = {0, 256, 32769, 65535};
 	static const struct {
 		const char *name;
 		uint64_t file;
@@ -309,7 +309,8 @@ static void m12(void)
 					  .phase = (enum fault_phase)phase,
 					  .arg = {bad[i].file},
 					  .data = &bad[i].in},
-				"M12_SET_INFLIGHT_FD[%s,%s]", bad[i].name, fault_phase_names[phase]);
+				"M12_SET_INFLIGHT_FD[%s,%s]", bad[i].name,
+				fault_phase_names[phase]);
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(many); i++)
 		fault_add(&(struct fault_case){.run = get_many, .arg = {many[i]}},
 			"M12_GET_INFLIGHT_FD again[500 times,%u entries]", many[i]);
