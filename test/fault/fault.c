@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -19,7 +18,7 @@
  * while control maps another. */
 #define SLEEP_MAX_US 1000000u
 #define SAMPLE_US    10000u
-#define AT_LEAST     64u /* frames of each neighbour in every case */
+#define AT_LEAST     8u /* turns, and frames of each neighbour, in every case */
 #define SOON_MS      10000u
 
 #define MAPS()       ts_count_maps("memfd:")
@@ -120,7 +119,6 @@ static void *work(void *arg)
 			vd_burst(f->t, i);
 		turn(f, true);
 		watch(&w);
-		sched_yield();
 	}
 	close(w.schedstat);
 	return NULL;

@@ -262,10 +262,8 @@ static void all_pairs_toggled(struct fault *f, const struct fault_case *c)
 
 	fault_leave(f);
 	fault_rest(f);
-	vd_destroy(t);
 	t->conf.queue_pairs = VD_PAIRS_MAX;
-	vd_create(t);
-	fault_work(f);
+	fault_again(f);
 	vd_front_end(t, &ts_qemu_10);
 	vd_connect(t);
 	t->fe.need_reply = c->arg[0] ? UINT64_MAX : 0;
@@ -281,6 +279,7 @@ static void all_pairs_toggled(struct fault *f, const struct fault_case *c)
 	}
 	fault_leave(f);
 	ts_fe_free(&t->fe);
+	fault_rest(f);
 	t->conf.queue_pairs = 2;
 	fault_again(f);
 }

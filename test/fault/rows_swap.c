@@ -124,8 +124,8 @@ static void twice(struct fault *f, const struct fault_case *c)
 
 static void t5(void)
 {
-	static const char *const wrong[] = {
-		"another guest address", "another size", "another user address", "nothing", "all ones"};
+	static const char *const wrong[] = {"another guest address", "another size",
+		"another user address", "nothing", "all ones"};
 
 	for (unsigned i = 0; i < 2; i++)
 		for (unsigned k = 0; k < 2; k++)
@@ -133,22 +133,21 @@ static void t5(void)
 				fault_add(&(struct fault_case){.run = taken_away,
 						  .phase = (enum fault_phase)phase,
 						  .arg = {i, k}},
-					"T5_REM_MEM_REG[%s,%s,%s]", i ? "frames in it" : "rings in it",
-					k ? "loaded" : "idle", fault_phase_names[phase]);
+					"T5_REM_MEM_REG[%s,%s,%s]",
+					i ? "frames in it" : "rings in it", k ? "loaded" : "idle",
+					fault_phase_names[phase]);
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(wrong); i++)
-		fault_add(&(struct fault_case){.run = not_there,
-				  .phase = FAULT_RUNNING,
-				  .arg = {i}},
+		fault_add(
+			&(struct fault_case){.run = not_there, .phase = FAULT_RUNNING, .arg = {i}},
 			"T5_REM_MEM_REG unknown[%s,running]", wrong[i]);
 	for (unsigned i = 0; i < 2; i++)
 		fault_add(&(struct fault_case){.run = twice, .phase = FAULT_RUNNING, .arg = {i}},
 			"T5_ADD_MEM_REG again[region %u,running]", i);
 	fault_add(&(struct fault_case){.run = cycled, .phase = FAULT_RUNNING, .arg = {100}},
 		"T5_added and removed[100 times,running]");
-	fault_add(&(struct fault_case){.run = cycled,
-			  .phase = FAULT_RUNNING,
-			  .arg = {10000},
-			  .slow = true},
+	fault_add(
+		&(struct fault_case){
+			.run = cycled, .phase = FAULT_RUNNING, .arg = {10000}, .slow = true},
 		"T5_added and removed[10000 times,running]");
 }
 
@@ -370,9 +369,9 @@ static void t7(void)
 {
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(areas); i++)
 		for (unsigned k = 0; k < BORDERS; k++)
-			fault_add(&(struct fault_case){.run = ring_border,
-					  .phase = FAULT_RUNNING,
-					  .arg = {i, k}},
+			fault_add(
+				&(struct fault_case){
+					.run = ring_border, .phase = FAULT_RUNNING, .arg = {i, k}},
 				"T7_ring[%s,%s]", areas[i], borders[k]);
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(pieces); i++) {
 		for (unsigned k = 0; k < 2; k++)
@@ -381,9 +380,9 @@ static void t7(void)
 					  .data = &pieces[i],
 					  .arg = {k}},
 				"T7_frame[%s,%s]", pieces[i].name, k ? "indirect" : "direct");
-		fault_add(&(struct fault_case){.run = table_border,
-				  .phase = FAULT_RUNNING,
-				  .data = &pieces[i]},
+		fault_add(
+			&(struct fault_case){
+				.run = table_border, .phase = FAULT_RUNNING, .data = &pieces[i]},
 			"T7_indirect table[%s]", pieces[i].name);
 	}
 }

@@ -46,8 +46,12 @@ struct bend {
 	bool slot; /* also as ADD_MEM_REG of region 1 */
 };
 
-#define R1            (&b->t.region[1])
-#define BEND(fn, ...) static void fn(struct table *b) { __VA_ARGS__; }
+#define R1 (&b->t.region[1])
+#define BEND(fn, ...)                   \
+	static void fn(struct table *b) \
+	{                               \
+		__VA_ARGS__;            \
+	}
 
 BEND(no_regions, b->t.n = 0)
 BEND(nine_regions, b->t.n = 9)
@@ -176,9 +180,9 @@ static void t1(void)
 				"T1_ADD_MEM_REG[%s,running]", bends[i].name);
 	}
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(counts); i++)
-		fault_add(&(struct fault_case){.run = all_slots,
-				  .phase = FAULT_RUNNING,
-				  .arg = {counts[i]}},
+		fault_add(
+			&(struct fault_case){
+				.run = all_slots, .phase = FAULT_RUNNING, .arg = {counts[i]}},
 			"T1_slots[%u added,running]", counts[i] + 1);
 }
 
@@ -223,15 +227,15 @@ static void punched(struct fault *f, const struct fault_case *c)
 	const uint64_t low = t->guest->r[0].gpa;
 
 	for (unsigned i = 0; i < 50; i++) {
-		uint64_t at = c->arg[0] == 0 ? 0x400000 - low
+		uint64_t at = c->arg[0] == 0   ? 0x400000 - low
 			      : c->arg[0] == 1 ? 0x480000 - low
 					       : (r->desc_gpa - low) & ~4095ull;
 
 		for (unsigned k = 0; k < 4; k++)
 			vd_guest_adds(t, k, 8);
 		virtq_store(&t->ring[0].to_send, virtq_load(&t->ring[0].sent) + 8);
-		assert_int_equal(ts_region_punch(t->guest, 0, at, c->arg[0] == 3 ? 1u << 20 : 16384),
-			0);
+		assert_int_equal(
+			ts_region_punch(t->guest, 0, at, c->arg[0] == 3 ? 1u << 20 : 16384), 0);
 		vd_run_ms(t, 1);
 		for (unsigned k = 0; k < 4; k++)
 			vd_guest_takes(t, k);
@@ -256,9 +260,9 @@ static void t2(void)
 					  .phase = k ? FAULT_RUNNING : FAULT_NEW,
 					  .arg = {k, parts[i]}},
 				"T2_short file[SET_MEM_TABLE,region %u,%s]", k, names[i]);
-		fault_add(&(struct fault_case){.run = short_slot,
-				  .phase = FAULT_RUNNING,
-				  .arg = {0, parts[i]}},
+		fault_add(
+			&(struct fault_case){
+				.run = short_slot, .phase = FAULT_RUNNING, .arg = {0, parts[i]}},
 			"T2_short file[ADD_MEM_REG,%s]", names[i]);
 	}
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(holes); i++)
@@ -298,9 +302,9 @@ static void t3(void)
 	static const unsigned shifts[] = {30, 36, 40};
 
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(shifts); i++)
-		fault_add(&(struct fault_case){.run = sparse,
-				  .phase = FAULT_RUNNING,
-				  .arg = {1ull << shifts[i]}},
+		fault_add(
+			&(struct fault_case){
+				.run = sparse, .phase = FAULT_RUNNING, .arg = {1ull << shifts[i]}},
 			"T3_sparse[2^%u bytes,running]", shifts[i]);
 }
 
@@ -318,8 +322,8 @@ static void cannot_map(struct fault *f, const struct fault_case *c)
 	table_of_guest(f, &b);
 	b.t.n = b.n_fds = n;
 	for (unsigned i = 0; i < n; i++) {
-		b.t.region[i] = (struct ts_mem_region){
-			(uint64_t)i << 50, i == which ? ADDRESS_SPACE : 65536, (uint64_t)i << 50, 0};
+		b.t.region[i] = (struct ts_mem_region){(uint64_t)i << 50,
+			i == which ? ADDRESS_SPACE : 65536, (uint64_t)i << 50, 0};
 		b.fds[i] = b.file;
 	}
 	assert_int_equal(ftruncate(b.file, (off_t)ADDRESS_SPACE), 0);
