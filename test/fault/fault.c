@@ -115,7 +115,7 @@ static void *work(void *arg)
 
 	w.awake = awake_us(w.schedstat);
 	while (!virtq_load(&lcore.stop)) {
-		for (unsigned i = 0; i < 2u * f->t->conf.queue_pairs; i++)
+		for (unsigned i = 0; !f->quarantined && i < 2u * f->t->conf.queue_pairs; i++)
 			vd_burst(f->t, i);
 		turn(f, true);
 		watch(&w);
@@ -207,10 +207,12 @@ static void neighbours_hold(struct fault *f)
 
 /* ---- the port ---- */
 
-/* Which format a case is about: whatever; but the same one each time. */
 static uint64_t format_of(const struct fault_case *c)
 {
-	return fault_hash(c->name) & 1 ? TS_BIT(VIRTIO_F_RING_PACKED) : 0;
+	bool packed =
+		c->format == FAULT_EITHER ? fault_hash(c->name) & 1 : c->format == FAULT_PACKED;
+
+	return packed ? TS_BIT(VIRTIO_F_RING_PACKED) : 0;
 }
 
 static void forget_log(struct fault *f)
@@ -251,6 +253,14 @@ void fault_enter(struct fault *f, enum fault_phase phase)
 		fault_migrate(f);
 }
 
+void fault_pairs(struct fault *f, uint16_t pairs, bool elsewhere)
+{
+	fault_rest(f);
+	f->t->conf.queue_pairs = pairs;
+	f->quarantined = elsewhere;
+	fault_again(f);
+}
+
 void fault_again(struct fault *f)
 {
 	fault_rest(f);
@@ -259,7 +269,7 @@ void fault_again(struct fault *f)
 	fault_work(f);
 }
 
-static void post(struct fault *f, unsigned ring, unsigned n)
+void fault_post(struct fault *f, unsigned ring, unsigned n)
 {
 	struct vd_ring *r = &f->t->ring[ring];
 
@@ -276,7 +286,7 @@ void fault_traffic(struct fault *f)
 	struct vd *t = f->t;
 
 	for (unsigned i = 0; i < 2u * t->conf.queue_pairs; i++)
-		post(f, i, 20);
+		fault_post(f, i, 20);
 	for (unsigned i = 0; i < 2u * t->conf.queue_pairs; i++) {
 		unsigned back = 0;
 
@@ -296,7 +306,7 @@ struct ts_log_result fault_logged(struct fault *f, unsigned n)
 
 	fault_rest(f);
 	for (unsigned i = 0; i < rings; i++)
-		post(f, i, n);
+		fault_post(f, i, n);
 	ts_log_begin(f->log);
 	fault_work(f);
 	for (unsigned i = 0; i < rings; i++)
@@ -385,7 +395,7 @@ int fault_setup(void **state)
 	vd_msg_begin();
 	lcore.idle = 0;
 	lcore.asleep_us = 0;
-	f->may_sleep = false;
+	f->may_sleep = f->quarantined = false;
 	lcore.maps = MAPS();
 	for (unsigned i = 0; i < 2; i++)
 		lcore.before[i] = f->near[i]->ring[1].consumed;

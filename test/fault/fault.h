@@ -28,6 +28,12 @@ enum fault_phase {
 	FAULT_PHASES
 };
 
+enum fault_format {
+	FAULT_EITHER, /* the case's name says, the same in each run */
+	FAULT_SPLIT,
+	FAULT_PACKED
+};
+
 extern const char *const fault_phase_names[FAULT_PHASES];
 
 struct fault;
@@ -35,6 +41,7 @@ struct fault;
 struct fault_case {
 	void (*run)(struct fault *f, const struct fault_case *c);
 	enum fault_phase phase;
+	enum fault_format format;
 	const struct vd_msg *msg; /* NULL: it is about no message in particular */
 	uint64_t arg[3];
 	const void *data;
@@ -49,7 +56,8 @@ struct fault {
 	struct vd *near[2];
 	struct ts_log *log; /* of a case that migrates; or NULL */
 	const struct fault_case *c;
-	bool may_sleep; /* the lcore: that is what the case is about */
+	bool may_sleep;   /* the lcore: that is what the case is about */
+	bool quarantined; /* the port is not polled by it; changed while it rests */
 };
 
 /** Add a case: a copy of c with this name. */
@@ -74,6 +82,12 @@ void fault_enter(struct fault *f, enum fault_phase phase);
 
 /** The port anew, as conf says by now: nobody is connected. */
 void fault_again(struct fault *f);
+
+/** The same, with so many pairs; elsewhere: this lcore does not poll them. */
+void fault_pairs(struct fault *f, uint16_t pairs, bool elsewhere);
+
+/** The guest sends n frames, or posts n buffers and there are n frames for it. */
+void fault_post(struct fault *f, unsigned ring, unsigned n);
 
 /** Frames in both directions of both pairs, by the lcore. */
 void fault_traffic(struct fault *f);

@@ -261,9 +261,7 @@ static void all_pairs_toggled(struct fault *f, const struct fault_case *c)
 	struct vd *t = f->t;
 
 	fault_leave(f);
-	fault_rest(f);
-	t->conf.queue_pairs = VD_PAIRS_MAX;
-	fault_again(f);
+	fault_pairs(f, VD_PAIRS_MAX, false);
 	vd_front_end(t, &ts_qemu_10);
 	vd_connect(t);
 	t->fe.need_reply = c->arg[0] ? UINT64_MAX : 0;
@@ -279,9 +277,7 @@ static void all_pairs_toggled(struct fault *f, const struct fault_case *c)
 	}
 	fault_leave(f);
 	ts_fe_free(&t->fe);
-	fault_rest(f);
-	t->conf.queue_pairs = 2;
-	fault_again(f);
+	fault_pairs(f, 2, false);
 }
 
 /* The guest binds and unbinds its driver, as its front-end tells that. */

@@ -4,7 +4,7 @@
 
 int main(int argc, char **argv)
 {
-	static void (*const rows[])(void) = {rows_table, rows_swap};
+	static void (*const rows[])(void) = {rows_table, rows_swap, rows_slow};
 
 	return fault_main(rows, TS_ARRAY_SIZE(rows), argc, argv);
 }

@@ -22,7 +22,8 @@ static void fetch(struct vd_source *s, uint64_t address)
 		if (off >= r->size)
 			continue;
 		/* By the file: to ThreadSanitizer a page that comes is nobody's access. */
-		if (pwrite(r->fd, s->copy[i] + off, VD_PAGE, (off_t)(r->mmap_offset + off)) != VD_PAGE)
+		if (pwrite(r->fd, s->copy[i] + off, VD_PAGE, (off_t)(r->mmap_offset + off)) !=
+			VD_PAGE)
 			continue;
 		ioctl(s->uffd, UFFDIO_WAKE, &wake);
 		virtq_store(&s->served, s->served + 1);
