@@ -66,7 +66,7 @@ void fault_add(const struct fault_case *c, const char *fmt, ...)
 
 /**
  * Generate and run: main() of a program of cases. A short run takes a case of each kind and message,
- * always the same; SLUICE_FAULTS=all takes all of them, and so does naming some.
+ * always the same; SLUICE_ALL=1 takes all of them, and so does naming some.
  */
 int fault_main(void (*const rows[])(void), unsigned n, int argc, char **argv);
 

@@ -18,7 +18,7 @@
 
 /* ---- M5: descriptors ---- */
 
-static void many_fds(struct fault *f, const struct fault_case *c)
+void fault_many_fds(struct fault *f, const struct fault_case *c)
 {
 	unsigned n = (unsigned)c->arg[0];
 	struct ts_msg m;
@@ -148,7 +148,7 @@ static bool hopeless(enum fd_kind kind, unsigned type)
 	return kind == MEMORY || (kind == SOCKET && !sock) || (kind == EVENT && !nameless);
 }
 
-static void odd_type(struct fault *f, const struct fault_case *c)
+void fault_odd_type(struct fault *f, const struct fault_case *c)
 {
 	unsigned type = (unsigned)c->arg[0];
 	int fd = make_type(f->t, type);
@@ -181,21 +181,22 @@ static void m5(void)
 			for (unsigned phase = 0; phase < 2; phase++)
 				if (counts[i] != right &&
 					!(row->id == TS_REM_MEM_REG && counts[i] == 1))
-					fault_add(&(struct fault_case){.run = many_fds,
+					fault_add(&(struct fault_case){.run = fault_many_fds,
 							  .msg = row,
 							  .phase = (enum fault_phase)phase,
 							  .arg = {counts[i]}},
 						"M5_fds[%s,%u,%s]", row->name, counts[i],
 						fault_phase_names[phase]);
 		for (unsigned i = 0; right > 0 && i < TS_ARRAY_SIZE(types); i++)
-			fault_add(&(struct fault_case){.run = odd_type, .msg = row, .arg = {i}},
+			fault_add(
+				&(struct fault_case){.run = fault_odd_type, .msg = row, .arg = {i}},
 				"M5_type[%s,%s]", row->name, types[i]);
 	}
 }
 
 /* ---- M7: indexes ---- */
 
-static void bad_index(struct fault *f, const struct fault_case *c)
+void fault_bad_index(struct fault *f, const struct fault_case *c)
 {
 	const long rss = fault_rss();
 	struct ts_msg m;
@@ -240,7 +241,7 @@ static void m7(void)
 	{
 		for (unsigned i = 0; vd_msg_has_index(row) && i < TS_ARRAY_SIZE(bad); i++)
 			for (unsigned phase = 0; phase < 2; phase++)
-				fault_add(&(struct fault_case){.run = bad_index,
+				fault_add(&(struct fault_case){.run = fault_bad_index,
 						  .msg = row,
 						  .phase = (enum fault_phase)phase,
 						  .arg = {bad[i]}},
@@ -254,7 +255,7 @@ static void m7(void)
 
 /* ---- M10: sizes of rings ---- */
 
-static void set_num(struct fault *f, const struct fault_case *c)
+void fault_set_num(struct fault *f, const struct fault_case *c)
 {
 	const uint64_t num = c->arg[0];
 	struct vd *t = f->t;
@@ -284,7 +285,7 @@ static void m10(void)
 
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(nums); i++)
 		for (unsigned phase = 0; phase < FAULT_PHASES; phase++)
-			fault_add(&(struct fault_case){.run = set_num,
+			fault_add(&(struct fault_case){.run = fault_set_num,
 					  .phase = (enum fault_phase)phase,
 					  .arg = {nums[i]}},
 				"M10_SET_VRING_NUM[%u,%s]", nums[i], fault_phase_names[phase]);
@@ -297,7 +298,7 @@ struct wire_config {
 	uint8_t space[260];
 };
 
-static void config(struct fault *f, const struct fault_case *c)
+void fault_config(struct fault *f, const struct fault_case *c)
 {
 	static const uint8_t address[6] = {0x52, 0x54, 0, 1, 2, 3};
 	const struct wire_config wire = {(uint32_t)c->arg[0], (uint32_t)c->arg[1], 0, {0}};
@@ -418,7 +419,7 @@ static void m13(void)
 
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(at); i++)
 		for (unsigned k = 0; k < 2; k++)
-			fault_add(&(struct fault_case){.run = config,
+			fault_add(&(struct fault_case){.run = fault_config,
 					  .arg = {at[i][0], at[i][1],
 						  k ? TS_SET_CONFIG : TS_GET_CONFIG}},
 				"M13_%s[offset %#x,size %#x]", k ? "SET_CONFIG" : "GET_CONFIG",

@@ -175,9 +175,9 @@ static void l3(void)
 					  .arg = {i}},
 				"L3_cancelled and again[%s,%s]", formats[p],
 				i ? "another log" : "the same log");
-		fault_add(&(struct fault_case){.run = restarted,
-				  .phase = FAULT_MIGRATING,
-				  .format = p},
+		fault_add(
+			&(struct fault_case){
+				.run = restarted, .phase = FAULT_MIGRATING, .format = p},
 			"L3_driver restarts[%s]", formats[p]);
 	}
 }
@@ -212,8 +212,8 @@ static void last_base(struct fault *f, const struct fault_case *c)
 		}
 		vd_ok(t, ts_fe_barrier(&t->fe));
 		for (unsigned i = 0; i < 4; i++)
-			assert_true(VD_WAIT(t,
-				(vd_guest_reaps(t, i), t->fe.rings[i].ring->n_out == 0), 5000));
+			assert_true(VD_WAIT(
+				t, (vd_guest_reaps(t, i), t->fe.rings[i].ring->n_out == 0), 5000));
 	}
 }
 
@@ -249,8 +249,8 @@ static void goes_on(struct fault *f, const struct fault_case *c)
 	vd_ok(t, ts_fe_start(&t->fe));
 	vd_ok(t, ts_fe_barrier(&t->fe));
 	for (unsigned i = 0; i < 4; i++)
-		assert_true(VD_WAIT(
-			t, (vd_guest_reaps(t, i), t->fe.rings[i].ring->n_out == 0), 5000));
+		assert_true(
+			VD_WAIT(t, (vd_guest_reaps(t, i), t->fe.rings[i].ring->n_out == 0), 5000));
 	fault_traffic(f);
 }
 
@@ -316,9 +316,9 @@ static void l5(void)
 				"L5_base[%s,%#x]", formats[p], bases[i]);
 	}
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(bits); i++)
-		fault_add(&(struct fault_case){.run = no_feature,
-				  .phase = FAULT_RUNNING,
-				  .arg = {bits[i]}},
+		fault_add(
+			&(struct fault_case){
+				.run = no_feature, .phase = FAULT_RUNNING, .arg = {bits[i]}},
 			"L5_features[bit %u more]", bits[i]);
 }
 

@@ -56,7 +56,7 @@ static void shuffle(struct ts_step *order, struct ts_rng *rng)
 	}
 }
 
-static void any_order(struct fault *f, const struct fault_case *c)
+void fault_any_order(struct fault *f, const struct fault_case *c)
 {
 	struct ts_step order[PARTS], steps[3 * PARTS + 1];
 	struct vd *t = f->t;
@@ -88,7 +88,7 @@ static void any_order(struct fault *f, const struct fault_case *c)
 }
 
 /* One message, and it is the first there is. A polite start on the same connection still works. */
-static void alone(struct fault *f, const struct fault_case *c)
+void fault_alone(struct fault *f, const struct fault_case *c)
 {
 	struct vd *t = f->t;
 	struct ts_msg m;
@@ -154,7 +154,7 @@ static void other_features(struct fault *f, const struct fault_case *c)
 	fault_refused(f, &m);
 }
 
-static void base_twice(struct fault *f, const struct fault_case *c)
+void fault_base_twice(struct fault *f, const struct fault_case *c)
 {
 	struct vd *t = f->t;
 
@@ -207,11 +207,12 @@ static void m9(void)
 		VIRTIO_NET_F_CSUM, VIRTIO_F_ACCESS_PLATFORM, TS_F_PROTOCOL_FEATURES, 63};
 
 	for (unsigned i = 0; i < 60; i++)
-		fault_add(&(struct fault_case){.run = any_order, .arg = {i}}, "M9_order[%u]", i);
+		fault_add(&(struct fault_case){.run = fault_any_order, .arg = {i}}, "M9_order[%u]",
+			i);
 	FAULT_EACH_MSG(row)
 	{
 		for (unsigned i = 0; i < 2; i++)
-			fault_add(&(struct fault_case){.run = alone, .msg = row, .arg = {i}},
+			fault_add(&(struct fault_case){.run = fault_alone, .msg = row, .arg = {i}},
 				"M9_first of all[%s,%s]", row->name, i ? "NEED_REPLY" : "no reply");
 		for (unsigned phase = 1; phase < FAULT_PHASES; phase++)
 			fault_add(
@@ -226,7 +227,7 @@ static void m9(void)
 			"M9_SET_FEATURES[bit %u turned,running]", bits[i]);
 	for (unsigned i = 0; i < 2; i++)
 		for (unsigned phase = 1; phase < FAULT_PHASES; phase++)
-			fault_add(&(struct fault_case){.run = base_twice,
+			fault_add(&(struct fault_case){.run = fault_base_twice,
 					  .phase = (enum fault_phase)phase,
 					  .arg = {i}},
 				"M9_GET_VRING_BASE again[%s,%s]", i ? "and on" : "and stop",

@@ -19,7 +19,7 @@ static int log_file(void)
 	return fd;
 }
 
-static void bad_log(struct fault *f, const struct fault_case *c)
+void fault_bad_log(struct fault *f, const struct fault_case *c)
 {
 	const struct ts_log_area area = {c->arg[0], c->arg[1]};
 	struct ts_msg m;
@@ -47,7 +47,7 @@ static void truncated_log(struct fault *f, const struct fault_case *c)
 }
 
 /* Whatever a log covers: what changed there is marked, and nothing beside it in its file. */
-static void log_window(struct fault *f, const struct fault_case *c)
+void fault_log_window(struct fault *f, const struct fault_case *c)
 {
 	struct vd *t = f->t;
 	struct ts_log_result r;
@@ -109,7 +109,7 @@ static void m11(void)
 
 	for (unsigned phase = 0; phase < FAULT_PHASES; phase++) {
 		for (unsigned i = 0; i < TS_ARRAY_SIZE(bad); i++)
-			fault_add(&(struct fault_case){.run = bad_log,
+			fault_add(&(struct fault_case){.run = fault_bad_log,
 					  .phase = (enum fault_phase)phase,
 					  .arg = {bad[i].size, bad[i].offset}},
 				"M11_SET_LOG_BASE[%s,%s]", bad[i].name, fault_phase_names[phase]);
@@ -120,7 +120,7 @@ static void m11(void)
 				"M11_cut to[%u bytes,%s]", lengths[i], fault_phase_names[phase]);
 	}
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(windows); i++)
-		fault_add(&(struct fault_case){.run = log_window,
+		fault_add(&(struct fault_case){.run = fault_log_window,
 				  .phase = FAULT_RUNNING,
 				  .arg = {windows[i][0], windows[i][1]}},
 			"M11_window[size %u,offset %u]", (unsigned)windows[i][0],
@@ -135,7 +135,7 @@ static void m11(void)
 
 /* ---- M12: the in-flight region ---- */
 
-static void get_inflight(struct fault *f, const struct fault_case *c)
+void fault_get_inflight(struct fault *f, const struct fault_case *c)
 {
 	const struct ts_inflight want = {
 		.num_queues = (uint16_t)c->arg[0], .queue_size = (uint16_t)c->arg[1]};
@@ -147,7 +147,7 @@ static void get_inflight(struct fault *f, const struct fault_case *c)
 }
 
 /* What the front-end asks for decides how much memory it gets: bounded, and given back. */
-static void get_many(struct fault *f, const struct fault_case *c)
+void fault_get_many(struct fault *f, const struct fault_case *c)
 {
 	struct vd *t = f->t;
 	const long rss = fault_rss();
@@ -169,7 +169,7 @@ static int region_file(uint64_t size)
 	return fd;
 }
 
-static void set_inflight(struct fault *f, const struct fault_case *c)
+void fault_set_inflight(struct fault *f, const struct fault_case *c)
 {
 	struct ts_inflight in = *(const struct ts_inflight *)c->data;
 	int fd = region_file(c->arg[0]);
@@ -235,7 +235,7 @@ static void as_good_as_it_goes(struct fault *f)
 	fault_neighbours_answer(f);
 }
 
-static void corrupted(struct fault *f, const struct fault_case *c)
+void fault_corrupted(struct fault *f, const struct fault_case *c)
 {
 	const enum content what = (enum content)c->arg[0];
 	struct vd *t = f->t;
@@ -298,25 +298,25 @@ static void m12(void)
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(queues); i++)
 		for (unsigned k = 0; k < TS_ARRAY_SIZE(sizes); k++)
 			if (queues[i] == 0 || queues[i] > 4 || k != 1)
-				fault_add(&(struct fault_case){.run = get_inflight,
+				fault_add(&(struct fault_case){.run = fault_get_inflight,
 						  .phase = k & 1 ? FAULT_RUNNING : FAULT_NEW,
 						  .arg = {queues[i], sizes[k]}},
 					"M12_GET_INFLIGHT_FD[%u queues,%u entries]", queues[i],
 					sizes[k]);
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(bad); i++)
 		for (unsigned phase = 0; phase < FAULT_PHASES; phase++)
-			fault_add(&(struct fault_case){.run = set_inflight,
+			fault_add(&(struct fault_case){.run = fault_set_inflight,
 					  .phase = (enum fault_phase)phase,
 					  .arg = {bad[i].file},
 					  .data = &bad[i].in},
 				"M12_SET_INFLIGHT_FD[%s,%s]", bad[i].name,
 				fault_phase_names[phase]);
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(many); i++)
-		fault_add(&(struct fault_case){.run = get_many, .arg = {many[i]}},
+		fault_add(&(struct fault_case){.run = fault_get_many, .arg = {many[i]}},
 			"M12_GET_INFLIGHT_FD again[500 times,%u entries]", many[i]);
 	for (unsigned i = 0; i < CONTENTS; i++)
 		for (unsigned k = 0; k < (i >= RANDOM ? 16u : 2u); k++)
-			fault_add(&(struct fault_case){.run = corrupted, .arg = {i, k}},
+			fault_add(&(struct fault_case){.run = fault_corrupted, .arg = {i, k}},
 				"M12_content[%s,%u]", contents[i], k);
 }
 

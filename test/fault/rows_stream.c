@@ -19,7 +19,7 @@ static void make(struct fault *f, const struct fault_case *c, struct ts_msg *m)
 
 /* ---- M1: the front-end is gone ---- */
 
-static void closes(struct fault *f, const struct fault_case *c)
+void fault_closes(struct fault *f, const struct fault_case *c)
 {
 	struct ts_msg m;
 
@@ -62,7 +62,7 @@ static void m1(void)
 	FAULT_EACH_MSG(row)
 	for (unsigned phase = 0; phase < FAULT_PHASES; phase++)
 		for (unsigned i = 0; i < 2; i++)
-			fault_add(&(struct fault_case){.run = closes,
+			fault_add(&(struct fault_case){.run = fault_closes,
 					  .msg = row,
 					  .phase = (enum fault_phase)phase,
 					  .arg = {i ? 1 + phase % 2 : 0}},
@@ -78,7 +78,7 @@ static void m1(void)
 
 /* ---- M2: sizes ---- */
 
-static void size(struct fault *f, const struct fault_case *c)
+void fault_size(struct fault *f, const struct fault_case *c)
 {
 	struct ts_msg m;
 
@@ -106,7 +106,7 @@ static void m2(void)
 			for (unsigned phase = 0; phase < 2; phase++) {
 				if (row->size == 0 && i < 2)
 					continue;
-				fault_add(&(struct fault_case){.run = size,
+				fault_add(&(struct fault_case){.run = fault_size,
 						  .msg = row,
 						  .phase = (enum fault_phase)phase,
 						  .arg = {sizes[i]}},
@@ -168,7 +168,7 @@ static void coalesced(struct fault *f, const struct fault_case *c)
 	answered(f, c);
 }
 
-static void silent(struct fault *f, const struct fault_case *c)
+void fault_silent(struct fault *f, const struct fault_case *c)
 {
 	uint64_t asked = 0;
 	struct ts_msg m;
@@ -196,7 +196,7 @@ static void m3(void)
 		fault_add(&(struct fault_case){.run = coalesced, .msg = row},
 			"M3_coalesced[%s,next header]", row->name);
 		for (unsigned i = 0; i < 2; i++)
-			fault_add(&(struct fault_case){.run = silent,
+			fault_add(&(struct fault_case){.run = fault_silent,
 					  .msg = row,
 					  .phase = FAULT_RUNNING,
 					  .arg = {i},
@@ -208,7 +208,7 @@ static void m3(void)
 
 /* ---- M4: it asks and does not read ---- */
 
-static void never_reads(struct fault *f, const struct fault_case *c)
+void fault_never_reads(struct fault *f, const struct fault_case *c)
 {
 	const long rss = fault_rss();
 	unsigned sent = 0, idle = 0;
@@ -237,7 +237,7 @@ static void m4(void)
 {
 	FAULT_EACH_MSG(row)
 	if (row->id != TS_REM_MEM_REG)
-		fault_add(&(struct fault_case){.run = never_reads,
+		fault_add(&(struct fault_case){.run = fault_never_reads,
 				  .msg = row,
 				  .phase = FAULT_NEW,
 				  .timeout_ms = HASTY_MS},
@@ -246,7 +246,7 @@ static void m4(void)
 
 /* ---- M6: floods of descriptors ---- */
 
-static void flood(struct fault *f, const struct fault_case *c)
+void fault_flood(struct fault *f, const struct fault_case *c)
 {
 	int fds = -1;
 	long rss = 0;
@@ -272,7 +272,7 @@ static void flood(struct fault *f, const struct fault_case *c)
 }
 
 /* No descriptor is left for another connection: it waits, and is taken when there is. */
-static void out_of_descriptors(struct fault *f, const struct fault_case *c)
+void fault_out_of_descriptors(struct fault *f, const struct fault_case *c)
 {
 	struct vd *t = f->t;
 	struct rlimit was, now;
@@ -296,7 +296,7 @@ static void out_of_descriptors(struct fault *f, const struct fault_case *c)
 }
 
 /* A message that brings descriptors for which there is no room. */
-static void out_of_room(struct fault *f, const struct fault_case *c)
+void fault_out_of_room(struct fault *f, const struct fault_case *c)
 {
 	struct rlimit was, now;
 	struct ts_msg m;
@@ -320,26 +320,27 @@ static void m6(void)
 {
 	FAULT_EACH_MSG(row)
 	{
-		fault_add(&(struct fault_case){.run = flood, .msg = row, .arg = {50}},
+		fault_add(&(struct fault_case){.run = fault_flood, .msg = row, .arg = {50}},
 			"M6_connect and send 8 fds[%s,50 times]", row->name);
 		fault_add(
-			&(struct fault_case){.run = flood, .msg = row, .arg = {3000}, .slow = true},
+			&(struct fault_case){
+				.run = fault_flood, .msg = row, .arg = {3000}, .slow = true},
 			"M6_connect and send 8 fds[%s,3000 times]", row->name);
 		for (unsigned i = 0; i < 8; i += 3)
-			fault_add(&(struct fault_case){.run = out_of_room,
+			fault_add(&(struct fault_case){.run = fault_out_of_room,
 					  .msg = row,
 					  .phase = FAULT_RUNNING,
 					  .arg = {i}},
 				"M6_RLIMIT_NOFILE[%s,room for %u of 8,running]", row->name, i);
 	}
 	for (unsigned i = 0; i < 4; i++)
-		fault_add(&(struct fault_case){.run = out_of_descriptors, .arg = {i}},
+		fault_add(&(struct fault_case){.run = fault_out_of_descriptors, .arg = {i}},
 			"M6_accept at RLIMIT_NOFILE[room for %u]", i);
 }
 
 /* ---- M8: headers ---- */
 
-static void unknown(struct fault *f, const struct fault_case *c)
+void fault_unknown(struct fault *f, const struct fault_case *c)
 {
 	const uint64_t payload = 3;
 	struct ts_msg m;
@@ -393,7 +394,7 @@ static void m8(void)
 
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(ids); i++)
 		for (unsigned k = 0; k < 4; k++)
-			fault_add(&(struct fault_case){.run = unknown,
+			fault_add(&(struct fault_case){.run = fault_unknown,
 					  .phase = k & 1 ? FAULT_RUNNING : FAULT_NEW,
 					  .arg = {ids[i], k / 2}},
 				"M8_unknown request[%#x,%s,%s]", ids[i],

@@ -29,7 +29,7 @@ static struct ts_mem_region region_of(const struct vd *t, unsigned i)
 }
 
 /* A region that rings lie in, or their frames, and back with it: no lcore is in it while it is away. */
-static void taken_away(struct fault *f, const struct fault_case *c)
+void fault_taken_away(struct fault *f, const struct fault_case *c)
 {
 	const unsigned i = (unsigned)c->arg[0];
 	struct vd *t = f->t;
@@ -58,7 +58,7 @@ static void taken_away(struct fault *f, const struct fault_case *c)
 }
 
 /* One that rings do not need, as often as can be under traffic. */
-static void cycled(struct fault *f, const struct fault_case *c)
+void fault_cycled(struct fault *f, const struct fault_case *c)
 {
 	struct ts_mem_region r = {1ull << 40, 1 << 20, 1ull << 45, 0};
 	int fd = memfd_create("ts-table", MFD_CLOEXEC), maps;
@@ -130,7 +130,7 @@ static void t5(void)
 	for (unsigned i = 0; i < 2; i++)
 		for (unsigned k = 0; k < 2; k++)
 			for (unsigned phase = 1; phase < FAULT_PHASES; phase++)
-				fault_add(&(struct fault_case){.run = taken_away,
+				fault_add(&(struct fault_case){.run = fault_taken_away,
 						  .phase = (enum fault_phase)phase,
 						  .arg = {i, k}},
 					"T5_REM_MEM_REG[%s,%s,%s]",
@@ -143,11 +143,11 @@ static void t5(void)
 	for (unsigned i = 0; i < 2; i++)
 		fault_add(&(struct fault_case){.run = twice, .phase = FAULT_RUNNING, .arg = {i}},
 			"T5_ADD_MEM_REG again[region %u,running]", i);
-	fault_add(&(struct fault_case){.run = cycled, .phase = FAULT_RUNNING, .arg = {100}},
+	fault_add(&(struct fault_case){.run = fault_cycled, .phase = FAULT_RUNNING, .arg = {100}},
 		"T5_added and removed[100 times,running]");
 	fault_add(
 		&(struct fault_case){
-			.run = cycled, .phase = FAULT_RUNNING, .arg = {10000}, .slow = true},
+			.run = fault_cycled, .phase = FAULT_RUNNING, .arg = {10000}, .slow = true},
 		"T5_added and removed[10000 times,running]");
 }
 
@@ -278,7 +278,7 @@ static uint64_t bad_address(const struct vd *t, enum border border)
 }
 
 /* The ring waits for an address that can be, and goes on then. */
-static void ring_border(struct fault *f, const struct fault_case *c)
+void fault_ring_border(struct fault *f, const struct fault_case *c)
 {
 	struct vd *t = f->t;
 	const struct ts_ring *r = t->fe.rings[1].ring;
@@ -369,9 +369,9 @@ static void t7(void)
 {
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(areas); i++)
 		for (unsigned k = 0; k < BORDERS; k++)
-			fault_add(
-				&(struct fault_case){
-					.run = ring_border, .phase = FAULT_RUNNING, .arg = {i, k}},
+			fault_add(&(struct fault_case){.run = fault_ring_border,
+					  .phase = FAULT_RUNNING,
+					  .arg = {i, k}},
 				"T7_ring[%s,%s]", areas[i], borders[k]);
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(pieces); i++) {
 		for (unsigned k = 0; k < 2; k++)

@@ -105,7 +105,15 @@ static const struct bend bends[] = {
 	{"a byte too long", one_byte_too_long, true},
 };
 
-static void bent_table(struct fault *f, const struct fault_case *c)
+const void *rows_bend(const char *name)
+{
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(bends); i++)
+		if (strcmp(bends[i].name, name) == 0)
+			return &bends[i];
+	return NULL;
+}
+
+void fault_bent_table(struct fault *f, const struct fault_case *c)
 {
 	struct ts_msg m;
 	struct table b;
@@ -118,7 +126,7 @@ static void bent_table(struct fault *f, const struct fault_case *c)
 }
 
 /* The same about one region that is to be added to those there are. */
-static void bent_slot(struct fault *f, const struct fault_case *c)
+void fault_bent_slot(struct fault *f, const struct fault_case *c)
 {
 	struct ts_mem_slot slot = {0};
 	struct ts_msg m;
@@ -138,7 +146,7 @@ static void bent_slot(struct fault *f, const struct fault_case *c)
 }
 
 /* As many as there may be, one more, and none of them again. */
-static void all_slots(struct fault *f, const struct fault_case *c)
+void fault_all_slots(struct fault *f, const struct fault_case *c)
 {
 	int fd = memfd_create("ts-table", MFD_CLOEXEC), maps = ts_count_maps("memfd:ts-table");
 	struct ts_mem_slot slot = {0};
@@ -169,12 +177,12 @@ static void t1(void)
 
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(bends); i++) {
 		for (unsigned phase = 0; phase < FAULT_PHASES; phase++)
-			fault_add(&(struct fault_case){.run = bent_table,
+			fault_add(&(struct fault_case){.run = fault_bent_table,
 					  .phase = (enum fault_phase)phase,
 					  .data = &bends[i]},
 				"T1_SET_MEM_TABLE[%s,%s]", bends[i].name, fault_phase_names[phase]);
 		if (bends[i].slot)
-			fault_add(&(struct fault_case){.run = bent_slot,
+			fault_add(&(struct fault_case){.run = fault_bent_slot,
 					  .phase = FAULT_RUNNING,
 					  .data = &bends[i]},
 				"T1_ADD_MEM_REG[%s,running]", bends[i].name);
@@ -182,7 +190,7 @@ static void t1(void)
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(counts); i++)
 		fault_add(
 			&(struct fault_case){
-				.run = all_slots, .phase = FAULT_RUNNING, .arg = {counts[i]}},
+				.run = fault_all_slots, .phase = FAULT_RUNNING, .arg = {counts[i]}},
 			"T1_slots[%u added,running]", counts[i] + 1);
 }
 
