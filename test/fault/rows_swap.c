@@ -189,7 +189,7 @@ static void lay_out(struct vd *t, enum layout layout, struct ts_mem_table *table
 static void swapped(struct fault *f, const struct fault_case *c)
 {
 	struct vd *t = f->t;
-	uint64_t sent[2] = {t->ring[1].consumed, t->ring[3].consumed};
+	uint64_t sent[2] = {virtq_load(&t->ring[1].consumed), virtq_load(&t->ring[3].consumed)};
 
 	for (unsigned round = 0; round < c->arg[2]; round++) {
 		enum layout layout = c->arg[0] == ALL_OF_THEM ? round % 4 : (enum layout)c->arg[0];
@@ -329,7 +329,7 @@ static void buffer_border(struct fault *f, const struct fault_case *c)
 	const struct ts_seg segs[] = {{0x400000, 12}, {p->gpa, p->len}};
 	struct vd *t = f->t;
 	struct ts_ring *r = t->fe.rings[1].ring;
-	uint64_t consumed = t->ring[1].consumed;
+	uint64_t consumed = virtq_load(&t->ring[1].consumed);
 
 	assert_int_equal(
 		ts_ring_add(r, segs, 2, NULL, 0, r, c->arg[0] ? TS_INDIRECT : TS_DIRECT), 0);

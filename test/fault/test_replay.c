@@ -79,8 +79,7 @@ static void legal_counts(struct fault *f, const struct fault_case *c)
 
 	assert_int_equal(ftruncate(fd, 8 * 65536), 0);
 	for (uint32_t i = 0; i < table.n; i++)
-		table.region[i] =
-			(struct ts_mem_region){i * 65536u, 65536, i * 65536u, i * 65536u};
+		table.region[i] = (struct ts_mem_region){i * 65536u, 65536, i * 65536u, i * 65536u};
 	ts_msg_make(&m, TS_SET_MEM_TABLE, &table, 8 + table.n * sizeof(table.region[0]));
 	for (m.n_fds = 0; m.n_fds < table.n; m.n_fds++)
 		m.fds[m.n_fds] = fd;
@@ -102,8 +101,8 @@ static void gone_before_the_answer(struct fault *f, const struct fault_case *c)
 		shutdown(t->fe.sock, SHUT_RD);
 		fault_leave(f);
 		vd_connect(t);
-		vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_PROTOCOL_FEATURES,
-				 vu_default_protocol_features()));
+		vd_ok(t, ts_fe_set_u64(
+				 &t->fe, TS_SET_PROTOCOL_FEATURES, vu_default_protocol_features()));
 	}
 }
 
@@ -153,9 +152,8 @@ static void last_index(struct fault *f, const struct fault_case *c)
 
 static int slot(struct fault *f, uint32_t request, uint64_t i, int fd)
 {
-	const struct ts_mem_slot s = {
-		.region = {(1ull << 40) + i * (1 << 20), 65536, (1ull << 45) + i * (1 << 20),
-			i * 65536}};
+	const struct ts_mem_slot s = {.region = {(1ull << 40) + i * (1 << 20), 65536,
+					      (1ull << 45) + i * (1 << 20), i * 65536}};
 	struct ts_msg m;
 
 	ts_msg_make(&m, request, &s, sizeof(s));
@@ -168,7 +166,8 @@ static uint8_t first_byte(struct fault *f, uint64_t i)
 {
 	uint8_t byte = 0;
 
-	assert_int_equal(virtq_mem_read(vd_info(f->t).mem, (1ull << 40) + i * (1 << 20), &byte, 1), 0);
+	assert_int_equal(
+		virtq_mem_read(vd_info(f->t).mem, (1ull << 40) + i * (1 << 20), &byte, 1), 0);
 	return byte;
 }
 
@@ -235,7 +234,8 @@ static void in_front_of_a_region(struct fault *f, const struct fault_case *c)
 /* CVE-2019-14835: descriptors without bytes, which have no page to be marked. */
 static void empty_and_logged(struct fault *f, const struct fault_case *c)
 {
-	const struct ts_seg segs[] = {{0x480000, 0}, {0x480000, 0}, {0x480000, 1526}, {0x480800, 0}};
+	const struct ts_seg segs[] = {
+		{0x480000, 0}, {0x480000, 0}, {0x480000, 1526}, {0x480800, 0}};
 	struct vd *t = f->t;
 	struct ts_ring *r = t->fe.rings[0].ring;
 	struct ts_log_result result;
@@ -248,8 +248,8 @@ static void empty_and_logged(struct fault *f, const struct fault_case *c)
 	t->ring[0].to_send = t->ring[0].sent + 20;
 	fault_work(f);
 	(void)c;
-	assert_true(VD_WAIT(t,
-		vd_all_used(t, 0) || vd_ring_info(t, 0).fault != VIRTQ_FAULT_NONE, 5000));
+	assert_true(VD_WAIT(
+		t, vd_all_used(t, 0) || vd_ring_info(t, 0).fault != VIRTQ_FAULT_NONE, 5000));
 	assert_true(ts_log_end(f->log, &result)); /* nothing beside the log */
 	assert_int_equal(result.missed, 0);
 }
@@ -285,12 +285,12 @@ static const struct ts_inflight regions[] = {
 	{4096, 0, 4, 256, 0},
 };
 
-#define REPLAY(run_, phase_, msg_, a0, a1, data_, ...)                                           \
-	fault_add(&(struct fault_case){.run = run_,                                              \
-			  .phase = phase_,                                                       \
-			  .msg = (msg_) ? msg_of((enum ts_request)(msg_)) : NULL,                \
-			  .arg = {a0, a1},                                                       \
-			  .data = data_},                                                        \
+#define REPLAY(run_, phase_, msg_, a0, a1, data_, ...)                            \
+	fault_add(&(struct fault_case){.run = run_,                               \
+			  .phase = phase_,                                        \
+			  .msg = (msg_) ? msg_of((enum ts_request)(msg_)) : NULL, \
+			  .arg = {a0, a1},                                        \
+			  .data = data_},                                         \
 		"replay_" __VA_ARGS__)
 
 static void replay_messages(void)
@@ -310,7 +310,8 @@ static void replay_messages(void)
 				REPLAY(fault_bad_index, i & 1 ? FAULT_RUNNING : FAULT_NEW, row->id,
 					indexes[i], 0, NULL, "CVE-2020-10723 c78d94189d %#x[%s]",
 					indexes[i], row->name);
-		if (vd_msg_has_index(row) && (row->id < TS_SET_VRING_KICK || row->id > TS_SET_VRING_ERR))
+		if (vd_msg_has_index(row) &&
+			(row->id < TS_SET_VRING_KICK || row->id > TS_SET_VRING_ERR))
 			REPLAY(last_index, FAULT_NEW, row->id, 256, 0, NULL,
 				"7cc4f260bf index 256[%s]", row->name);
 		if (vd_msg_has_index(row))
@@ -337,10 +338,12 @@ static void replay_messages(void)
 	REPLAY(fault_unknown, FAULT_RUNNING, 0, 0x80000001, 1, NULL, "cdc37ca3d0 request 2^31+1");
 	REPLAY(fault_unknown, FAULT_RUNNING, 0, UINT32_MAX, 0, NULL, "cdc37ca3d0 request -1");
 	REPLAY(fault_unknown, FAULT_NEW, 0, 45, 1, NULL, "0152e88 an unknown request");
-	REPLAY(fault_closes, FAULT_RUNNING, TS_SET_MEM_TABLE, 1, 0, NULL, "966f89d998 half a message");
+	REPLAY(fault_closes, FAULT_RUNNING, TS_SET_MEM_TABLE, 1, 0, NULL,
+		"966f89d998 half a message");
 	REPLAY(nothing_after_a_refusal, FAULT_NEW, 0, 0, 0, NULL, "8138405528 and what follows");
 	for (unsigned n = 1; n <= 8; n++)
-		REPLAY(legal_counts, FAULT_NEW, 0, n, 0, NULL, "5093bee0fa %u fds that are right", n);
+		REPLAY(legal_counts, FAULT_NEW, 0, n, 0, NULL, "5093bee0fa %u fds that are right",
+			n);
 	REPLAY(fault_out_of_descriptors, FAULT_NEW, 0, 0, 0, NULL,
 		"CVE-2020-10717 no descriptor is left");
 	for (unsigned i = 0; i < 8; i += 7)
@@ -354,11 +357,12 @@ static void replay_memory(void)
 		"2^32-1 regions", "16 EiB", "guest address wraps", "guest addresses overlap",
 		"user addresses overlap"};
 	static const char *const fixes[] = {"0fe99cf73e", "0fe99cf73e", "4d490c7ce3",
-		"CVE-2020-10724 acd4c92fa6", "0fe99cf73e", "0fe99cf73e", "4fafedc9da", "4fafedc9da"};
+		"CVE-2020-10724 acd4c92fa6", "0fe99cf73e", "0fe99cf73e", "4fafedc9da",
+		"4fafedc9da"};
 
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(bends); i++)
-		REPLAY(fault_bent_table, FAULT_RUNNING, 0, 0, 0, rows_bend(bends[i]), "%s %s", fixes[i],
-			bends[i]);
+		REPLAY(fault_bent_table, FAULT_RUNNING, 0, 0, 0, rows_bend(bends[i]), "%s %s",
+			fixes[i], bends[i]);
 	for (unsigned i = 0; i < 3; i++)
 		for (unsigned border = 2; border < 4; border++)
 			REPLAY(fault_ring_border, FAULT_RUNNING, 0, i, border, NULL,
@@ -366,11 +370,16 @@ static void replay_memory(void)
 				border == 2 ? "two regions" : "the end");
 	REPLAY(fault_ring_border, FAULT_RUNNING, 0, 0, 2, NULL,
 		"293084a719 a ring across regions apart");
-	REPLAY(fault_size, FAULT_RUNNING, TS_ADD_MEM_REG, 31, 0, NULL, "9f4e63491b ADD_MEM_REG too short");
-	REPLAY(fault_size, FAULT_RUNNING, TS_REM_MEM_REG, 41, 0, NULL, "9f4e63491b REM_MEM_REG too long");
-	REPLAY(fault_many_fds, FAULT_RUNNING, TS_ADD_MEM_REG, 0, 0, NULL, "316ee11144 no descriptor");
-	REPLAY(fault_many_fds, FAULT_RUNNING, TS_REM_MEM_REG, 2, 0, NULL, "316ee11144 two descriptors");
-	REPLAY(fault_all_slots, FAULT_RUNNING, 0, 510, 0, NULL, "b906a23c33 more slots than there are");
+	REPLAY(fault_size, FAULT_RUNNING, TS_ADD_MEM_REG, 31, 0, NULL,
+		"9f4e63491b ADD_MEM_REG too short");
+	REPLAY(fault_size, FAULT_RUNNING, TS_REM_MEM_REG, 41, 0, NULL,
+		"9f4e63491b REM_MEM_REG too long");
+	REPLAY(fault_many_fds, FAULT_RUNNING, TS_ADD_MEM_REG, 0, 0, NULL,
+		"316ee11144 no descriptor");
+	REPLAY(fault_many_fds, FAULT_RUNNING, TS_REM_MEM_REG, 2, 0, NULL,
+		"316ee11144 two descriptors");
+	REPLAY(fault_all_slots, FAULT_RUNNING, 0, 510, 0, NULL,
+		"b906a23c33 more slots than there are");
 	REPLAY(fault_bent_slot, FAULT_RUNNING, 0, 0, 0, rows_bend("the same guest address"),
 		"4fafedc9da the same address in another file");
 	REPLAY(removed_with_a_descriptor, FAULT_RUNNING, 0, 0, 0, NULL,
@@ -379,37 +388,45 @@ static void replay_memory(void)
 		REPLAY(one_of_many_removed, FAULT_RUNNING, 0, i, 0, NULL,
 			"6889eb2d43 region %u of 5 removed", i);
 	REPLAY(in_front_of_a_region, FAULT_RUNNING, 0, 16, 0, NULL, "4592719 16 bytes in front");
-	REPLAY(in_front_of_a_region, FAULT_RUNNING, 0, 8192, 0, NULL, "e43e007 8192 bytes in front");
+	REPLAY(in_front_of_a_region, FAULT_RUNNING, 0, 8192, 0, NULL,
+		"e43e007 8192 bytes in front");
 	REPLAY(fault_taken_away, FAULT_MIGRATING, 0, 0, 1, NULL,
 		"CVE-2021-3748 bedd7e93d0 a region goes under a loaded ring");
-	REPLAY(fault_cycled, FAULT_RUNNING, 0, 200, 0, NULL, "ca67ed289a added and removed 200 times");
+	REPLAY(fault_cycled, FAULT_RUNNING, 0, 200, 0, NULL,
+		"ca67ed289a added and removed 200 times");
 }
 
 static void replay_shared(void)
 {
 	REPLAY(fault_bad_log, FAULT_RUNNING, 0, UINT64_MAX - 0xfff, 0x2000, NULL,
 		"CVE-2020-10722 3ae4beb079 size and offset wrap");
-	REPLAY(fault_bad_log, FAULT_MIGRATING, 0, 0, 4096, NULL, "CVE-2020-10722 3ae4beb079 no size");
+	REPLAY(fault_bad_log, FAULT_MIGRATING, 0, 0, 4096, NULL,
+		"CVE-2020-10722 3ae4beb079 no size");
 	REPLAY(fault_log_window, FAULT_RUNNING, 0, 0, 4096, NULL,
 		"CVE-2020-10722 3ae4beb079 an aligned offset");
 	REPLAY(fault_log_window, FAULT_RUNNING, 0, 0, 1001, NULL,
 		"CVE-2020-10722 3ae4beb079 an odd offset");
-	REPLAY(fault_log_window, FAULT_RUNNING, 0, 40, 0, NULL, "acbd487ddb a log that is too short");
+	REPLAY(fault_log_window, FAULT_RUNNING, 0, 40, 0, NULL,
+		"acbd487ddb a log that is too short");
 	REPLAY(empty_and_logged, FAULT_MIGRATING, 0, 0, 0, NULL,
 		"CVE-2019-14835 empty descriptors while logging");
-	REPLAY(silent_after_base, FAULT_MIGRATING, 0, 0, 0, NULL, "6fae899 nothing after GET_VRING_BASE");
-	REPLAY(fault_base_twice, FAULT_RUNNING, 0, 1, 0, NULL, "90bb22a197 GET_VRING_BASE is the position");
+	REPLAY(silent_after_base, FAULT_MIGRATING, 0, 0, 0, NULL,
+		"6fae899 nothing after GET_VRING_BASE");
+	REPLAY(fault_base_twice, FAULT_RUNNING, 0, 1, 0, NULL,
+		"90bb22a197 GET_VRING_BASE is the position");
 	REPLAY(fault_get_many, FAULT_NEW, 0, 256, 0, NULL, "CVE-2020-10726 e7debf6026 500 regions");
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(regions); i++)
 		REPLAY(fault_set_inflight, FAULT_NEW, TS_SET_INFLIGHT_FD, 1 << 20, 0, &regions[i],
-			"CVE-2021-3839 6442c329b9 %u queues of %u in %u bytes", regions[i].num_queues,
-			regions[i].queue_size, (unsigned)regions[i].mmap_size);
+			"CVE-2021-3839 6442c329b9 %u queues of %u in %u bytes",
+			regions[i].num_queues, regions[i].queue_size,
+			(unsigned)regions[i].mmap_size);
 	REPLAY(fault_many_fds, FAULT_NEW, TS_GET_INFLIGHT_FD, 8, 0, NULL,
 		"CVE-2022-0669 af74f7db38 GET_INFLIGHT_FD with 8 fds");
 	REPLAY(fault_many_fds, FAULT_NEW, TS_SET_INFLIGHT_FD, 8, 0, NULL,
 		"CVE-2022-0669 af74f7db38 SET_INFLIGHT_FD with 8 fds");
 	for (unsigned i = 0; i < 6; i++)
-		REPLAY(fault_corrupted, FAULT_NEW, 0, i, 7, NULL, "5a4fbe79e6 region with wrong content %u", i);
+		REPLAY(fault_corrupted, FAULT_NEW, 0, i, 7, NULL,
+			"5a4fbe79e6 region with wrong content %u", i);
 }
 
 int main(int argc, char **argv)
