@@ -87,11 +87,14 @@ static bool alike(const struct fault_case *a, const struct fault_case *b)
 	       strncmp(a->name, b->name, len) == 0;
 }
 
-/* For the short run, of those that are alike the one whose name's hash is smallest. */
+/* For the short run, of those that are alike the one whose name's hash is smallest; some more where
+ * no message makes a difference. */
 static bool stands_for_others(const struct fault_case *c)
 {
 	if (c->slow)
 		return false;
+	if (!c->msg && fault_hash(c->name) % 6 == 0)
+		return true;
 	for (unsigned i = 0; i < n_cases; i++)
 		if (&cases[i] != c && !cases[i].slow && alike(&cases[i], c) &&
 			fault_hash(cases[i].name) < fault_hash(c->name))
