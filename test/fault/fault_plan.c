@@ -105,11 +105,8 @@ static bool stands_for_others(const struct fault_case *c)
 void fault_note(const struct fault_case *c, const struct lcore *l)
 {
 	struct figures *r = row_of(c);
-	static uint64_t received;
-
 	r->held++;
-	r->frames += l->received - received;
-	received = l->received;
+	r->frames += l->received[0] + l->received[1] - l->before[0] - l->before[1];
 	if (l->asleep_us > r->asleep_us)
 		r->asleep_us = l->asleep_us;
 }

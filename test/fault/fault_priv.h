@@ -10,9 +10,10 @@ struct lcore {
 	pthread_t thread;
 	bool working, stop;
 	uint64_t turns;
-	uint64_t received; /* by the neighbours' guests */
-	uint64_t idle;     /* turns that left a neighbour's frames lying */
-	int64_t asleep_us; /* without having waited for a CPU */
+	uint64_t offered[2];  /* frames by each neighbour's guest */
+	uint64_t received[2]; /* of these by the other one's */
+	uint64_t idle;        /* turns that left a neighbour's frames lying */
+	int64_t asleep_us;    /* without having waited for a CPU */
 	/* before the case */
 	uint64_t before[2]; /* frames each neighbour had sent */
 	int fds, maps;

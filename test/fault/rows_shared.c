@@ -181,6 +181,22 @@ void fault_set_inflight(struct fault *f, const struct fault_case *c)
 	close(fd);
 }
 
+/* One takes the place of the other. */
+static void set_many(struct fault *f, const struct fault_case *c)
+{
+	struct vd *t = f->t;
+	int maps = ts_count_maps("sluice-inflight");
+
+	vd_ok(t, ts_fe_set_u64(&t->fe, TS_SET_FEATURES, TS_BIT(VIRTIO_F_VERSION_1) | t->format));
+	for (unsigned i = 0; i < 300; i++) {
+		if (i % c->arg[0] == 0)
+			vd_ok(t, ts_fe_get_inflight(&t->fe, 4, VD_RING_SIZE));
+		vd_ok(t, ts_fe_set_inflight(&t->fe));
+	}
+	vd_ok(t, ts_fe_barrier(&t->fe));
+	assert_int_equal(ts_count_maps("sluice-inflight"), maps + 1);
+}
+
 /* What may be in a region that comes back. */
 enum content {
 	ONES,
@@ -314,6 +330,10 @@ static void m12(void)
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(many); i++)
 		fault_add(&(struct fault_case){.run = fault_get_many, .arg = {many[i]}},
 			"M12_GET_INFLIGHT_FD again[500 times,%u entries]", many[i]);
+	for (unsigned i = 1; i <= 10; i += 9)
+		fault_add(&(struct fault_case){.run = set_many, .arg = {i}},
+			"M12_SET_INFLIGHT_FD again[%s]",
+			i == 1 ? "another each time" : "mostly the same");
 	for (unsigned i = 0; i < CONTENTS; i++)
 		for (unsigned k = 0; k < (i >= RANDOM ? 16u : 2u); k++)
 			fault_add(&(struct fault_case){.run = fault_corrupted, .arg = {i, k}},

@@ -277,21 +277,24 @@ void fault_out_of_descriptors(struct fault *f, const struct fault_case *c)
 	struct vd *t = f->t;
 	struct rlimit was, now;
 	uint64_t before = vd_info(t).connections;
-	int last = dup(0);
+	int last;
 
 	fault_leave(f);
+	last = dup(0);
 	close(last);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
 	now = was;
 	now.rlim_cur = (rlim_t)(last + 1 + (int)c->arg[0]);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
-	for (unsigned i = 0; i < 3 && ts_fe_connect(&t->fe, t->path) == 0; i++)
-		vd_run_ms(t, 20);
+	vd_ok(t, ts_fe_connect(&t->fe, t->path));
+	vd_run_ms(t, 20);
 	fault_neighbours_answer(f);
+	if (c->arg[0] == 0) {
+		assert_int_equal(vd_info(t).connections, before);
+		assert_true(vd_logged(t, "cannot accept a front-end"));
+	}
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
-	if (t->fe.sock < 0)
-		vd_ok(t, ts_fe_connect(&t->fe, t->path));
-	assert_true(VD_WAIT(t, vd_info(t).connections > before, 5000));
+	assert_true(VD_WAIT(t, vd_info(t).connections > before, 10000));
 	vd_ok(t, ts_fe_barrier(&t->fe));
 }
 
