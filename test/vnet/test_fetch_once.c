@@ -30,7 +30,7 @@ static void each(const struct vq_format *format, void (*run)(struct watched *), 
 
 static void receive_all(struct watched *t)
 {
-	static const uint32_t lengths[] = {60, 300, 1514};
+	static const uint32_t lengths[] = {60, 300, 500};
 	struct rte_mbuf *m[VIRTQ_BURST];
 
 	for (uint32_t cut = 0; cut < FETCH_CUTS; cut++) {
@@ -364,18 +364,18 @@ static void anything(void **state)
 	ts_rng_init(&rng, ts_seed());
 	fetch_open(&t, &c, F(CSUM));
 	table = ts_alloc(t.p.guest, 0, 4096, 4096);
-	for (unsigned round = 0; round < 1500; round++) {
+	for (unsigned round = 0; round < 600; round++) {
 		burst_over_anything(&t, table, round, &rng);
 		faults += (round % 2 ? t.p.rx : t.p.tx)->fault != VIRTQ_FAULT_NONE;
 		if (t.p.lender)
 			t.p.rx_view.lender->settle(t.p.rx_view.lender, t.p.rx, &t.p.rx_view);
 	}
-	assert_true(faults > 300);
-	assert_true(t.p.tx->stats.packets > 20);
+	assert_true(faults > 100);
+	assert_true(t.p.tx->stats.packets > 5);
 	t.p.offered = t.p.rx->stats.packets;
 	for (unsigned i = 0; i < VIRTQ_DROP_COUNT; i++)
 		t.p.offered += t.p.rx->stats.drops[i];
-	assert_true(t.p.offered > 20);
+	assert_true(t.p.offered > 5);
 	ts_ring_reset(t.p.rx_ring, ts_base_fresh(t.p.rx_ring->features));
 	ts_ring_reset(t.p.tx_ring, ts_base_fresh(t.p.tx_ring->features));
 	fetch_close(&t);
