@@ -138,8 +138,7 @@ static bool named(const struct fault_case *c, int argc, char **argv)
 int fault_main(void (*const rows[])(void), unsigned n, int argc, char **argv)
 {
 	static struct CMUnitTest tests[CASES_MAX];
-	const char *which = getenv("SLUICE_ALL");
-	const bool all = argc > 1 || (which && strcmp(which, "1") == 0);
+	const bool all = argc > 1 || ts_all();
 	unsigned chosen = 0;
 	int rc;
 
