@@ -123,6 +123,14 @@ bool virtq_inflight_gone(const struct virtq_inflight *region)
 	return virtq_trap_sprung(region->map.trap);
 }
 
+struct virtq_share virtq_inflight_share(
+	const struct virtq_inflight *region, uint16_t *rings, uint16_t *num)
+{
+	*rings = region->rings;
+	*num = region->num;
+	return region->map.share;
+}
+
 void *virtq_inflight_ring(
 	const struct virtq_inflight *region, unsigned ring, uint16_t num, bool packed)
 {

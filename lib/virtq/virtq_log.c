@@ -62,6 +62,11 @@ bool virtq_log_gone(const struct virtq_log *log)
 	return virtq_trap_sprung(log->map.trap);
 }
 
+struct virtq_share virtq_log_share(const struct virtq_log *log)
+{
+	return log->map.share;
+}
+
 void virtq_log_mark(struct virtq_log *log, uint64_t gpa, uint64_t len)
 {
 	uint64_t page = gpa / VIRTQ_LOG_PAGE, last;

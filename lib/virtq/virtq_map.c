@@ -63,15 +63,24 @@ int virtq_map_open(struct virtq_map *map, int fd, uint64_t offset, uint64_t size
 	/* A core file of the switch must not contain its guests. */
 	madvise(at, len, MADV_DONTDUMP);
 	*map = (struct virtq_map){
-		(uint8_t *)at + lead, at, len, page, virtq_trap_set(at, len, page)};
+		.at = (uint8_t *)at + lead,
+		.map = at,
+		.map_len = len,
+		.page_size = page,
+		.trap = virtq_trap_set(at, len, page),
+		.share = {fcntl(fd, F_DUPFD_CLOEXEC, 0), offset, size},
+	};
 	if (map->trap)
 		return 0;
-	munmap(at, len);
+	virtq_map_close(map);
 	return -ENOMEM;
 }
 
 void virtq_map_close(struct virtq_map *map)
 {
-	virtq_trap_remove(map->trap);
+	if (map->trap)
+		virtq_trap_remove(map->trap);
 	munmap(map->map, map->map_len);
+	if (map->share.fd >= 0)
+		close(map->share.fd);
 }

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "virtq_trap.h"
+#include "virtq_mem.h"
 
 struct virtq_map {
 	uint8_t *at; /* the byte that was asked for */
@@ -15,6 +16,7 @@ struct virtq_map {
 	size_t map_len;
 	uint64_t page_size; /* of the file */
 	struct virtq_trap *trap;
+	struct virtq_share share;
 };
 
 /* A file, as its front-end cannot make it look like another. */

@@ -321,8 +321,8 @@ int virtq_mem_region(const struct virtq_mem *mem, uint32_t i, struct virtq_regio
 	if (i >= mem->n)
 		return 0;
 	r = mem->regions[i];
-	*info = (struct virtq_region_info){
-		r->gpa, r->size, r->uva, r->map.page_size, r->map.at, r->map.map, r->map.map_len};
+	*info = (struct virtq_region_info){r->gpa, r->size, r->uva, r->map.page_size, r->map.at,
+		r->map.map, r->map.map_len, r->map.share};
 	return 1;
 }
 

@@ -449,6 +449,7 @@ static void trap_5_7_regions_again_and_again(void **state)
 	vd_ok(t, ts_fe_negotiate(&t->fe));
 	vd_ok(t, ts_fe_get_inflight(&t->fe, 2, 32768));
 	vd_ok(t, ts_fe_set_inflight(&t->fe));
+	vd_ok(t, ts_fe_barrier(&t->fe));
 	fds = ts_count_fds(NULL);
 	for (unsigned i = 0; i < 2000; i++) {
 		vd_ok(t, ts_fe_get_inflight(&t->fe, 2, (uint16_t)(1 + i)));

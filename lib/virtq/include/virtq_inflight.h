@@ -124,6 +124,10 @@ void virtq_inflight_put(struct virtq_inflight *region);
 /** Has a page of it vanished (virtq_trap.h)? */
 bool virtq_inflight_gone(const struct virtq_inflight *region);
 
+/** Its file (borrowed), and for how many rings of how many entries it was mapped. */
+struct virtq_share virtq_inflight_share(
+	const struct virtq_inflight *region, uint16_t *rings, uint16_t *num);
+
 /** A ring's part for view->inflight_ring; NULL: it has none, or the region is NULL. */
 void *virtq_inflight_ring(
 	const struct virtq_inflight *region, unsigned ring, uint16_t num, bool packed);

@@ -53,6 +53,9 @@ void virtq_log_put(struct virtq_log *log);
 /** Has a page of it vanished (virtq_trap.h)? */
 bool virtq_log_gone(const struct virtq_log *log);
 
+/** Its file; borrowed. */
+struct virtq_share virtq_log_share(const struct virtq_log *log);
+
 /**
  * Mark the pages of [gpa, gpa + len); what lies past the end of the log is left out. Between the
  * writes and this there must be a full fence. Any thread.

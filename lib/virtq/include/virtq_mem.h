@@ -66,6 +66,12 @@ struct virtq_mem {
 	struct virtq_span spans[]; /* n of them, then one of size 0 */
 };
 
+/* What was mapped, so that another process can map it, too. */
+struct virtq_share {
+	int fd; /* kept as long as the mapping; -1: there was no descriptor left for it */
+	uint64_t offset, size;
+};
+
 /* What the front-end asks for: one row of SET_MEM_TABLE, or ADD_MEM_REG's. */
 struct virtq_mem_req {
 	uint64_t gpa;
@@ -139,6 +145,7 @@ struct virtq_region_info {
 	const uint8_t *hva;
 	void *map; /* all of it that is mapped: whole pages */
 	uint64_t map_len;
+	struct virtq_share share;
 };
 int virtq_mem_region(const struct virtq_mem *mem, uint32_t i, struct virtq_region_info *info);
 
