@@ -11,6 +11,7 @@
 #include <linux/sockios.h>
 
 #include "vu_device.h"
+#include "vu_record.h"
 
 /*
  * Theory of operation
@@ -112,7 +113,7 @@ int vu_backend_send(struct vu_device *dev, enum vu_backend_request request, cons
 
 	if (!b)
 		return -ENOTCONN;
-	if (!vu_any_started(dev))
+	if (dev->frozen || !vu_any_started(dev))
 		return -ESHUTDOWN;
 	if (b->n == VU_BACKEND_QUEUE)
 		drop_oldest(b);
@@ -212,7 +213,8 @@ static bool is_stream(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
 }
 
-int vu_backend_open(struct vu_device *dev, int fd)
+/* There, and silent. */
+static int make(struct vu_device *dev, int fd)
 {
 	struct vu_backend *b;
 
@@ -230,11 +232,74 @@ int vu_backend_open(struct vu_device *dev, int fd)
 	b->fd = fd;
 	b->readable = event_new(dev->base, fd, EV_READ | EV_PERSIST, on_readable, dev);
 	b->writable = event_new(dev->base, fd, EV_WRITE | EV_PERSIST, on_writable, dev);
-	if (!b->readable || !b->writable || event_add(b->readable, NULL) < 0) {
+	if (!b->readable || !b->writable) {
 		vu_backend_close(dev);
 		return -ENOMEM;
 	}
 	return 0;
+}
+
+int vu_backend_open(struct vu_device *dev, int fd)
+{
+	int err = make(dev, fd);
+
+	if (!err && event_add(dev->backend->readable, NULL) < 0) {
+		vu_backend_close(dev);
+		err = -ENOMEM;
+	}
+	return err;
+}
+
+void vu_backend_pause(struct vu_device *dev)
+{
+	if (!dev->backend)
+		return;
+	event_del(dev->backend->readable);
+	event_del(dev->backend->writable);
+}
+
+void vu_backend_go(struct vu_device *dev)
+{
+	if (!dev->backend)
+		return;
+	event_add(dev->backend->readable, NULL);
+	if (dev->backend->n > 0)
+		event_add(dev->backend->writable, NULL);
+}
+
+/* A request that is half sent, or an answer half read, goes on where it is. */
+static void channel_fields(struct vu_cursor *c, struct vu_backend *b)
+{
+	VU_RECORD(c, b->asked, UINT64_MAX);
+	VU_RECORD(c, b->in_len, ANSWER - 1);
+	vu_record_bytes(c, &b->in.header, b->in_len);
+	VU_RECORD(c, b->n, VU_BACKEND_QUEUE);
+	VU_RECORD(c, b->done, sizeof(struct message) - 1);
+	for (unsigned i = 0; i < b->n; i++) {
+		struct message *m = &b->queue[(b->first + i) % VU_BACKEND_QUEUE];
+
+		vu_record_bytes(c, m, sizeof(*m));
+		if (m->header.size > VU_BACKEND_PAYLOAD_MAX)
+			vu_record_wrong(c, "a request of ours is too long");
+	}
+	if (b->done > 0 && (b->n == 0 || b->done >= wire_size(&b->queue[b->first])))
+		vu_record_wrong(c, "of a request more is sent than it has");
+	if (b->in_len >= sizeof(b->in.header) && header_wrong(b))
+		vu_record_wrong(c, header_wrong(b));
+}
+
+void vu_backend_fields(struct vu_cursor *c, struct vu_device *dev)
+{
+	int fd = dev->backend ? dev->backend->fd : -1;
+
+	vu_record_fd(c, &fd);
+	if (fd < 0)
+		return;
+	if (c->reading && make(dev, fd) != 0) {
+		vu_record_wrong(c, "its back-end channel cannot be used");
+		return;
+	}
+	channel_fields(c, dev->backend);
 }
 
 void vu_backend_close(struct vu_device *dev)

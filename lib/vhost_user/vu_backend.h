@@ -36,13 +36,21 @@ void vu_backend_close(struct vu_device *dev);
  * @param payload	size bytes, at most VU_BACKEND_PAYLOAD_MAX
  * @param need_reply	ask for an answer; a failure is logged, nobody waits for it
  * @return 0 (on its way, or waits), -ENOTCONN (no channel), or -ESHUTDOWN: all rings are stopped,
- *	   and then nothing may be sent
+ *	   and then nothing may be sent; or the device is frozen
  */
 int vu_backend_send(struct vu_device *dev, enum vu_backend_request request, const void *payload,
 	uint32_t size, bool need_reply);
 
 /** Has the front-end read all there was? Without a channel it has. */
 bool vu_backend_is_read(const struct vu_device *dev);
+
+/** What of it belongs to a record; there is a front-end. See vu_record.h. */
+struct vu_cursor;
+void vu_backend_fields(struct vu_cursor *c, struct vu_device *dev);
+
+/** Neither read nor write, as long as the device is frozen. */
+void vu_backend_pause(struct vu_device *dev);
+void vu_backend_go(struct vu_device *dev);
 
 /** All rings have stopped: forget what waits. */
 void vu_backend_suspend(struct vu_device *dev);

@@ -263,16 +263,23 @@ int vu_conn_reply(struct vu_device *dev, uint32_t payload_size, int fd)
 	return -1;
 }
 
+static bool make_events(struct vu_device *dev)
+{
+	struct vu_conn *c = &dev->conn;
+
+	c->readable = event_new(dev->base, c->fd, EV_READ | EV_PERSIST, on_readable, dev);
+	c->writable = event_new(dev->base, c->fd, EV_WRITE | EV_PERSIST, on_writable, dev);
+	c->deadline = evtimer_new(dev->base, on_deadline, dev);
+	return c->readable && c->writable && c->deadline;
+}
+
 int vu_conn_open(struct vu_device *dev, int fd)
 {
 	struct vu_conn *c = &dev->conn;
 
 	*c = (struct vu_conn){.fd = fd, .out_fd = -1};
 	evutil_make_socket_nonblocking(fd);
-	c->readable = event_new(dev->base, fd, EV_READ | EV_PERSIST, on_readable, dev);
-	c->writable = event_new(dev->base, fd, EV_WRITE | EV_PERSIST, on_writable, dev);
-	c->deadline = evtimer_new(dev->base, on_deadline, dev);
-	if (!c->readable || !c->writable || !c->deadline || event_add(c->readable, NULL) < 0) {
+	if (!make_events(dev) || event_add(c->readable, NULL) < 0) {
 		vu_conn_close(dev, "out of memory");
 		return -ENOMEM;
 	}
@@ -300,6 +307,64 @@ static void notice_haste(struct vu_device *dev)
 		dev->refused = VU_TROUBLE_QUEUES;
 }
 
+const char *vu_conn_adopt(struct vu_device *dev)
+{
+	const struct vu_conn *c = &dev->conn;
+	const struct vu_header *h = &c->in.header;
+	size_t in = c->in_len, head = sizeof(*h);
+
+	if ((in == 0 && c->nfds > 0) || c->out_done > c->out_len ||
+		(c->out_fd >= 0 && c->out_len == 0))
+		return "it is in an impossible state";
+	if (in >= head && header_wrong(h))
+		return header_wrong(h);
+	if (in >= head && in >= head + h->size)
+		return "a message is there that was not handled";
+	evutil_make_socket_nonblocking(c->fd);
+	return make_events(dev) ? NULL : "out of memory";
+}
+
+void vu_conn_pause(struct vu_device *dev)
+{
+	struct vu_conn *c = &dev->conn;
+
+	if (c->fd < 0)
+		return;
+	event_del(c->readable);
+	event_del(c->writable);
+	evtimer_del(c->deadline);
+}
+
+void vu_conn_go(struct vu_device *dev)
+{
+	struct vu_conn *c = &dev->conn;
+
+	if (c->fd < 0)
+		return;
+	event_add(c->out_len ? c->writable : c->readable, NULL);
+	if (c->out_len || c->in_len)
+		deadline_start(dev);
+}
+
+/* What belongs to the connection itself. */
+static void let_go(struct vu_conn *c)
+{
+	free_event(&c->readable);
+	free_event(&c->writable);
+	free_event(&c->deadline);
+	vu_close_fds(c->fds, c->nfds);
+	c->nfds = 0;
+	vu_close_fd(&c->out_fd);
+	vu_close_fd(&c->fd);
+}
+
+void vu_conn_drop(struct vu_device *dev)
+{
+	if (dev->conn.fd >= 0)
+		let_go(&dev->conn);
+	vu_device_reset(dev, VU_RESET_CONNECTION);
+}
+
 /* End the connection: the lcores first, then everything it brought. */
 void vu_conn_close(struct vu_device *dev, const char *reason)
 {
@@ -310,13 +375,7 @@ void vu_conn_close(struct vu_device *dev, const char *reason)
 	if (reason && reason != dev->last_error)
 		snprintf(dev->last_error, sizeof(dev->last_error), "%s", reason);
 	vu_log(dev, VU_LOG_INFO, "connection ended: %s", reason ? reason : "we closed it");
-	free_event(&c->readable);
-	free_event(&c->writable);
-	free_event(&c->deadline);
-	vu_close_fds(c->fds, c->nfds);
-	c->nfds = 0;
-	vu_close_fd(&c->out_fd);
-	vu_close_fd(&c->fd);
+	let_go(c);
 	notice_haste(dev);
 	vu_device_reset(dev, VU_RESET_CONNECTION);
 	vu_socket_again(dev);

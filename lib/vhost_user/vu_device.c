@@ -100,20 +100,10 @@ static bool make_rings(struct vu_device *dev)
 	return true;
 }
 
-int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
-	struct vu_device **out, char *why, size_t why_len)
+/* From what was configured. */
+static void fill_in(
+	struct vu_device *dev, struct event_base *base, const struct vu_device_conf *conf)
 {
-	struct vu_device *dev;
-	int err = check_conf(conf, why, why_len);
-
-	if (err)
-		return err;
-	virtq_gate_init();
-	dev = calloc(1, sizeof(*dev));
-	if (!dev) {
-		snprintf(why, why_len, "out of memory");
-		return -ENOMEM;
-	}
 	dev->base = base;
 	dev->ops = conf->ops;
 	dev->arg = conf->arg;
@@ -131,10 +121,28 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 		memcpy(dev->mac, conf->mac, sizeof(dev->mac));
 		memcpy(dev->mac_at_first, conf->mac, sizeof(dev->mac_at_first));
 	}
+	dev->frozen = conf->dormant;
 	dev->initial_enable = conf->initial_enable;
 	dev->peer_timeout_ms = conf->peer_timeout_ms ? conf->peer_timeout_ms : PEER_TIMEOUT_MS;
 	dev->postcopy.uffd = -1;
-	dev->listen_fd = dev->conn.fd = dev->log_fd = -1;
+	dev->listen_fd = dev->conn.fd = dev->conn.out_fd = dev->log_fd = -1;
+}
+
+int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
+	struct vu_device **out, char *why, size_t why_len)
+{
+	struct vu_device *dev;
+	int err = check_conf(conf, why, why_len);
+
+	if (err)
+		return err;
+	virtq_gate_init();
+	dev = calloc(1, sizeof(*dev));
+	if (!dev) {
+		snprintf(why, why_len, "out of memory");
+		return -ENOMEM;
+	}
+	fill_in(dev, base, conf);
 	dev->tick = evtimer_new(base, vu_on_tick, dev);
 	dev->vanished =
 		event_new(base, virtq_trap_fd(), EV_READ | EV_ET | EV_PERSIST, vu_on_vanished, dev);
@@ -146,7 +154,7 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 		   !make_rings(dev)) {
 		snprintf(why, why_len, "out of memory");
 		err = -ENOMEM;
-	} else {
+	} else if (!dev->frozen) {
 		err = vu_socket_open(dev, why, why_len);
 	}
 	if (err)
@@ -199,7 +207,7 @@ int vu_device_reconcile(struct vu_device *dev)
 
 int vu_device_attach(struct vu_device *dev, int fd)
 {
-	if (dev->conn.fd < 0)
+	if (dev->conn.fd < 0 && !dev->frozen)
 		return vu_conn_open(dev, fd);
 	vu_close_fd(&fd);
 	return -EBUSY;
@@ -357,6 +365,7 @@ void vu_device_info(const struct vu_device *dev, struct vu_info *info)
 		.link = dev->link,
 		.queue_pairs = dev->nrings / 2,
 		.features_offered = dev->offered,
+		.protocol_features_offered = dev->protocol_offered,
 		.features = dev->features,
 		.protocol_features = dev->protocol_features,
 		.status = dev->status,

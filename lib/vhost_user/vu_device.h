@@ -95,6 +95,7 @@ struct vu_device {
 	uint64_t offered, protocol_offered;
 	enum vu_initial_enable initial_enable;
 	uint16_t peer_timeout_ms;
+	bool frozen; /* on its way to or from another process, see vu_handover.c */
 
 	int listen_fd;
 	struct usock_access access; /* to the socket we make */
@@ -139,12 +140,19 @@ struct vu_device {
 /* vu_socket.c: how connections come to be */
 int vu_socket_open(struct vu_device *dev, char *why, size_t why_len);
 void vu_socket_close(struct vu_device *dev);
-void vu_socket_again(struct vu_device *dev); /* the connection ended */
+void vu_socket_again(struct vu_device *dev);                           /* the connection ended */
+int vu_socket_adopt(struct vu_device *dev, char *why, size_t why_len); /* listen_fd is there */
+void vu_socket_pause(struct vu_device *dev);
+void vu_socket_go(struct vu_device *dev);
 
 /* vu_conn.c: framing */
 int vu_conn_open(struct vu_device *dev, int fd); /* takes fd */
 void vu_conn_close(struct vu_device *dev, const char *reason);
 int vu_conn_reply(struct vu_device *dev, uint32_t payload_size, int fd); /* takes fd */
+const char *vu_conn_adopt(struct vu_device *dev); /* conn is filled in; NULL, or what is wrong */
+void vu_conn_pause(struct vu_device *dev);
+void vu_conn_go(struct vu_device *dev);
+void vu_conn_drop(struct vu_device *dev); /* without a word, also half of one */
 void vu_close_fds(int *fds, unsigned n);
 
 /* vu_message.c: the table and the gate. False: the connection must end. */

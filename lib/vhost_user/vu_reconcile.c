@@ -27,8 +27,8 @@
  *   does not run	gate closed, nothing touches the ring
  *
  * It runs when it was kicked, its size and addresses are known, features and memory
- * table are there and have not vanished, the addresses are in that table, it is not parked, no lcore is stuck in
- * it, and the owner's prepare() gave it a burst.
+ * table are there and have not vanished, the addresses are in that table, it is not parked,
+ * no lcore is stuck in it, the device is not frozen, and the owner's prepare() gave it a burst.
  */
 
 #define DRAIN_MS 10
@@ -114,7 +114,7 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 
 	memset(v, 0, sizeof(*v));
 	q->bad_addr = q->bad_position = q->waits = false;
-	if (!known || q->fault || q->stuck[0] || vu_memory_gone(dev))
+	if (!known || q->fault || q->stuck[0] || dev->frozen || vu_memory_gone(dev))
 		return false;
 	v->packed = vu_has_feature(dev, VIRTIO_F_RING_PACKED);
 	v->num = q->num;
@@ -429,7 +429,8 @@ static int reconcile(struct vu_device *dev, unsigned ring)
 /* What follows for the device as a whole. */
 static void settle(struct vu_device *dev)
 {
-	update_link(dev);
+	if (!dev->frozen) /* the guest notices nothing */
+		update_link(dev);
 	if (!vu_any_started(dev))
 		vu_backend_suspend(dev);
 }
@@ -556,6 +557,8 @@ void vu_tick_start(struct vu_device *dev)
 	bool soon = vu_iommu_used(dev) || has_drain(dev) || dev->postcopy.listening;
 	struct timeval next = {.tv_usec = (soon ? DRAIN_MS : WATCH_MS) * 1000};
 
+	if (dev->frozen)
+		return;
 	if (evtimer_pending(dev->tick, NULL) && dev->tick_us <= next.tv_usec)
 		return;
 	if (dev->conn.fd >= 0 || vu_any_stuck(dev) || dev->lend_later) {

@@ -61,12 +61,6 @@ static int listen_on(struct vu_device *dev, char *why, size_t why_len)
 	if (fd < 0)
 		return fd;
 	dev->listen_fd = fd;
-	dev->accepting =
-		event_new(dev->base, dev->listen_fd, EV_READ | EV_PERSIST, on_acceptable, dev);
-	if (!dev->accepting || event_add(dev->accepting, NULL) < 0) {
-		snprintf(why, why_len, "out of memory");
-		return -ENOMEM;
-	}
 	return 0;
 }
 
@@ -99,22 +93,53 @@ static void on_retry(evutil_socket_t fd, short what, void *arg)
 
 /* ---- both ---- */
 
-int vu_socket_open(struct vu_device *dev, char *why, size_t why_len)
+/* Of the socket that is there. */
+static int make_events(struct vu_device *dev, char *why, size_t why_len)
 {
 	dev->retry = evtimer_new(dev->base, on_retry, dev);
-	if (!dev->retry) {
-		snprintf(why, why_len, "out of memory");
-		return -ENOMEM;
-	}
+	if (dev->listen_fd >= 0)
+		dev->accepting = event_new(
+			dev->base, dev->listen_fd, EV_READ | EV_PERSIST, on_acceptable, dev);
+	if (dev->retry && (dev->listen_fd < 0 || dev->accepting))
+		return 0;
+	snprintf(why, why_len, "out of memory");
+	return -ENOMEM;
+}
+
+int vu_socket_open(struct vu_device *dev, char *why, size_t why_len)
+{
+	int err = dev->listen ? listen_on(dev, why, why_len) : 0;
+
+	if (!err)
+		err = make_events(dev, why, why_len);
+	if (!err)
+		vu_socket_go(dev);
+	return err;
+}
+
+int vu_socket_adopt(struct vu_device *dev, char *why, size_t why_len)
+{
+	return make_events(dev, why, why_len);
+}
+
+void vu_socket_pause(struct vu_device *dev)
+{
+	if (dev->accepting)
+		event_del(dev->accepting);
+	event_del(dev->retry);
+}
+
+void vu_socket_go(struct vu_device *dev)
+{
 	if (dev->listen)
-		return listen_on(dev, why, why_len);
-	try_connect(dev);
-	return 0;
+		event_add(dev->accepting, NULL);
+	else if (dev->conn.fd < 0)
+		try_connect(dev);
 }
 
 void vu_socket_again(struct vu_device *dev)
 {
-	if (!dev->listen && dev->retry)
+	if (!dev->listen && dev->retry && !dev->frozen)
 		retry_soon(dev);
 }
 
@@ -126,7 +151,8 @@ void vu_socket_close(struct vu_device *dev)
 		event_free(dev->retry);
 	dev->accepting = dev->retry = NULL;
 	if (dev->listen_fd >= 0) {
-		usock_remove(dev->path, &dev->listen_file);
+		if (!dev->frozen) /* else it is, or may be, somebody else's */
+			usock_remove(dev->path, &dev->listen_file);
 		vu_close_fd(&dev->listen_fd);
 	}
 }

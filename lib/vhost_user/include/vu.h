@@ -89,7 +89,10 @@ struct vu_device_conf {
 	 * copied. NULL: we have no such space. */
 	const uint8_t *mac;
 	enum vu_initial_enable initial_enable;
-	bool postcopy;            /* offer post-copy migration; see the op */
+	bool postcopy; /* offer post-copy migration; see the op */
+	/* Neither listen nor connect: wait to be given the state of a device of another process,
+	 * see vu_handover.h. */
+	bool dormant;
 	uint16_t peer_timeout_ms; /* for the rest of a message, or to read a reply; 0: 5000 */
 	const struct vu_device_ops *ops; /* borrowed for the device's life */
 	void *arg;                       /* handed to every op */
@@ -198,6 +201,7 @@ struct vu_info {
 	bool link;
 	uint16_t queue_pairs; /* configured */
 	uint64_t features_offered;
+	uint64_t protocol_features_offered;
 	uint64_t features;           /* acknowledged; 0 before SET_FEATURES */
 	uint64_t protocol_features;  /* acknowledged */
 	uint8_t status;              /* of the device, virtio 1.2, 2.1; 0 if we are not told */
