@@ -17,6 +17,7 @@ const struct command_group command_groups[] = {
 	{"Topology, cross-connect, checksums", forward_commands},
 	{"Bridge", fdb_commands},
 	{"Configuration", config_commands},
+	{"Upgrade", upgrade_commands},
 };
 
 const size_t n_command_groups = RTE_DIM(command_groups);

@@ -6,7 +6,8 @@
 #include "command.h"
 #include "sluice.h"
 
-extern const struct command port_commands[], forward_commands[], fdb_commands[], config_commands[];
+extern const struct command port_commands[], forward_commands[], fdb_commands[], config_commands[],
+	upgrade_commands[];
 
 /* verbs_*.c: as in testpmd. */
 extern const struct command start_commands[], set_commands[], show_commands[], stats_commands[],

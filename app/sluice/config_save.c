@@ -50,18 +50,18 @@ static void save_device(const struct port *port, FILE *f)
 		fprintf(f, "set link-down port %s\n", port->name);
 }
 
-static void save_ports(const struct sluice *sl, FILE *f)
+static void save_settings(const struct port *port, FILE *f)
+{
+	save_device(port, f);
+	save_pins(port, f);
+	save_peer(port, f);
+	save_csum(port, f);
+}
+
+static void save_crosses(const struct sluice *sl, FILE *f)
 {
 	struct port *port;
 
-	PORT_FOREACH(sl, port)
-	{
-		port_save(port, f);
-		save_device(port, f);
-		save_pins(port, f);
-		save_peer(port, f);
-		save_csum(port, f);
-	}
 	PORT_FOREACH(sl, port)
 	if (port->cross && port->id < port->cross->id)
 		fprintf(f, "cross add %s %s\n", port->name, port->cross->name);
@@ -125,7 +125,7 @@ static unsigned number_then(const struct sluice *sl, unsigned id)
 	return n;
 }
 
-static void save_portlist(const struct sluice *sl, FILE *f)
+static void save_portlist(const struct sluice *sl, bool same_numbers, FILE *f)
 {
 	if (!sl->has_portlist)
 		return;
@@ -133,7 +133,8 @@ static void save_portlist(const struct sluice *sl, FILE *f)
 	if (sl->n_portlist == 0)
 		fputs("none", f);
 	for (unsigned i = 0; i < sl->n_portlist; i++)
-		fprintf(f, "%s%u", i ? "," : "", number_then(sl, sl->portlist[i]));
+		fprintf(f, "%s%u", i ? "," : "",
+			same_numbers ? sl->portlist[i] : number_then(sl, sl->portlist[i]));
 	fputc('\n', f);
 }
 
@@ -180,9 +181,9 @@ static void save_cores(const struct sluice *sl, FILE *f)
 	fputc('\n', f);
 }
 
-static void save_forwarding(const struct sluice *sl, FILE *f)
+static void save_forwarding(const struct sluice *sl, bool same_numbers, FILE *f)
 {
-	save_portlist(sl, f);
+	save_portlist(sl, same_numbers, f);
 	fprintf(f, "set topology %s\n", topology_name(sl->topology));
 	fprintf(f, "set burst %u\n", sl->conf.burst);
 	fprintf(f, "set burst tx delay %u retry %u\n", sl->conf.retry_delay_us,
@@ -196,14 +197,40 @@ static void save_forwarding(const struct sluice *sl, FILE *f)
 	fprintf(f, "%s\n", sl->forwarding ? "start" : "stop");
 }
 
-void config_save(const struct sluice *sl, FILE *f)
+void config_save_early(const struct sluice *sl, FILE *f)
 {
-	fputs("# written by `config save`\n", f);
 	save_cores(sl, f);
 	/* Before the ports: a device is told when it is configured that it will have to wake us. */
 	if (sl->conf.sleep_us)
 		fprintf(f, "set sleep %u\n", sl->conf.sleep_us);
-	save_ports(sl, f);
+}
+
+static void save_rest(const struct sluice *sl, bool same_numbers, FILE *f)
+{
+	save_crosses(sl, f);
 	save_fdb(sl, f);
-	save_forwarding(sl, f);
+	save_forwarding(sl, same_numbers, f);
+}
+
+void config_save_late(const struct sluice *sl, FILE *f)
+{
+	const struct port *port;
+
+	PORT_FOREACH(sl, port)
+	save_settings(port, f);
+	save_rest(sl, true, f);
+}
+
+void config_save(const struct sluice *sl, FILE *f)
+{
+	const struct port *port;
+
+	fputs("# written by `config save`\n", f);
+	config_save_early(sl, f);
+	PORT_FOREACH(sl, port)
+	{
+		port_save(port, f);
+		save_settings(port, f);
+	}
+	save_rest(sl, false, f);
 }

@@ -10,4 +10,11 @@ struct sluice;
 /** Write commands that make this state again, in a stable order. Control thread. */
 void config_save(const struct sluice *sl, FILE *f);
 
+/**
+ * The same in parts, for who adds the ports itself (port_save()) and gives them the numbers they have:
+ * what comes before them, and what comes after.
+ */
+void config_save_early(const struct sluice *sl, FILE *f);
+void config_save_late(const struct sluice *sl, FILE *f);
+
 #endif

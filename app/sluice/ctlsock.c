@@ -45,6 +45,7 @@ struct client {
 	struct bufferevent *bev;
 	struct event *again; /* more requests are here than one turn answers */
 	bool closing;        /* no more requests are taken; ends when the answers are out */
+	bool leaving;        /* it does not want answers, but the switch */
 };
 
 struct ctlsock {
@@ -53,7 +54,9 @@ struct ctlsock {
 	struct evconnlistener *listener;
 	struct event *retry; /* of accept() */
 	char path[USOCK_PATH_MAX];
-	struct usock_file file;
+	struct usock_file file; /* which is ours at path */
+	void (*take_over)(void *arg, int fd);
+	void *take_over_arg;
 	TAILQ_HEAD(, client) clients;
 	unsigned int n_clients;
 };
@@ -103,6 +106,32 @@ static void refuse_long_line(struct client *cl)
 	cl->closing = true;
 }
 
+/* The socket's permissions let a group in, too, which is to run commands only. */
+static bool is_us(int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+	       (peer.uid == geteuid() || peer.uid == 0);
+}
+
+static bool may_take_over(const struct client *cl, const char *line, size_t len)
+{
+	return cl->sock->take_over && strstr(line, CTLSOCK_TAKE_OVER) &&
+	       is_us(bufferevent_getfd(cl->bev)) && ctlsock_rpc_is(line, len, CTLSOCK_TAKE_OVER);
+}
+
+static void hand_off(struct client *cl)
+{
+	struct ctlsock *s = cl->sock;
+	int fd = fcntl(bufferevent_getfd(cl->bev), F_DUPFD_CLOEXEC, 0);
+
+	client_free(cl);
+	if (fd >= 0)
+		s->take_over(s->take_over_arg, fd);
+}
+
 /* Answer the next request that is completely here; false if there is none. */
 static bool serve_one(struct client *cl)
 {
@@ -115,6 +144,11 @@ static bool serve_one(struct client *cl)
 		refuse_long_line(cl);
 	if (!line)
 		return false;
+	cl->leaving = may_take_over(cl, line, line_len);
+	if (cl->leaving) {
+		free(line);
+		return false;
+	}
 	if (strspn(line, " \t\r") < line_len) {
 		answer = ctlsock_rpc(cl->sock->reg, line, line_len, &len);
 		send_answer(cl, answer, len);
@@ -130,7 +164,9 @@ static void serve(struct client *cl)
 
 	for (int i = 0; i < TURN && more && waiting(cl) <= WAITING_MAX; i++)
 		more = serve_one(cl);
-	if (more && waiting(cl) <= WAITING_MAX)
+	if (cl->leaving)
+		hand_off(cl);
+	else if (more && waiting(cl) <= WAITING_MAX)
 		event_add(cl->again, &now);
 	else if (cl->closing && waiting(cl) == 0)
 		client_free(cl);
@@ -288,6 +324,29 @@ static int open_socket(struct ctlsock *s, const char *path, const struct usock_a
 	return rc < 0 ? fail(err, err_len, rc, why) : rc;
 }
 
+/* With s->path and file set. Both are ours, also on failure. */
+static int serve_on(struct ctlsock *s, int fd, struct event_base *base, struct cmd_registry *reg,
+	struct ctlsock **sock, char *err, size_t err_len)
+{
+	s->base = base;
+	s->reg = reg;
+	TAILQ_INIT(&s->clients);
+	signal(SIGPIPE, SIG_IGN);
+	s->retry = evtimer_new(base, on_retry, s);
+	s->listener = evconnlistener_new(
+		base, on_accept, s, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+	if (!s->listener || !s->retry) {
+		if (!s->listener)
+			close(fd);
+		fail(err, err_len, -ENOMEM, "out of memory");
+		ctlsock_free(s);
+		return -ENOMEM;
+	}
+	evconnlistener_set_error_cb(s->listener, on_accept_error);
+	*sock = s;
+	return 0;
+}
+
 int ctlsock_new(struct event_base *base, struct cmd_registry *reg, const char *path,
 	const struct usock_access *access, struct ctlsock **sock, char *err, size_t err_len)
 {
@@ -299,22 +358,40 @@ int ctlsock_new(struct event_base *base, struct cmd_registry *reg, const char *p
 		free(s);
 		return fd;
 	}
-	s->base = base;
-	s->reg = reg;
-	TAILQ_INIT(&s->clients);
-	signal(SIGPIPE, SIG_IGN);
-	s->retry = evtimer_new(base, on_retry, s);
-	s->listener = evconnlistener_new(
-		base, on_accept, s, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
-	if (!s->listener || !s->retry) {
-		if (!s->listener)
-			close(fd);
-		ctlsock_free(s);
+	return serve_on(s, fd, base, reg, sock, err, err_len);
+}
+
+int ctlsock_adopt(struct event_base *base, struct cmd_registry *reg, const char *path, int fd,
+	const struct usock_file *file, struct ctlsock **sock, char *err, size_t err_len)
+{
+	struct ctlsock *s = calloc(1, sizeof(*s));
+
+	if (!s) {
+		close(fd);
 		return fail(err, err_len, -ENOMEM, "out of memory");
 	}
-	evconnlistener_set_error_cb(s->listener, on_accept_error);
-	*sock = s;
-	return 0;
+	snprintf(s->path, sizeof(s->path), "%s", path);
+	s->file = *file;
+	listen(fd,
+		CTLSOCK_CLIENTS_MAX); /* again, so that who connects sees our process behind it */
+	return serve_on(s, fd, base, reg, sock, err, err_len);
+}
+
+void ctlsock_on_take_over(struct ctlsock *s, void (*fn)(void *arg, int fd), void *arg)
+{
+	s->take_over = fn;
+	s->take_over_arg = arg;
+}
+
+int ctlsock_listener(const struct ctlsock *s, struct usock_file *file)
+{
+	*file = s->file;
+	return evconnlistener_get_fd(s->listener);
+}
+
+void ctlsock_forfeit(struct ctlsock *s)
+{
+	s->file.ino = 0;
 }
 
 /* The last chance of an answer, `quit`'s for example. */

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #define CTLSOCK_DEFAULT_PATH "/run/sluice/control.sock"
 #define CTLSOCK_CLIENTS_MAX  64
@@ -14,6 +15,7 @@ struct cmd_registry;
 struct ctlsock;
 struct event_base;
 struct usock_access;
+struct usock_file;
 
 /*
  * Listen on path. Who may connect: access, or NULL for us and our group. Directories below /run/sluice are made, with mode 0755. A socket file
@@ -30,6 +32,26 @@ int ctlsock_new(struct event_base *base, struct cmd_registry *reg, const char *p
  * is still the one we made. Not from a command's handler.
  */
 void ctlsock_free(struct ctlsock *sock);
+
+/*
+ * What to do with a client that asks for the switch itself (method "take-over"): fn gets its socket,
+ * which is fn's then. Only for clients of our own user, or root.
+ */
+#define CTLSOCK_TAKE_OVER "take-over"
+void ctlsock_on_take_over(struct ctlsock *s, void (*fn)(void *arg, int fd), void *arg);
+
+/* The listening socket, borrowed, and which file is its; for ctlsock_adopt() in another process. */
+int ctlsock_listener(const struct ctlsock *s, struct usock_file *file);
+
+/* The socket file is another process's from here on. */
+void ctlsock_forfeit(struct ctlsock *s);
+
+/* As ctlsock_new(), with a socket that listens already, which is ours from here on also on failure. */
+int ctlsock_adopt(struct event_base *base, struct cmd_registry *reg, const char *path, int fd,
+	const struct usock_file *file, struct ctlsock **sock, char *err, size_t err_len);
+
+/* Whether a line is a request for this method, right in all else. */
+bool ctlsock_rpc_is(const char *line, size_t line_len, const char *method);
 
 /* How many clients are connected. */
 unsigned int ctlsock_clients(const struct ctlsock *sock);

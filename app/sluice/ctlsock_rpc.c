@@ -125,6 +125,17 @@ static const char *check_request(const json_t *request)
 	return NULL;
 }
 
+bool ctlsock_rpc_is(const char *line, size_t line_len, const char *method)
+{
+	json_error_t where;
+	json_t *request = json_loadb(line, line_len, JSON_DECODE_ANY, &where);
+	bool is = request && !check_request(request) &&
+		  strcmp(json_string_value(json_object_get(request, "method")), method) == 0;
+
+	json_decref(request);
+	return is;
+}
+
 char *ctlsock_rpc(struct cmd_registry *reg, const char *line, size_t line_len, size_t *len)
 {
 	json_error_t where;

@@ -18,6 +18,7 @@
 #include "commands.h"
 #include "console.h"
 #include "ctlsock.h"
+#include "handover.h"
 #include "leftovers.h"
 #include "privileges.h"
 
@@ -25,6 +26,7 @@
 struct program {
 	struct sluice sl;
 	struct ctlsock *control;
+	struct handover_old old; /* for who takes over from us */
 	struct console *console;
 	struct event *sigint, *sigterm;
 	struct event *stats; /* --stats-period */
@@ -198,6 +200,25 @@ static int console_status(const struct program *p)
 	return console_failures(p->console) ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* First, for it makes /run/sluice; who connects is served after the configuration. With --take-over
+ * both come from the other process. */
+static int open_control(struct program *p, char *why, size_t why_len)
+{
+	const struct options *opt = &p->sl.opt;
+	int err = 0;
+
+	if (opt->take_over)
+		err = handover_take(&p->sl, opt->take_over, &p->control, why, why_len);
+	else if (opt->control)
+		err = ctlsock_new(p->sl.base, p->sl.commands, opt->control, &opt->access,
+			&p->control, why, why_len);
+	if (err < 0 || !p->control)
+		return err;
+	p->old = (struct handover_old){&p->sl, p->control};
+	ctlsock_on_take_over(p->control, handover_begin, &p->old);
+	return 0;
+}
+
 static int serve(struct program *p)
 {
 	const struct options *opt = &p->sl.opt;
@@ -206,9 +227,7 @@ static int serve(struct program *p)
 
 	if (catch_signals(p) || commands_create(&p->sl, &p->sl.commands, why, sizeof(why)) < 0)
 		return *why ? fail(why) : EXIT_FAILURE;
-	/* First, for it makes /run/sluice; who connects is served after the configuration. */
-	if (opt->control && ctlsock_new(p->sl.base, p->sl.commands, opt->control, &opt->access,
-				    &p->control, why, sizeof(why)) < 0)
+	if (open_control(p, why, sizeof(why)) < 0)
 		return fail(why);
 	if (opt->commands) {
 		status = run_commands(p, opt->commands);
@@ -240,6 +259,7 @@ static void end(struct program *p)
 {
 	char why[256];
 
+	handover_cancel();
 	console_free(p->console);
 	ctlsock_free(p->control);
 	if (p->sl.commands)
@@ -260,6 +280,8 @@ int main(int argc, char **argv)
 	char why[256];
 	int n_eal, status;
 
+	if (handover_remember(argc, argv) < 0)
+		return fail("out of memory");
 	if (options_parse(argc, argv, &p.sl.opt, &n_eal, why, sizeof(why)) < 0)
 		return fail(why);
 	if (p.sl.opt.action != OPTIONS_RUN)

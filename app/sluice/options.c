@@ -28,6 +28,8 @@
 		"control socket, or 'none' (default " CTLSOCK_DEFAULT_PATH ")")                   \
 	X(CONTROL_GROUP, 0, "control-group", "GROUP",                                             \
 		"who may use it beside us (default: our group)")                                  \
+	X(TAKE_OVER, 0, "take-over", "PATH",                                                      \
+		"take everything over from the sluice with this control socket")                  \
 	X(MBUFS, 0, "mbufs", "N", "packet buffers per NUMA node (default 32768, 2.4 KB each)")    \
 	X(BURST, 0, "burst", "N", "packets per poll, 1 to 64 (default 64)")                       \
 	X(FWD, 0, "fwd", "ENGINE", "forwarding engine (default bridge)")                          \
@@ -282,6 +284,9 @@ static int apply(struct options *opt, int id, const char *arg, char *why, size_t
 	case OPTION_KEEP_PRIVILEGES:
 		opt->keep_privileges = true;
 		break;
+	case OPTION_TAKE_OVER:
+		opt->take_over = arg;
+		break;
 	case OPTION_MBUFS:
 		err = number_option("mbufs", arg, MBUFS_MIN, MBUFS_MAX, &value, why, why_len);
 		opt->mbufs = (uint32_t)value;
@@ -354,6 +359,20 @@ static int find_separator(int argc, char **argv)
 	return argc;
 }
 
+/* What the other one hands over cannot come from here as well. */
+static int check_take_over(struct options *opt, char *why, size_t why_len)
+{
+	if (opt->commands || opt->interactive || !opt->control ||
+		strcmp(opt->control, CTLSOCK_DEFAULT_PATH) != 0) {
+		snprintf(why, why_len,
+			"--take-over brings configuration and control socket along: leave out "
+			"--commands, --control and --interactive");
+		return -EINVAL;
+	}
+	opt->control = opt->take_over;
+	return 0;
+}
+
 static int parse_ours(int argc, char **argv, struct options *opt, char *why, size_t why_len)
 {
 	int id, err = 0;
@@ -371,6 +390,8 @@ static int parse_ours(int argc, char **argv, struct options *opt, char *why, siz
 		}
 		err = apply(opt, id, optarg, why, why_len);
 	}
+	if (err == 0 && opt->take_over)
+		err = check_take_over(opt, why, why_len);
 	if (err == 0 && optind < argc) {
 		snprintf(why, why_len, "'%s' is no option (see --help)", argv[optind]);
 		return -EINVAL;

@@ -219,6 +219,8 @@ static struct plan *plan_new(const struct sluice *sl)
 		return NULL;
 	plan->engine = sl->engine;
 	plan->conf = sl->conf;
+	if (sl->handover.idle)
+		plan->conf.sleep_us = 1;
 	plan->fdb = sl->fdb;
 	plan->n_ports = sl->n_ports;
 	plan->n_workers = sl->n_workers;

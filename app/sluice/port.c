@@ -88,8 +88,10 @@ static bool is_leaving(const struct sluice *sl, int id)
 	return false;
 }
 
-static int lowest_free(const struct sluice *sl)
+static int free_number(const struct sluice *sl)
 {
+	if (sl->handover.number >= 0)
+		return port_by_id(sl, (unsigned)sl->handover.number) ? -1 : sl->handover.number;
 	for (int id = 0; id < PORT_MAX; id++)
 		if (!sl->ports[id] && !is_leaving(sl, id))
 			return id;
@@ -135,7 +137,7 @@ int port_new(struct sluice *sl, const char *name, enum port_kind kind, uint16_t 
 	uint16_t n_txq, struct port **out, char *why, size_t why_len)
 {
 	int err = port_check_name(sl, name, why, why_len);
-	int id = lowest_free(sl);
+	int id = free_number(sl);
 	struct port *port;
 
 	if (err < 0)

@@ -208,6 +208,7 @@ static int vm_open(struct port *port, const char *path, bool listen, char *why, 
 		.mac = port->vm.options.has_mac ? port->vm.options.mac.addr_bytes : NULL,
 		.initial_enable = VU_ENABLE_AUTO,
 		.postcopy = port->vm.options.postcopy,
+		.dormant = port->sl->handover.dormant,
 		.ops = &vm_ops,
 		.arg = port,
 	};
@@ -254,7 +255,7 @@ int port_add_vm(struct sluice *sl, const char *name, const char *path, bool list
 /* While the port still hears of it: a relay must have left the rings. */
 void port_vm_close(struct port *port)
 {
-	if (port->vm.dev)
+	if (port->vm.dev && !port->sl->handover.given)
 		vu_device_disconnect(port->vm.dev, NULL);
 	port_vm_relay_left(port);
 	vu_device_destroy(port->vm.dev);

@@ -247,7 +247,7 @@ int plan_worker_sleep(struct plan_worker *work, const struct sluice *sl)
 {
 	uint32_t n = 2;
 
-	if (sl->conf.sleep_us == 0 || !may_sleep(work, sl))
+	if ((sl->conf.sleep_us == 0 && !sl->handover.idle) || !may_sleep(work, sl))
 		return 0;
 	work->fds = calloc(work->n_streams + 2, sizeof(*work->fds));
 	if (!work->fds)

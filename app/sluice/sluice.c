@@ -134,6 +134,8 @@ int sluice_open(struct sluice *sl, char *why, size_t why_len)
 {
 	int err;
 
+	sl->handover.number = -1;
+	sl->handover.idle = sl->opt.take_over != NULL;
 	allow_descriptors();
 	virtq_gate_init();
 	sl->engine = sl->opt.engine;

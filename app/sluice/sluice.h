@@ -35,6 +35,14 @@ struct sluice {
 	struct port *ports[PORT_MAX]; /* by number; NULL: free */
 	uint16_t n_ports;             /* highest number in use + 1 */
 
+	/* While another process hands over to us, or we to it: handover.h. */
+	struct {
+		bool dormant; /* VM ports are added dormant */
+		bool given;   /* we own no VM port any more */
+		bool idle;    /* workers have nothing to do and leave the CPU to the other's */
+		int number;   /* of the next port that is added; -1: the lowest that is free */
+	} handover;
+
 	/* What to forward and how; edit, then plan_update(). */
 	const struct engine *engine;
 	struct engine_conf conf;

@@ -183,8 +183,8 @@ static void region_fields(struct vu_cursor *c, struct virtq_mem_req *req)
 	req->fd = share.fd;
 }
 
-static void make_table(struct vu_cursor *c, struct vu_device *dev, struct virtq_mem_req *reqs,
-	uint32_t n)
+static void make_table(
+	struct vu_cursor *c, struct vu_device *dev, struct virtq_mem_req *reqs, uint32_t n)
 {
 	if (!c->wrong && virtq_mem_create(reqs, n, NULL, &dev->mem, dev->last_error,
 				 sizeof(dev->last_error)) != 0)
@@ -208,8 +208,8 @@ static void table_fields(struct vu_cursor *c, struct vu_device *dev)
 		struct virtq_region_info info;
 
 		if (!c->reading && virtq_mem_region(dev->mem, i, &info))
-			reqs[i] = (struct virtq_mem_req){info.gpa, info.size, info.uva,
-				info.share.offset, info.share.fd};
+			reqs[i] = (struct virtq_mem_req){
+				info.gpa, info.size, info.uva, info.share.offset, info.share.fd};
 		region_fields(c, &reqs[i]);
 	}
 	if (c->reading && n > 0)
@@ -455,6 +455,14 @@ int vu_device_resume(struct vu_device *dev)
 	int err;
 
 	dev->frozen = false;
+	if (!dev->retry) { /* dormant, and nobody gave it anything */
+		char why[200];
+
+		err = vu_socket_open(dev, why, sizeof(why));
+		if (err)
+			vu_log(dev, VU_LOG_ERROR, "%s", why);
+		return err;
+	}
 	err = vu_reconcile(dev);
 	vu_conn_go(dev);
 	vu_backend_go(dev);

@@ -28,12 +28,12 @@ void vu_record_bytes(struct vu_cursor *c, void *p, size_t len);
 void vu_record_fd(struct vu_cursor *c, int *fd);
 
 /* A number of any type, or a bool. */
-#define VU_RECORD(c, x, max)                               \
-	do {                                               \
-		uint64_t value_ = (uint64_t)(x);           \
-		vu_record_number((c), &value_, (max));     \
-		if ((c)->reading)                          \
-			(x) = (__typeof__(x))value_;       \
+#define VU_RECORD(c, x, max)                           \
+	do {                                           \
+		uint64_t value_ = (uint64_t)(x);       \
+		vu_record_number((c), &value_, (max)); \
+		if ((c)->reading)                      \
+			(x) = (__typeof__(x))value_;   \
 	} while (0)
 
 #endif

@@ -47,8 +47,9 @@ static struct vu_record record(struct vd *t)
 /* As another process receives it. */
 static struct vu_record received(const struct vu_record *rec)
 {
-	struct vu_record copy = {
-		.bytes = malloc(rec->len), .len = rec->len, .fds = calloc(rec->nfds + 1, sizeof(int))};
+	struct vu_record copy = {.bytes = malloc(rec->len),
+		.len = rec->len,
+		.fds = calloc(rec->nfds + 1, sizeof(int))};
 
 	assert_non_null(copy.bytes);
 	assert_non_null(copy.fds);
@@ -515,9 +516,9 @@ static void a_missing_feature(void **state)
 	assert_int_equal(vu_handover_check(vu_possible_features(), vu_default_protocol_features(),
 				 why, sizeof(why)),
 		0);
-	assert_int_equal(vu_handover_check(vu_possible_features() | TS_BIT(VIRTIO_NET_F_RSS),
-				 vu_default_protocol_features() | TS_BIT(13) | TS_BIT(10), why,
-				 sizeof(why)),
+	assert_int_equal(
+		vu_handover_check(vu_possible_features() | TS_BIT(VIRTIO_NET_F_RSS),
+			vu_default_protocol_features() | TS_BIT(13) | TS_BIT(10), why, sizeof(why)),
 		-ENOTSUP);
 	assert_non_null(strstr(why, "RSS"));
 }
@@ -656,8 +657,8 @@ static void keep_busy(struct vd *t, uint64_t *reaped, uint64_t *sent)
 static void from_process_to_process(void **state)
 {
 	struct vd *t = *state;
-	struct chain *c = mmap(
-		NULL, sizeof(*c), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct chain *c =
+		mmap(NULL, sizeof(*c), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	uint64_t reaped = 0, sent = 0, before;
 	int pipes[OWNERS][2], status;
 	pid_t child[OWNERS];
@@ -668,7 +669,8 @@ static void from_process_to_process(void **state)
 	t->fe.pump = NULL;
 	t->fe.timeout_ms = 10000;
 	for (unsigned i = 0; i < OWNERS; i++) {
-		assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pipes[i]), 0);
+		assert_int_equal(
+			socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pipes[i]), 0);
 		child[i] = fork();
 		assert_true(child[i] >= 0);
 		if (child[i] == 0)
@@ -681,7 +683,7 @@ static void from_process_to_process(void **state)
 			vd_ok(t, ts_fe_start(&t->fe));
 		} else { /* who has handed over has ended well */
 			assert_true(TS_WAIT((keep_busy(t, &reaped, &sent),
-						   waitpid(child[i - 1], &status, WNOHANG) > 0),
+						    waitpid(child[i - 1], &status, WNOHANG) > 0),
 				10000));
 			assert_int_equal(status, 0);
 		}

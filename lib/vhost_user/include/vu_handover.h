@@ -82,7 +82,8 @@ void vu_record_free(struct vu_record *rec);
 int vu_device_restore(struct vu_device *dev, struct vu_record *rec, char *why, size_t why_len);
 
 /**
- * Go on with a frozen, or begin with a restored device.
+ * Go on with a frozen, or begin with a restored device. One that is dormant and was given nothing
+ * begins with its socket, as if it had just been created.
  * @return 0, or what reconciling said. Control thread, not from inside an op.
  */
 int vu_device_resume(struct vu_device *dev);

@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A running switch hands itself over to a newer process: nothing is lost, nobody notices, and one of the two owns it.
+
+The last tests speak the protocol of app/sluice/handover_wire.h themselves, as one of the two sides, and die at each step."""
+
+import array
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from sluice import TOP, Sluice, SluiceError
+from test_switch_ports import Loop, counters, lost
+from testpmd import Testpmd, frontend_eal
+
+(EARLY, PORT, COMMANDS, ADDRESSES, PREPARE, PREPARED, STATE, CONTROL, ALL, READY, COMMIT, TAKEN, ABORT) = range(1, 14)
+MAGIC, VERSION = 0x70756c73, 1
+
+
+class Upgraded(Sluice):
+    """A switch that is another process now and then."""
+
+    def upgrade(self, binary=None):
+        """`sluicectl upgrade`; what it said as JSON."""
+        before = self.process
+        command = [TOP / "usertools/sluicectl", "-s", self.control, "-j", "upgrade", *([binary] if binary else [])]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120)
+        if done.returncode:
+            raise SluiceError(done.stderr)
+        result = json.loads(done.stdout)
+        assert before.wait(20) == 0
+        self._follow(result["pid"])
+        return result
+
+    def _follow(self, pid):
+        self._hang_up()
+        self.process = Other(pid)
+        assert self._connect()
+
+    def close(self):
+        super().close()
+        for option in self.eal:
+            if option.startswith("--file-prefix="):
+                subprocess.run(["rm", "-rf", f"/var/run/dpdk/{option.partition('=')[2]}-next"], check=True)
+
+
+class Other:
+    """As much of Popen as Sluice needs, of a process that is not our child."""
+
+    def __init__(self, pid):
+        self.pid, self.fd = pid, os.pidfd_open(pid)
+
+    def wait(self, timeout=20):
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("sluice", timeout)
+            time.sleep(0.01)
+        return 0
+
+    def poll(self):
+        try:
+            signal.pidfd_send_signal(self.fd, 0)
+            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (ProcessLookupError, FileNotFoundError):
+            return 0
+        return 0 if state in "ZX" else None
+
+    def send_signal(self, number):
+        signal.pidfd_send_signal(self.fd, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+def front(*paths, ring="split"):
+    packed = ",packed_vq=1" if ring == "packed" else ""
+    vdevs = [f"net_virtio_user{n},path={path},mac=02:00:00:00:03:{n:02x},queue_size=256{packed}" for n, path in enumerate(paths)]
+    return Testpmd("front", frontend_eal(*vdevs), ["--port-topology=paired"], timeout=40)
+
+
+def two_ports(folder, name, **more):
+    paths = [folder / f"{name}{n}" for n in (1, 2)]
+    lines = [f"port add vm{n} listen {path}" for n, path in enumerate(paths, 1)] + ["cross add vm1 vm2", "set fwd cross"]
+    return Upgraded(folder, commands=lines, **more), paths
+
+
+@pytest.mark.parametrize("ring", ["split", "packed"])
+def test_nothing_is_lost(folder, ring):
+    """Packets circle through the switch while it becomes one process after the other."""
+    switch, paths = two_ports(folder, f"up_{ring}")
+    with switch, front(*paths, ring=ring) as pmd:
+        loop = Loop(switch, pmd, "vm1", "vm2")
+        for _ in range(5):
+            result = switch.upgrade()
+            assert (result["vm_ports"], result["lost"]) == (2, 0)
+            print(f"{ring}: {result['text']}")
+            loop.moving()
+        assert min(loop.stop()) > 1000
+        for port in ("vm1", "vm2"):
+            assert switch.json(f"port show {port}")["connections"] == 1
+
+
+def test_what_comes_along(folder):
+    """Configuration with its gaps, addresses, counters, devices; and the control socket goes on."""
+    lines = [f"port add vm{n} listen {folder}/along{n}" for n in range(4)] + [
+        "port del vm1", "port add up dev net_null0", "set portlist 3,0", "set txpkts 128", "fdb set ageing 77",
+        f"fdb static add 02:00:00:00:00:77 vm2", "fdb set limit vm3 9", "cross add vm0 up"]
+    with Upgraded(folder, commands=lines) as switch:
+        before = switch.run("config show")
+        result = switch.upgrade()
+        assert (result["vm_ports"], result["devices"]) == (3, 1)
+        assert switch.run("config show") == before
+        assert [row["port"] for row in switch.json("port show")] == [0, 1, 2, 3]
+        names = {row["name"]: row["port"] for row in switch.json("port show")}
+        assert names == {"vm0": 0, "up": 1, "vm2": 2, "vm3": 3}
+        switch.upgrade()
+        assert switch.run("config show") == before
+
+
+def test_a_newer_process_that_fails(folder):
+    """It cannot be started, ends at once, or is refused: one line, and the older one goes on."""
+    switch, paths = two_ports(folder, "fails")
+    with switch, front(*paths) as pmd:
+        loop = Loop(switch, pmd, "vm1", "vm2")
+        pid = switch.pid
+        with pytest.raises(SluiceError, match="cannot start '/nonexistent'"):
+            switch.upgrade("/nonexistent")
+        with pytest.raises(SluiceError, match="has ended before it could take over"):
+            switch.upgrade("/bin/false")
+        loop.moving()
+        assert switch.pid == pid and switch.json("upgrade show")["state"] == "failed"
+        switch.upgrade()  # and after all that it works
+        loop.moving()
+        loop.stop()
+
+
+# ---- the protocol, from one of its ends ----
+
+def send(sock, kind, payload=b"", fds=()):
+    sock.sendall(struct.pack("=5I", MAGIC, VERSION, kind, len(payload), len(fds)))
+    for at in range(0, len(fds), 128):
+        sock.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds[at:at + 128]))])
+    sock.sendall(payload)
+
+
+def exactly(sock, n):
+    data = b""
+    while len(data) < n:
+        part = sock.recv(n - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    return data
+
+
+def receive(sock):
+    """kind, payload, descriptors"""
+    _, _, kind, length, nfds = struct.unpack("=5I", exactly(sock, 20))
+    fds = []
+    while len(fds) < nfds:
+        _, ancillary, _, _ = sock.recvmsg(1, socket.CMSG_SPACE(4 * 128))
+        for _, _, data in ancillary:
+            fds += array.array("i", data)
+    return kind, exactly(sock, length), fds
+
+
+def ask(switch):
+    """As a newer process: connected, and has asked."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(30)
+    sock.connect(str(switch.control))
+    sock.sendall(b'{"jsonrpc": "2.0", "id": 1, "method": "take-over"}\n')
+    return sock
+
+
+def until(sock, last):
+    """All frames up to one of this kind."""
+    frames = []
+    while not frames or frames[-1][0] != last:
+        frames.append(receive(sock))
+    return frames
+
+
+def close_all(frames):
+    for _, _, fds in frames:
+        for fd in fds:
+            os.close(fd)
+
+
+STEPS = ["asked", "configured", "prepared", "has everything", "ready", "committed", "refuses", "nonsense"]
+
+
+def newer_that_dies(switch, step):
+    """Go as far as a step, and close everything without a word."""
+    frames = []
+    with ask(switch) as sock:
+        if step == "asked":
+            return
+        until(sock, PREPARE)
+        if step == "configured":
+            return
+        send(sock, PREPARED)
+        if step == "prepared":
+            return
+        frames = until(sock, ALL)
+        assert [kind for kind, _, _ in frames] == [STATE, STATE, CONTROL, ALL]
+        if step == "refuses":
+            send(sock, ABORT, b"a test does not want it")
+        elif step == "nonsense":
+            sock.sendall(b"x" * 100)
+        elif step != "has everything":
+            send(sock, READY)
+            if step == "committed":
+                assert receive(sock)[0] == COMMIT
+    close_all(frames)
+
+
+def test_the_newer_one_dies_at_each_step(folder):
+    """The older one goes on, with every packet."""
+    switch, paths = two_ports(folder, "newer")
+    with switch, front(*paths) as pmd:
+        loop = Loop(switch, pmd, "vm1", "vm2")
+        for step in STEPS:
+            newer_that_dies(switch, step)
+            loop.moving()
+            switch.wait_until(lambda: switch.json("upgrade show")["state"] == "failed", f"an end after '{step}'")
+        assert "a test does not want it" in switch.log
+        loop.stop()
+        assert lost(switch, "vm1", "vm2") == {}
+
+
+def relay(path, old, last, listening):
+    """A process of its own between an older and a newer one: hands on all frames up to one of a kind, then kills the older
+    one, and ends. To the newer one it is the older."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+        listener.listen(1)
+        os.write(listening, b"x")
+        newer = listener.accept()[0]
+        while not newer.recv(4096).endswith(b"\n"):
+            pass
+        older, kind = ask(old), None
+        while kind != last:
+            # Whose turn it is: the newer one speaks when the older one has said all.
+            source, sink = (newer, older) if kind in (PREPARE, ALL, COMMIT) else (older, newer)
+            kind, payload, fds = receive(source)
+            send(sink, kind, payload, fds)
+            for fd in fds:
+                os.close(fd)
+        os.kill(old.pid, signal.SIGKILL)
+        while Path(f"/proc/{old.pid}/fd").exists() and os.listdir(f"/proc/{old.pid}/fd"):
+            time.sleep(0.01)
+        os._exit(0)
+    except BaseException:  # a child of pytest must never become a second pytest
+        os._exit(1)
+
+
+def moving(switch, more=2000):
+    """Both ports have got some more."""
+    before = [c["tx_packets"] for c in counters(switch, "vm1", "vm2")]
+    switch.wait_until(lambda: all(c["tx_packets"] > b + more for c, b in zip(counters(switch, "vm1", "vm2"), before)),
+                      "traffic", timeout=30)
+
+
+@pytest.mark.parametrize("last", ["PREPARE", "PREPARED", "STATE", "ALL", "READY", "COMMIT", "TAKEN"])
+def test_the_older_one_is_killed_at_each_step(folder, last):
+    """The newer one goes on: with the connections if it has them, else as after a crash."""
+    paths = [folder / f"{last}{n}" for n in (1, 2)]
+    vdevs = [f"net_virtio_user{n},path={path},mac=02:00:00:00:03:{n:02x},queue_size=256,server=1"
+             for n, path in enumerate(paths)]
+    switch = Upgraded(folder, commands=[f"port add vm{n} connect {path}" for n, path in enumerate(paths, 1)]).start()
+    middle, (reads, writes) = folder / f"{last}.relay", os.pipe()
+    try:
+        with Testpmd("front", frontend_eal(*vdevs), ["--port-topology=paired"], timeout=40) as pmd:
+            pmd.command("set fwd flowgen")
+            for port in ("vm1", "vm2"):
+                switch.wait_link(port)
+            pmd.command("start")
+            moving(switch)
+            old = switch.process
+            between = relay(middle, switch, globals()[last], writes)
+            os.read(reads, 1)
+            argv = [str(switch.program.resolve()), *(f"{word}-next" if word.startswith("--file-prefix") else word
+                                                     for word in switch.eal), "--", "--take-over", str(middle)]
+            with switch.log_path.open("ab") as log:
+                newer = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            try:
+                assert os.waitpid(between, 0)[1] == 0
+                old.wait(20)
+                switch._hang_up()
+                switch.process = newer
+                if last in ("PREPARE", "PREPARED", "STATE"):
+                    switch.control = middle  # nobody handed a socket over: there is a new one
+                switch.wait_until(switch._connect, "new owner", timeout=20)
+                switch.wait_until(lambda: switch.json("upgrade show")["state"] == "done", "end")
+                for port in ("vm1", "vm2"):
+                    switch.wait_link(port)
+                moving(switch)
+                again = {"PREPARE": 1, "PREPARED": 1, "STATE": None}.get(last, 1)
+                if again:
+                    assert [switch.json(f"port show {port}")["connections"] for port in ("vm1", "vm2")] == [1, 1]
+            finally:
+                if newer.poll() is None and switch.process is not newer:
+                    newer.kill()
+                    newer.wait()
+            pmd.command("stop")
+    finally:
+        os.close(reads)
+        os.close(writes)
+        switch.close()
+        for path in (*paths, middle):
+            path.unlink(missing_ok=True)
+
+
+# ---- a build that can less, or more ----
+
+def test_a_missing_feature_is_refused(folder):
+    """The newer one says what it lacks, before anything is stopped."""
+    path = folder / "lacks.sock"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(1)
+    listener.settimeout(30)
+    shape = Upgraded(folder)
+    newer = subprocess.Popen([str(shape.program.resolve()), *shape.eal, "--", "--take-over", str(path)],
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        with listener.accept()[0] as sock:
+            sock.settimeout(30)
+            send(sock, EARLY)
+            send(sock, PORT, struct.pack("=IIQQ", 0, 1, 1 << 60, 0) + b"port add vm1 listen " + bytes(path) + b"x")
+            kind, why, _ = receive(sock)
+        assert kind == ABORT and b"RSS" in why
+        assert newer.wait(20) == 1
+        assert "cannot take over: 'port add vm1" in newer.stdout.read()
+        assert not Path(f"{path}x").exists()
+    finally:
+        newer.kill()
+        newer.wait()
+        newer.stdout.close()
+        listener.close()
+        shape.close()
+        path.unlink()
+
+
+def test_options_that_do_not_go_together(folder):
+    done = subprocess.run([Upgraded(folder).program.resolve(), "--", "--take-over", "/x", "--commands", "/y"],
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and "leave out --commands" in done.stderr
