@@ -14,10 +14,12 @@ static int start(struct cmd *c)
 	int err;
 
 	if (handover_status()->state == HANDOVER_RUNNING)
-		return cmd_fail(c, -EBUSY, "%s already: see `upgrade show`", handover_status()->text);
+		return cmd_fail(
+			c, -EBUSY, "%s already: see `upgrade show`", handover_status()->text);
 	if (!sl->opt.control)
 		return cmd_fail(c, -EINVAL,
-			"a newer process asks at the control socket, and there is none (--control)");
+			"a newer process asks at the control socket, and there is none "
+			"(--control)");
 	err = handover_spawn(binary, sl->opt.control, why, sizeof(why));
 	if (err < 0)
 		return cmd_fail(c, err, "%s", why);
@@ -37,11 +39,10 @@ static int show(struct cmd *c)
 	const struct handover_status *st = handover_status();
 
 	cmd_printf(c, "%s\n", st->state ? st->text : "there was no upgrade");
-	cmd_json(c,
-		json_pack("{s:s, s:i, s:i, s:s, s:i, s:i, s:f, s:I}", "state", states[st->state],
-			"pid", (int)getpid(), "other", (int)st->pid, "text", st->text, "vm_ports",
-			(int)st->vm_ports, "devices", (int)st->devices, "gap_ms", st->gap_ms,
-			"lost", (json_int_t)st->lost));
+	cmd_json(c, json_pack("{s:s, s:i, s:i, s:s, s:i, s:i, s:f, s:I}", "state",
+			    states[st->state], "pid", (int)getpid(), "other", (int)st->pid, "text",
+			    st->text, "vm_ports", (int)st->vm_ports, "devices", (int)st->devices,
+			    "gap_ms", st->gap_ms, "lost", (json_int_t)st->lost));
 	return 0;
 }
 

@@ -21,6 +21,7 @@
 #include "commands.h"
 
 static struct handover_status status;
+static pid_t child; /* that was started last, and has not been seen to end; 0: none */
 
 struct handover_status *handover_status_edit(void)
 {
@@ -231,8 +232,8 @@ static int spawn(pid_t *pid, const char *binary, char **argv)
 	posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
 	posix_spawnattr_setsigmask(&attr, &none);
 	posix_spawnattr_setsigdefault(&attr, &pipe_only);
-	posix_spawnattr_setflags(&attr,
-		POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setflags(
+		&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 	sched_getaffinity(0, sizeof(now), &now);
 	sched_setaffinity(0, sizeof(at_start.cpus), &at_start.cpus);
 	err = posix_spawn(pid, binary, &files, &attr, argv, environ);
@@ -258,8 +259,10 @@ int handover_spawn(const char *binary, const char *control, char *why, size_t wh
 	if (err)
 		snprintf(why, why_len, "cannot start '%s': %s", program ? program : "sluice",
 			strerror(-err));
-	else
+	if (!err) {
+		child = pid;
 		handover_set(HANDOVER_RUNNING, pid, "process %d is to take over", (int)pid);
+	}
 	free(argv);
 	free(program);
 	free(path);
@@ -268,11 +271,12 @@ int handover_spawn(const char *binary, const char *control, char *why, size_t wh
 
 const struct handover_status *handover_status(void)
 {
-	int how;
-
-	if (status.state == HANDOVER_RUNNING && waitpid(status.pid, &how, WNOHANG) == status.pid)
+	if (child == 0 || waitpid(child, NULL, WNOHANG) != child)
+		return &status;
+	if (status.state == HANDOVER_RUNNING && status.pid == child)
 		handover_set(HANDOVER_FAILED, status.pid,
 			"the newer process has ended before it could take over: see its log; this "
 			"one goes on");
+	child = 0;
 	return &status;
 }

@@ -75,8 +75,8 @@ int handover_remember(int argc, char **argv);
  * @param why	on failure one line; then the other one goes on, and we have to end
  * @return 0 or a negative errno
  */
-int handover_take(struct sluice *sl, const char *path, struct ctlsock **control, char *why,
-	size_t why_len);
+int handover_take(
+	struct sluice *sl, const char *path, struct ctlsock **control, char *why, size_t why_len);
 
 /* ---- between the handover*.c files ---- */
 

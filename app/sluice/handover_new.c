@@ -18,7 +18,7 @@
 #include "fdb.h"
 #include "vu_handover.h"
 
-#define STEP_MS 60000
+#define STEP_MS  60000
 #define DEATH_MS 2000 /* from its sockets' end to its own */
 #define CLOSE_S  30   /* for the older one to close its devices */
 
@@ -106,7 +106,8 @@ static int bad_frame(struct taking *t, int err, const struct frame *f)
 	if (!err)
 		return refuse(t, "the other process has said something else than is due");
 	if (err == -EPROTO)
-		return fail(t, err, "the switch there cannot hand over, or only to another version");
+		return fail(
+			t, err, "the switch there cannot hand over, or only to another version");
 	return fail(t, err, err == -ECONNRESET ? "the other process has hung up" : strerror(-err));
 }
 
@@ -349,7 +350,8 @@ static void finish(struct taking *t)
 	unsigned devices = open_devices(t);
 
 	handover_set(HANDOVER_DONE, t->pid,
-		"took over %u VM ports and %u devices from process %d%s: %.1f ms without forwarding, "
+		"took over %u VM ports and %u devices from process %d%s: %.1f ms without "
+		"forwarding, "
 		"%ju packets lost",
 		t->vm_ports, devices, (int)t->pid, t->died ? ", which has died" : "", t->gap_ms,
 		(uintmax_t)t->lost);
@@ -383,7 +385,8 @@ static void finish_later(struct taking *t)
 		finish(t);
 }
 
-static int own(struct taking *t, const char *path, struct ctlsock **control)
+/* Whatever goes wrong from here on, the guests are ours. */
+static void own(struct taking *t, const char *path, struct ctlsock **control)
 {
 	int err;
 
@@ -396,15 +399,16 @@ static int own(struct taking *t, const char *path, struct ctlsock **control)
 		err = ctlsock_new(t->sl->base, t->sl->commands, path, &t->sl->opt.access, control,
 			t->why, t->why_len);
 	t->control = -1;
+	if (err < 0)
+		SL_LOG(ERR, "%s", t->why);
 	if (t->devices || t->later)
 		finish_later(t);
 	else
 		finish(t);
-	return err;
 }
 
-int handover_take(struct sluice *sl, const char *path, struct ctlsock **control, char *why,
-	size_t why_len)
+int handover_take(
+	struct sluice *sl, const char *path, struct ctlsock **control, char *why, size_t why_len)
 {
 	struct taking *t = calloc(1, sizeof(*t));
 	int err;
@@ -426,8 +430,9 @@ int handover_take(struct sluice *sl, const char *path, struct ctlsock **control,
 		frame_send(t->sock, FRAME_PREPARED, "", 0, NULL, 0, STEP_MS);
 		err = take_all(t);
 	}
-	if (!err)
-		return own(t, path, control);
-	clean(t);
+	if (err)
+		clean(t);
+	else
+		own(t, path, control);
 	return err;
 }

@@ -379,7 +379,8 @@ void handover_begin(void *old, int fd)
 		close(fd);
 		return;
 	}
-	handover_set(HANDOVER_RUNNING, now.pid, "process %d makes ready to take over", (int)now.pid);
+	handover_set(
+		HANDOVER_RUNNING, now.pid, "process %d makes ready to take over", (int)now.pid);
 	bufferevent_setcb(now.bev, on_read, NULL, on_event, NULL);
 	bufferevent_set_timeouts(now.bev, &patience, &patience);
 	if (!say_configuration())
@@ -390,6 +391,13 @@ void handover_begin(void *old, int fd)
 
 void handover_cancel(void)
 {
-	if (now.bev)
-		give_up("this one ends");
+	static const char ends[] = "the other process was told to end";
+
+	if (!now.bev)
+		return;
+	/* Else it would find us dead, and take over. Without the whole configuration it cannot. */
+	if (evbuffer_get_length(bufferevent_get_output(now.bev)) == 0)
+		frame_send(
+			bufferevent_getfd(now.bev), FRAME_ABORT, ends, strlen(ends), NULL, 0, 100);
+	give_up("this one ends");
 }

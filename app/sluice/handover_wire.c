@@ -42,7 +42,8 @@ static int wait_for(int sock, short what, uint64_t deadline)
 	return poll(&p, 1, ms) < 0 && errno != EINTR ? -errno : 0;
 }
 
-static int send_part(int sock, const void *p, size_t len, const int *fds, unsigned nfds, uint64_t deadline)
+static int send_part(
+	int sock, const void *p, size_t len, const int *fds, unsigned nfds, uint64_t deadline)
 {
 	union {
 		char buf[CMSG_SPACE(BATCH * sizeof(int))];
