@@ -39,10 +39,11 @@ static int show(struct cmd *c)
 	const struct handover_status *st = handover_status();
 
 	cmd_printf(c, "%s\n", st->state ? st->text : "there was no upgrade");
-	cmd_json(c, json_pack("{s:s, s:i, s:i, s:s, s:i, s:i, s:f, s:I}", "state",
+	cmd_json(c, json_pack("{s:s, s:i, s:i, s:s, s:i, s:i, s:f, s:f, s:I}", "state",
 			    states[st->state], "pid", (int)getpid(), "other", (int)st->pid, "text",
 			    st->text, "vm_ports", (int)st->vm_ports, "devices", (int)st->devices,
-			    "gap_ms", st->gap_ms, "lost", (json_int_t)st->lost));
+			    "gap_ms", st->gap_ms, "devices_ms", st->devices_ms, "lost",
+			    (json_int_t)st->lost));
 	return 0;
 }
 

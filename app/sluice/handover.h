@@ -46,7 +46,8 @@ struct handover_status {
 	pid_t pid; /* the other process */
 	char text[256];
 	unsigned vm_ports, devices;
-	double gap_ms;
+	double gap_ms;     /* without forwarding */
+	double devices_ms; /* until there were devices again; 0: there are none */
 	uint64_t lost;
 };
 

@@ -37,6 +37,7 @@ struct taking {
 	int control;
 	struct frame_control control_file;
 	struct frame_all all;
+	uint64_t since;
 	uint64_t lost; /* handover_lost() when the ports had their state */
 	bool died;     /* the old one */
 	unsigned vm_ports;
@@ -290,9 +291,9 @@ static int take_all(struct taking *t)
 static void open_gates(struct taking *t)
 {
 	struct sluice *sl = t->sl;
-	uint64_t since = t->all.since ? t->all.since : frame_clock();
 	struct port *port;
 
+	t->since = t->all.since ? t->all.since : frame_clock();
 	sl->handover.dormant = sl->handover.idle = false;
 	PORT_FOREACH(sl, port)
 	{
@@ -304,7 +305,7 @@ static void open_gates(struct taking *t)
 	}
 	if (plan_update(sl) < 0)
 		plan_dirty(sl);
-	t->gap_ms = (double)(frame_clock() - since) / 1e6;
+	t->gap_ms = (double)(frame_clock() - t->since) / 1e6;
 	t->lost = t->all.lost + handover_lost(sl) - t->lost;
 }
 
@@ -348,16 +349,20 @@ static void finish(struct taking *t)
 {
 	struct handover_status *st = handover_status_edit();
 	unsigned devices = open_devices(t);
+	double ms = devices ? (double)(frame_clock() - t->since) / 1e6 : 0;
+	char away[48] = "";
 
+	if (devices)
+		snprintf(away, sizeof(away), " (devices %.1f ms)", ms);
 	handover_set(HANDOVER_DONE, t->pid,
 		"took over %u VM ports and %u devices from process %d%s: %.1f ms without "
-		"forwarding, "
-		"%ju packets lost",
+		"forwarding%s, %ju packets lost",
 		t->vm_ports, devices, (int)t->pid, t->died ? ", which has died" : "", t->gap_ms,
-		(uintmax_t)t->lost);
+		away, (uintmax_t)t->lost);
 	st->vm_ports = t->vm_ports;
 	st->devices = devices;
 	st->gap_ms = t->gap_ms;
+	st->devices_ms = ms;
 	st->lost = t->lost;
 	clean(t);
 }

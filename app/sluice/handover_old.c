@@ -88,7 +88,7 @@ static bool say_port(const struct port *port)
 
 	if (!f)
 		return false;
-	port_save(port, f);
+	port_save_whole(port, f);
 	fclose(f);
 	if (!line)
 		return false;

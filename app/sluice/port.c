@@ -377,7 +377,7 @@ static void save_access(const struct usock_access *access, FILE *f)
 		fprintf(f, " mode 0%o", access->mode);
 }
 
-void port_save(const struct port *port, FILE *f)
+static void save(const struct port *port, bool whole, FILE *f)
 {
 	fprintf(f, "port add %s ", port->name);
 	if (port->kind == PORT_VM) {
@@ -393,7 +393,20 @@ void port_save(const struct port *port, FILE *f)
 		fputs(port->vm.options.copy ? " copy\n" : "\n", f);
 	} else {
 		fputs("dev ", f);
-		cmd_put_word(f, port->dev.devargs);
+		if (whole)
+			port_dev_devargs(port, f);
+		else
+			cmd_put_word(f, port->dev.devargs);
 		fprintf(f, " queues %u\n", port->n_rxq);
 	}
+}
+
+void port_save(const struct port *port, FILE *f)
+{
+	save(port, false, f);
+}
+
+void port_save_whole(const struct port *port, FILE *f)
+{
+	save(port, true, f);
 }

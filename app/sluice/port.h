@@ -241,6 +241,9 @@ void port_refresh(struct port *port);
 /** Write the commands that make this port again, for `config save`. */
 void port_save(const struct port *port, FILE *f);
 
+/** The same for another process, whose EAL was not told of the device: with all its arguments. */
+void port_save_whole(const struct port *port, FILE *f);
+
 /* ---- between the port*.c files ---- */
 
 int port_check_name(const struct sluice *sl, const char *name, char *why, size_t why_len);
@@ -269,6 +272,7 @@ void port_vm_relay_settled(struct port *port);
 void port_vm_relay_left(struct port *port);
 void port_dev_close(struct port *port);
 void port_vm_counters(const struct port *port, struct port_counters *out);
+void port_dev_devargs(const struct port *port, FILE *f);
 void port_dev_counters(const struct port *port, struct port_counters *out);
 void port_vm_refresh(struct port *port);
 void port_dev_refresh(struct port *port);

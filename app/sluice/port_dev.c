@@ -6,9 +6,11 @@
 
 #include <rte_bus.h>
 #include <rte_dev.h>
+#include <rte_devargs.h>
 #include <rte_eal.h>
 #include <rte_ethdev.h>
 
+#include "command.h"
 #include "port.h"
 #include "sleep.h"
 #include "sluice.h"
@@ -354,6 +356,22 @@ void port_dev_refresh(struct port *port)
 	if (up != port->up)
 		SL_LOG(INFO, "port %s: link is %s", port->name, up ? "up" : "down");
 	port_set_up(port, up);
+}
+
+/* Of one that the EAL probed at its start we were told the name only. */
+void port_dev_devargs(const struct port *port, FILE *f)
+{
+	const struct rte_devargs *args = NULL;
+	struct rte_eth_dev_info info;
+	char *whole = NULL;
+
+	if (rte_eth_dev_info_get(port->dev.eth, &info) == 0 && info.device)
+		args = rte_dev_devargs(info.device);
+	if (!args || strchr(port->dev.devargs, ',') || !args->args || !*args->args ||
+		asprintf(&whole, "%s,%s", port->dev.devargs, args->args) < 0)
+		whole = NULL;
+	cmd_put_word(f, whole ? whole : port->dev.devargs);
+	free(whole);
 }
 
 void port_dev_counters(const struct port *port, struct port_counters *c)
