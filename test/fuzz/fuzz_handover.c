@@ -16,6 +16,7 @@
 #include "fuzz.h"
 #include "virtq_packed.h"
 #include "virtq_split.h"
+#include "virtq_trap.h"
 #include "vu_handover.h"
 
 enum kind {
@@ -64,6 +65,7 @@ static void prepare(void)
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int fds[2];
 
+	virtq_trap_fd(); /* stays open as long as the process */
 	base = event_base_new();
 	kinds[MEMORY] = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	kinds[EVENT] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
