@@ -3,25 +3,23 @@
 #include "handover.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <sched.h>
-#include <signal.h>
-#include <spawn.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-#include <rte_common.h>
 #include <rte_eal.h>
 
 #include "commands.h"
+#include "starter.h"
 
 static struct handover_status status;
-static pid_t child; /* that was started last, and has not been seen to end; 0: none */
+/* Who was started last, and has not been seen to end. */
+static pid_t child;
+static int child_fd = -1;
 
 struct handover_status *handover_status_edit(void)
 {
@@ -102,66 +100,6 @@ uint64_t handover_lost(const struct sluice *sl)
 
 /* ---- starting the newer process ---- */
 
-/* Of this process, before the EAL changed it. */
-static struct {
-	char **argv;
-	int argc;
-	char binary[PATH_MAX];
-	cpu_set_t cpus;
-} at_start;
-
-int handover_remember(int argc, char **argv)
-{
-	ssize_t n = readlink("/proc/self/exe", at_start.binary, sizeof(at_start.binary) - 1);
-
-	at_start.binary[n < 0 ? 0 : n] = '\0';
-	sched_getaffinity(0, sizeof(at_start.cpus), &at_start.cpus);
-	at_start.argv = calloc((size_t)argc + 1, sizeof(char *));
-	for (int i = 0; at_start.argv && i < argc; i++) {
-		at_start.argv[i] = strdup(argv[i]);
-		if (!at_start.argv[i])
-			return -ENOMEM;
-		at_start.argc++;
-	}
-	return at_start.argv ? 0 : -ENOMEM;
-}
-
-/* What must not be said again: devices have one owner, and come over one by one; the rest comes over
- * too, or is another one's. */
-static const struct word {
-	const char *name;
-	bool eal, value;
-} left_out[] = {
-	{"--file-prefix", true, true},
-	{"--vdev", true, true},
-	{"--allow", true, true},
-	{"--block", true, true},
-	{"-a", true, true},
-	{"-b", true, true},
-	{"--commands", false, true},
-	{"--cmdline-file", false, true},
-	{"--control", false, true},
-	{"--take-over", false, true},
-	{"--interactive", false, false},
-	{"-i", false, false},
-};
-
-static const struct word *is_left_out(const char *arg, bool eal, bool *has_value)
-{
-	for (size_t i = 0; i < RTE_DIM(left_out); i++) {
-		const struct word *w = &left_out[i];
-		size_t len = strlen(w->name);
-
-		if (w->eal != eal || strncmp(arg, w->name, len) != 0)
-			continue;
-		/* --name=value, -avalue */
-		*has_value = w->value && arg[len] && (arg[len] == '=' || arg[1] != '-');
-		if (!arg[len] || *has_value)
-			return w;
-	}
-	return NULL;
-}
-
 /* Two names in turn: of an older one nothing is left. */
 static void next_prefix(char *out, size_t len)
 {
@@ -176,107 +114,43 @@ static void next_prefix(char *out, size_t len)
 		snprintf(out, len, "--file-prefix=%s%s", name, suffix);
 }
 
-/* @return how many words */
-static int make_argv(char **argv, char *binary, char *prefix, char *path)
-{
-	static char pci[] = "-a", nothing[] = "0000:00:00.0", dashes[] = "--",
-		    take_over[] = "--take-over";
-	bool eal = true, no_pci = false, value;
-	int n = 0;
-
-	argv[n++] = binary;
-	for (int i = 1; i <= at_start.argc; i++) {
-		char *arg = i < at_start.argc ? at_start.argv[i] : dashes;
-		const struct word *w;
-
-		if (eal && strcmp(arg, dashes) == 0) {
-			argv[n++] = prefix;
-			if (!no_pci) {
-				argv[n++] = pci;
-				argv[n++] = nothing;
-			}
-			argv[n++] = arg;
-			eal = false;
-			continue;
-		}
-		if (i == at_start.argc)
-			break;
-		no_pci |= eal && strcmp(arg, "--no-pci") == 0;
-		w = is_left_out(arg, eal, &value);
-		if (!w)
-			argv[n++] = arg;
-		else if (w->value && !value)
-			i++;
-	}
-	argv[n++] = take_over;
-	argv[n++] = path;
-	argv[n] = NULL;
-	return n;
-}
-
-/* With nothing of ours but standard output and error; not where the EAL put this thread. */
-static int spawn(pid_t *pid, const char *binary, char **argv)
-{
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attr;
-	sigset_t none, pipe_only;
-	cpu_set_t now;
-	int err;
-
-	sigemptyset(&none);
-	sigemptyset(&pipe_only);
-	sigaddset(&pipe_only, SIGPIPE);
-	posix_spawn_file_actions_init(&files);
-	posix_spawnattr_init(&attr);
-	posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &pipe_only);
-	posix_spawnattr_setflags(
-		&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	sched_getaffinity(0, sizeof(now), &now);
-	sched_setaffinity(0, sizeof(at_start.cpus), &at_start.cpus);
-	err = posix_spawn(pid, binary, &files, &attr, argv, environ);
-	sched_setaffinity(0, sizeof(now), &now);
-	posix_spawn_file_actions_destroy(&files);
-	posix_spawnattr_destroy(&attr);
-	return -err;
-}
-
 int handover_spawn(const char *binary, const char *control, char *why, size_t why_len)
 {
-	char **argv = calloc((size_t)at_start.argc + 8, sizeof(char *));
-	char *program = strdup(binary ? binary : at_start.binary), *path = strdup(control);
 	char prefix[128];
 	pid_t pid = 0;
-	int err = -ENOMEM;
+	int err;
 
-	if (argv && program && path) {
-		next_prefix(prefix, sizeof(prefix));
-		make_argv(argv, program, prefix, path);
-		err = spawn(&pid, program, argv);
+	next_prefix(prefix, sizeof(prefix));
+	err = starter_start(binary, prefix, control, &pid);
+	if (err) {
+		snprintf(why, why_len, "cannot start '%s': %s", binary ? binary : "sluice",
+			err == -EPERM ? "it must be a file of ours or root's that nobody else may "
+					"write to"
+				      : strerror(-err));
+		return err;
 	}
-	if (err)
-		snprintf(why, why_len, "cannot start '%s': %s", program ? program : "sluice",
-			strerror(-err));
-	if (!err) {
-		child = pid;
-		handover_set(HANDOVER_RUNNING, pid, "process %d is to take over", (int)pid);
-	}
-	free(argv);
-	free(program);
-	free(path);
-	return err;
+	if (child_fd >= 0)
+		close(child_fd);
+	child = pid;
+	child_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	handover_set(HANDOVER_RUNNING, pid, "process %d is to take over", (int)pid);
+	return 0;
 }
 
 const struct handover_status *handover_status(void)
 {
-	if (child == 0 || waitpid(child, NULL, WNOHANG) != child)
+	struct pollfd p = {.fd = child_fd, .events = POLLIN};
+
+	/* Without a descriptor it had ended before one could be had. */
+	if (child == 0 || (child_fd >= 0 && poll(&p, 1, 0) != 1))
 		return &status;
 	if (status.state == HANDOVER_RUNNING && status.pid == child)
 		handover_set(HANDOVER_FAILED, status.pid,
 			"the newer process has ended before it could take over: see its log; this "
 			"one goes on");
+	if (child_fd >= 0)
+		close(child_fd);
+	child_fd = -1;
 	child = 0;
 	return &status;
 }

@@ -67,9 +67,6 @@ void handover_cancel(void);
 /** Start a newer process that will ask. @return 0 or a negative errno after filling in why */
 int handover_spawn(const char *binary, const char *control, char *why, size_t why_len);
 
-/** The command line, before the EAL changes it. @return 0 or -ENOMEM */
-int handover_remember(int argc, char **argv);
-
 /**
  * Take over from the switch at a control socket.
  * @param control	on success the control socket, served by us

@@ -21,6 +21,7 @@
 #include "handover.h"
 #include "leftovers.h"
 #include "privileges.h"
+#include "starter.h"
 
 /* What surrounds the switch: where commands come from, and what ends it. */
 struct program {
@@ -280,7 +281,7 @@ int main(int argc, char **argv)
 	char why[256];
 	int n_eal, status;
 
-	if (handover_remember(argc, argv) < 0)
+	if (starter_remember(argc, argv) < 0)
 		return fail("out of memory");
 	if (options_parse(argc, argv, &p.sl.opt, &n_eal, why, sizeof(why)) < 0)
 		return fail(why);
@@ -288,6 +289,8 @@ int main(int argc, char **argv)
 		return act(p.sl.opt.action);
 	if (!p.sl.opt.keep_privileges && privileges_limit(n_eal, argv, why, sizeof(why)) < 0)
 		return fail(why);
+	if (starter_open() < 0)
+		return fail("cannot start a child: is the limit of processes reached?");
 	if (eal_start(n_eal, argv))
 		return EXIT_FAILURE;
 	status = sluice_open(&p.sl, why, sizeof(why)) < 0 ? fail(why) : serve(&p);

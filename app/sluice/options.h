@@ -24,7 +24,7 @@ struct options {
 	const char *commands;       /* a file, or NULL */
 	const char *control;        /* socket path, or NULL */
 	struct usock_access access; /* to it */
-	const char *take_over; /* socket path of who hands over to us, or NULL */
+	const char *take_over;      /* socket path of who hands over to us, or NULL */
 	bool keep_privileges;
 	uint32_t mbufs; /* per NUMA node */
 	const struct engine *engine;

@@ -7,8 +7,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "virtq_trap.h"
 #include "virtq_mem.h"
+#include "virtq_trap.h"
 
 struct virtq_map {
 	uint8_t *at; /* the byte that was asked for */

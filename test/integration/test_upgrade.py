@@ -132,6 +132,11 @@ def test_a_newer_process_that_fails(folder):
         pid = switch.pid
         with pytest.raises(SluiceError, match="cannot start '/nonexistent'"):
             switch.upgrade("/nonexistent")
+        others = folder / "others"
+        others.write_text("#!/bin/sh\n")
+        others.chmod(0o777)
+        with pytest.raises(SluiceError, match="it must be a file of ours or root's that nobody else may write to"):
+            switch.upgrade(str(others))
         with pytest.raises(SluiceError, match="has ended before it could take over"):
             switch.upgrade("/bin/false")
         loop.moving()
