@@ -11,8 +11,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "virtq_lend.h"
 #include "virtq_map.h"
-#include "virtq_packed.h"
+#include "virtq_record.h"
 #include "virtq_split.h"
 
 _Static_assert(sizeof(struct virtq_inflight_split_desc) == 16, "as others have it");
@@ -154,8 +155,7 @@ static union virtq_inflight_pos pos_of(uint16_t used, uint16_t old)
 	};
 }
 
-/* Behind all that was stored before. */
-static void pos_set(struct virtq_inflight_packed *part, uint16_t used, uint16_t old)
+void virtq_record_pos(struct virtq_inflight_packed *part, uint16_t used, uint16_t old)
 {
 	virtq_store_release(&part->pos.all, pos_of(used, old).all);
 }
@@ -180,18 +180,31 @@ void virtq_inflight_keep(const struct virtq_view *v, uint16_t at)
 	virtq_store(&keep->id, d.link);
 }
 
+/* It is known to the driver: what else the record says of that. */
+static void published(const struct virtq *vq, const struct virtq_view *v)
+{
+	if (!v->tracked)
+		return;
+	virtq_track_settle(v);
+	/* Nothing is lent: who notes that after each burst may not do so here. */
+	if (!v->lender || virtq_window_len(&v->lender->window) == 0)
+		virtq_track_taken(vq, v);
+}
+
 void virtq_inflight_publish(struct virtq *vq, const struct virtq_view *v)
 {
 	if (v->packed) {
 		struct virtq_inflight_packed *part = v->inflight_ring;
 
-		pos_set(part, vq->used, batch_from(vq));
+		virtq_record_pos(part, vq->used, batch_from(vq));
 		virtq_store_release((uint64_t *)&v->desc[vq->head_at] + 1, vq->head_rest); /* D */
-		pos_set(part, vq->used, vq->used);
+		published(vq, v);
+		virtq_record_pos(part, vq->used, vq->used);
 	} else {
 		struct virtq_inflight_split *part = v->inflight_ring;
 
 		virtq_store_release(&v->used->idx, vq->used); /* D */
+		published(vq, v);
 		virtq_store_release(&part->used_idx, vq->used);
 	}
 }
@@ -301,31 +314,39 @@ static void packed_begin(const struct virtq *vq, struct virtq_inflight_packed *p
 		virtq_store(&part->desc[i].inflight, 0);
 		virtq_store(&part->desc[i].next, (uint16_t)(i + 1));
 	}
-	pos_set(part, vq->used, vq->used);
+	virtq_record_pos(part, vq->used, vq->used);
+}
+
+bool virtq_record_batch(const struct virtq_view *v, const struct virtq_inflight_packed *part,
+	struct virtq_record_batch *batch)
+{
+	union virtq_inflight_pos pos = {.all = virtq_load(&part->pos.all)};
+
+	if (pos.used_idx >= v->num || pos.old_used_idx >= v->num)
+		return false;
+	batch->end = pos.used_idx | (pos.used_wrap_counter & 1 ? PACKED_WRAP : 0);
+	batch->begin = pos.old_used_idx | (pos.old_used_wrap_counter & 1 ? PACKED_WRAP : 0);
+	batch->published =
+		batch->end != batch->begin &&
+		!packed_available(virtq_desc_fetch(&v->desc[pos.old_used_idx], true).flags,
+			batch->begin);
+	return true;
 }
 
 /* Where the driver saw the last batch end. False: the part makes no sense. */
 static bool packed_find(
 	const struct virtq_view *v, struct virtq_inflight_packed *part, uint16_t *at)
 {
-	union virtq_inflight_pos pos = {.all = virtq_load(&part->pos.all)};
-	uint16_t used = pos.used_idx | (pos.used_wrap_counter & 1 ? PACKED_WRAP : 0);
-	uint16_t old = pos.old_used_idx | (pos.old_used_wrap_counter & 1 ? PACKED_WRAP : 0);
-	bool published;
+	struct virtq_record_batch batch;
 
-	if (pos.used_idx >= v->num || pos.old_used_idx >= v->num)
+	if (!virtq_record_batch(v, part, &batch))
 		return false;
-	*at = old;
-	published =
-		used != old &&
-		!packed_available(virtq_desc_fetch(&v->desc[pos.old_used_idx], true).flags, old);
-	if (published) {
-		*at = used;
+	*at = batch.published ? batch.end : batch.begin;
+	if (batch.published)
 		virtq_store(&part->old_free_head, virtq_load(&part->free_head));
-	} else {
+	else
 		virtq_store(&part->free_head, virtq_load(&part->old_free_head));
-	}
-	pos_set(part, *at, *at);
+	virtq_record_pos(part, *at, *at);
 	return true;
 }
 
@@ -340,15 +361,10 @@ static void packed_clear_free(struct virtq_inflight_packed *part, uint16_t num)
 	}
 }
 
-/* Used in this round of the ring? */
-static bool packed_used(uint16_t flags, uint16_t pos)
+struct virtq_desc virtq_record_restore(
+	const struct virtq_view *v, const struct virtq_inflight_packed *part, uint16_t at)
 {
-	return (flags & PACKED_OWNER) == (pos & PACKED_WRAP ? PACKED_OWNER : 0);
-}
-
-static struct virtq_desc packed_restore(
-	const struct virtq_view *v, const struct virtq_inflight_packed_desc *kept, uint16_t at)
-{
+	const struct virtq_inflight_packed_desc *kept = &part->desc[at];
 	struct virtq_desc d = {.len = virtq_load(&kept->len),
 		.flags = virtq_load(&kept->flags),
 		.link = virtq_load(&kept->id)};
@@ -374,10 +390,10 @@ static void packed_undo(
 
 		if (first && !packed_available(d.flags, pos))
 			return;
-		if (head && !first && !packed_used(d.flags, pos))
+		if (head && !first && !virtq_record_used(d.flags, pos))
 			return;
 		if (head && !first)
-			d = packed_restore(v, &part->desc[at], at);
+			d = virtq_record_restore(v, part, at);
 		head = !(d.flags & VRING_DESC_F_NEXT);
 		first = false;
 	}
@@ -415,12 +431,12 @@ static bool packed_hand_back(
 	if (total == 0)
 		return false;
 	vq->pending = PACKED_NOTHING;
-	pos_set(part, vq->used, from);
+	virtq_record_pos(part, vq->used, from);
 	virtq_store_release((uint64_t *)&v->desc[vq->head_at] + 1, vq->head_rest); /* D */
 	for (uint16_t i = 0; i < v->num; i++)
 		virtq_store(&part->desc[i].inflight, 0);
 	virtq_store(&part->old_free_head, virtq_load(&part->free_head));
-	pos_set(part, vq->used, vq->used);
+	virtq_record_pos(part, vq->used, vq->used);
 	return true;
 }
 
@@ -446,7 +462,9 @@ static bool packed_start(struct virtq *vq, const struct virtq_view *v)
 
 void virtq_inflight_start(struct virtq *vq, const struct virtq_view *v)
 {
-	bool back = v->packed ? packed_start(vq, v) : split_start(vq, v);
+	bool back = v->tracked  ? virtq_track_start(vq, v)
+		    : v->packed ? packed_start(vq, v)
+				: split_start(vq, v);
 
 	if (back && v->call_fd >= 0)
 		virtq_call(vq, v);

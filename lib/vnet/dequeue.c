@@ -445,16 +445,16 @@ virtq_inline void lend_all(
 	virtq_count(&vq->stats.lent, t->n_lent);
 }
 
-/* Chains that are done with go back, now or when it is their turn. True: something went back. */
+/* Chains that are done with go back, now or when it is their turn. True: something went back. @param gave: before */
 virtq_inline bool lend_give(struct virtq *vq, const struct virtq_view *v, const struct taking *t,
-	const struct virtq_ops *ops)
+	bool gave, const struct virtq_ops *ops)
 {
 	struct virtq_window *w = &v->lender->window;
-	bool gave = false;
+	const bool publishes = gave || t->n_lent < t->n;
 
 	for (uint16_t i = 0; i < t->n; i++) {
 		if (t->lent[i] || virtq_window_waits(w, w->tail)) {
-			virtq_window_add(w, &t->chain[i], t->lent[i]);
+			virtq_window_add(v, w, &t->chain[i], t->lent[i], publishes);
 		} else {
 			ops->give(vq, v, &t->chain[i], 0);
 			gave = true;
@@ -482,18 +482,17 @@ virtq_inline void take_all(struct virtq *vq, const struct virtq_view *v, struct 
 		virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
 }
 
-/* Make packets of what there is. True: chains were given back. */
+/* Make packets of what there is. True: chains were given back, here or (gave) before. */
 virtq_inline bool receive(struct virtq *vq, const struct virtq_view *v, struct taking *t,
-	uint16_t n, const struct virtq_ops *ops, const int variant)
+	uint16_t n, bool gave, const struct virtq_ops *ops, const int variant)
 {
 	struct virtq_segs segs;
 	uint16_t taken;
-	bool gave = false;
 
 	take_all(vq, v, t, &segs, n, ops, variant);
 	taken = t->n;
 	if (taken == 0)
-		return false;
+		return gave;
 	if (variant & VNET_LEND)
 		lend_all(vq, v, t, variant);
 	else
@@ -502,12 +501,12 @@ virtq_inline bool receive(struct virtq *vq, const struct virtq_view *v, struct t
 		ops->untake(vq, v, &t->chain[t->n]);
 
 	if (variant & VNET_LEND) {
-		gave = lend_give(vq, v, t, ops);
+		gave = lend_give(vq, v, t, gave, ops);
 	} else {
 		for (const struct virtq_chain *chain = t->chain, *end = chain + t->n; chain != end;
 			chain++)
 			ops->give(vq, v, chain, 0);
-		gave = t->n > 0;
+		gave = gave || t->n > 0;
 	}
 	vnet_count_burst(&vq->stats, t->kept, t->bytes);
 	return gave;
@@ -535,13 +534,15 @@ virtq_inline uint16_t dequeue(struct virtq *vq, const struct virtq_view *v, void
 			!v->lender->window.overtaking)
 			n = 0;
 		if (n > 0)
-			gave |= receive(vq, v, &t, n, ops, variant);
+			gave = receive(vq, v, &t, n, gave, ops, variant);
 	}
-	if (!gave)
-		return t.kept;
-	ops->publish(vq, v);
-	if (unlikely(v->log))
-		log_burst(vq, v, from);
+	if (gave) {
+		ops->publish(vq, v);
+		if (unlikely(v->log))
+			log_burst(vq, v, from);
+	}
+	if (variant & VNET_LEND)
+		virtq_track_taken(vq, v);
 	return t.kept;
 }
 

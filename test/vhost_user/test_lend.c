@@ -37,7 +37,7 @@ static uint16_t lend_all(struct virtq *vq, const struct virtq_view *v, void **pk
 	for (; n < max && ops_of(v)->ready(vq, v, 1); n++) {
 		if (!ops_of(v)->take(vq, v, VIRTQ_FROM_GUEST, &segs, &chain))
 			break;
-		virtq_window_add(&b.lender.window, &chain, 1);
+		virtq_window_add(v, &b.lender.window, &chain, 1, false);
 	}
 	return n;
 }

@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Going on after a death at any instruction, by what the in-flight region says; also another back-end's. */
-#include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
+#include "vq_death.h"
 #include "vq_inflight.h"
 
 /* ---- death between two bursts, or in the middle of one ---- */
@@ -49,41 +45,24 @@ static void trap_5_13_crash(struct vq *t)
 /* What the process that dies is about to do. */
 typedef void (*last_deed)(struct vq *t, const struct virtq_chain *chain, uint16_t n);
 
-static _Noreturn void victim(
-	struct vq *t, last_deed deed, const struct virtq_chain *chain, uint16_t n)
+static struct doing {
+	struct vq *t;
+	last_deed deed;
+	const struct virtq_chain *chain;
+	uint16_t n;
+} doing;
+
+static void do_it(void)
 {
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-	raise(SIGSTOP);
-	deed(t, chain, n);
-	raise(SIGSTOP);
-	_exit(0);
+	doing.deed(doing.t, doing.chain, doing.n);
 }
 
 /* Let it execute so many instructions, then kill it. Returns how many it executed before its end. */
 static unsigned kill_after(
 	struct vq *t, last_deed deed, const struct virtq_chain *chain, uint16_t n, unsigned steps)
 {
-	int status;
-	unsigned done = 0;
-	pid_t pid = fork();
-
-	assert_true(pid >= 0);
-	if (pid == 0)
-		victim(t, deed, chain, n);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
-	while (done < steps) {
-		if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) != 0)
-			break;
-		waitpid(pid, &status, 0);
-		if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP)
-			break;
-		done++;
-	}
-	kill(pid, SIGKILL);
-	waitpid(pid, &status, 0);
-	return done;
+	doing = (struct doing){t, deed, chain, n};
+	return vq_kill_after(do_it, steps);
 }
 
 /* From one place to the next, so that all of them together take no more than some seconds. */

@@ -161,6 +161,7 @@ struct virtq_view {
 	 * holds a reference to the region. */
 	void *inflight_ring;
 	struct virtq_inflight *inflight;
+	bool tracked; /* that region is a record of our own: virtq_track.h */
 
 	/* Who lends the ring's buffers, NULL: nobody, every chain is given back in the burst that
 	 * took it; virtq_lend.h. Lasts longer than the view. */

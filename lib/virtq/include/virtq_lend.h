@@ -4,6 +4,7 @@
 #define VIRTQ_LEND_H
 
 #include "virtq_ring.h"
+#include "virtq_track.h"
 
 /*
  * Theory of operation
@@ -23,8 +24,9 @@
  * Somebody may keep a buffer for long, though: a NIC frees what it has sent when it needs room.
  * When the window has waited too long, or has grown too long, later chains overtake (virtio 1.2,
  * 2.7.8: used entries come in any order): whatever is done is given back at once and only what is
- * lent stays, until the window is empty. Not with IN_ORDER and not with an in-flight region, whose
- * record says that order is kept: there who lends must see to it that buffers come home.
+ * lent stays, until the window is empty. Not with IN_ORDER and not with a front-end's in-flight
+ * region, whose record says that order is kept: there who lends must see to it that buffers come
+ * home. A record of our own (virtq_track.h) is told which chains stay.
  */
 
 /* Places of the largest window. Only what is used of it takes memory. */
@@ -41,6 +43,7 @@ struct virtq_lent {
 struct virtq_window {
 	uint32_t head, tail; /* free running */
 	uint32_t out;        /* ring entries of chains with buffers that are not home */
+	uint32_t changed;    /* virtq_track.h: id + 1 of the first chain announced; 0: none */
 	bool ordered;        /* never overtake */
 	bool overtaking;
 	uint32_t mask;            /* places - 1 */
@@ -108,10 +111,13 @@ virtq_inline struct virtq_lent *virtq_window_at(const struct virtq_window *w, ui
 	return &w->chain[place & w->mask];
 }
 
-/* Add a chain that was taken. @param out buffers of it that were lent; 0: it is done with */
-virtq_inline void virtq_window_add(
-	struct virtq_window *w, const struct virtq_chain *chain, uint16_t out)
+/* Add a chain that was taken. @param out buffers of it that were lent; 0: it is done with
+ * @param publishes the burst gives something back */
+virtq_inline void virtq_window_add(const struct virtq_view *v, struct virtq_window *w,
+	const struct virtq_chain *chain, uint16_t out, bool publishes)
 {
+	if (virtq_unlikely(w->overtaking) && out && v->tracked)
+		virtq_track_lent(v, chain, publishes);
 	*virtq_window_at(w, w->tail++) =
 		(struct virtq_lent){chain->id, chain->ndesc, out, false, out > 0};
 	if (out)
@@ -138,6 +144,8 @@ virtq_inline bool virtq_window_home(struct virtq *vq, const struct virtq_view *v
 	if (virtq_likely(!w->overtaking))
 		return false;
 	e->given = true;
+	if (v->tracked)
+		virtq_track_given(v, e->id);
 	virtq_lent_give(vq, v, e, ops);
 	return true;
 }
@@ -155,6 +163,8 @@ virtq_inline bool virtq_window_give(struct virtq *vq, const struct virtq_view *v
 			return gave;
 		if (virtq_unlikely(e->given))
 			continue;
+		if (virtq_unlikely(w->overtaking) && v->tracked)
+			virtq_track_given(v, e->id);
 		virtq_lent_give(vq, v, e, ops);
 		gave = true;
 	}
@@ -171,14 +181,19 @@ virtq_inline bool virtq_window_overtake(struct virtq *vq, const struct virtq_vie
 	if (w->ordered || w->overtaking)
 		return false;
 	w->overtaking = true;
+	for (uint32_t i = w->head; i != w->tail && !gave; i++)
+		gave = virtq_window_at(w, i)->out == 0;
 	for (uint32_t i = w->head; i != w->tail; i++) {
 		struct virtq_lent *e = virtq_window_at(w, i);
+		const struct virtq_chain chain = {.id = e->id, .ndesc = e->ndesc};
 
-		if (e->out > 0)
+		if (e->out > 0) {
+			if (v->tracked)
+				virtq_track_lent(v, &chain, gave);
 			continue;
+		}
 		e->given = true;
-		virtq_lent_give(vq, v, e, ops);
-		gave = true;
+		ops->give(vq, v, &chain, 0);
 	}
 	return gave;
 }

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Our own record of what is in flight: keeping it, and going on by it. */
+#include "virtq_track.h"
+
+#include <time.h>
+
+#include "virtq_lend.h"
+#include "virtq_record.h"
+#include "virtq_split.h"
+
+/* What becomes of a chain, in the entry of its id. */
+enum state {
+	FREE,
+	IN_FLIGHT,
+	GOING,  /* given back, if the batch is published; else in flight */
+	COMING, /* lent, if the batch is published; else not taken */
+};
+
+/* An entry of either layout. */
+struct entry {
+	uint8_t *state;
+	uint16_t *next; /* id + 1, of the chains announced */
+};
+
+static struct entry entry_of(const struct virtq_view *v, uint16_t id)
+{
+	struct virtq_inflight_split *split = v->inflight_ring;
+	struct virtq_inflight_packed *packed = v->inflight_ring;
+
+	if (v->packed)
+		return (struct entry){&packed->desc[id].inflight, &packed->desc[id].next};
+	return (struct entry){&split->desc[id].inflight, &split->desc[id].next};
+}
+
+/* What a chain is known by: its length, or its address. */
+static void remember(const struct virtq_view *v, uint16_t id, uint16_t ndesc)
+{
+	struct virtq_inflight_split *split = v->inflight_ring;
+	struct virtq_inflight_packed *packed = v->inflight_ring;
+
+	if (v->packed)
+		virtq_store(&packed->desc[id].num, ndesc);
+	else
+		virtq_store(&split->desc[id].counter, virtq_load(&v->desc[id].addr));
+}
+
+static void set_state(struct entry e, enum state state)
+{
+	virtq_store_release(e.state, (uint8_t)state);
+}
+
+static void announce(const struct virtq_view *v, uint16_t id, enum state state)
+{
+	struct entry e = entry_of(v, id);
+	uint32_t *first = &v->lender->window.changed;
+
+	virtq_store(e.next, (uint16_t)*first);
+	*first = id + 1u;
+	set_state(e, state);
+}
+
+/* A driver that uses an id twice, or one outside its ring, has itself to blame. */
+void virtq_track_lent(const struct virtq_view *v, const struct virtq_chain *chain, bool publishes)
+{
+	if (chain->id >= v->num || virtq_load(entry_of(v, chain->id).state) != FREE)
+		return;
+	remember(v, chain->id, chain->ndesc);
+	if (publishes)
+		announce(v, chain->id, COMING);
+	else
+		set_state(entry_of(v, chain->id), IN_FLIGHT);
+}
+
+void virtq_track_given(const struct virtq_view *v, uint16_t id)
+{
+	if (id < v->num && virtq_load(entry_of(v, id).state) == IN_FLIGHT)
+		announce(v, id, GOING);
+}
+
+static enum state settled(enum state state, bool published)
+{
+	switch (state) {
+	case GOING:
+		return published ? FREE : IN_FLIGHT;
+	case COMING:
+		return published ? IN_FLIGHT : FREE;
+	default:
+		return state;
+	}
+}
+
+void virtq_track_settle(const struct virtq_view *v)
+{
+	struct virtq_window *w = v->lender ? &v->lender->window : NULL;
+
+	if (!w)
+		return;
+	for (uint32_t next = w->changed; next != 0;) {
+		struct entry e = entry_of(v, (uint16_t)(next - 1));
+
+		next = virtq_load(e.next);
+		set_state(e, settled(virtq_load(e.state), true));
+	}
+	w->changed = 0;
+}
+
+/* ---- the next process ---- */
+
+/* Settle all that a dead one had announced. Returns ring entries in flight, more than there are: it makes no sense. */
+static uint32_t settle_all(const struct virtq_view *v, bool published)
+{
+	const struct virtq_inflight_split *split = v->inflight_ring;
+	const struct virtq_inflight_packed *packed = v->inflight_ring;
+	uint32_t n = 0;
+
+	for (uint16_t i = 0; i < v->num; i++) {
+		struct entry e = entry_of(v, i);
+		enum state state = settled(virtq_load(e.state), published);
+
+		set_state(e, state);
+		if (state == FREE)
+			continue;
+		if (state != IN_FLIGHT)
+			return UINT32_MAX;
+		if (!v->packed && virtq_load(&split->desc[i].counter) != virtq_load(&v->desc[i].addr))
+			return UINT32_MAX;
+		n += v->packed ? virtq_load(&packed->desc[i].num) : 1u;
+	}
+	return n;
+}
+
+/* All that is marked, in one batch: given, but not published. */
+static void give_marked(
+	struct virtq *vq, const struct virtq_view *v, const struct virtq_ops *ops)
+{
+	const struct virtq_inflight_packed *packed = v->inflight_ring;
+
+	for (uint16_t i = 0; i < v->num; i++) {
+		struct virtq_chain chain = {.id = i, .ndesc = 1};
+
+		if (virtq_load(entry_of(v, i).state) != IN_FLIGHT)
+			continue;
+		if (v->packed)
+			chain.ndesc = virtq_load(&packed->desc[i].num);
+		set_state(entry_of(v, i), GOING);
+		ops->give(vq, v, &chain, 0);
+	}
+}
+
+/* All from here to where the dead one had taken up to. */
+static void give_taken(
+	struct virtq *vq, const struct virtq_view *v, uint32_t n, const struct virtq_ops *ops)
+{
+	struct virtq_chain chain;
+
+	while (n > 0 && ops->skip(vq, v, &chain)) {
+		ops->give(vq, v, &chain, 0);
+		n -= chain.ndesc < n ? chain.ndesc : n;
+	}
+}
+
+/* ---- split ---- */
+
+/* False: the record is not this ring's. */
+static bool split_resume(struct virtq *vq, const struct virtq_view *v, bool *back)
+{
+	struct virtq_inflight_split *part = v->inflight_ring;
+	uint16_t waiting = (uint16_t)(virtq_load_acquire(&v->avail->idx) - vq->used);
+	uint16_t batch = (uint16_t)(vq->used - virtq_load(&part->used_idx));
+	uint16_t ahead = (uint16_t)(virtq_load(&part->features) - vq->used);
+	uint32_t marked;
+
+	if (waiting > v->num || batch > v->num)
+		return false;
+	marked = settle_all(v, batch > 0);
+	if (marked > waiting)
+		return false;
+	virtq_store_release(&part->used_idx, vq->used);
+	vq->avail = vq->avail_seen = vq->used;
+	if (marked > 0)
+		give_marked(vq, v, &virtq_split_ops);
+	else if (ahead <= waiting)
+		give_taken(vq, v, ahead, &virtq_split_ops);
+	*back = vq->used != virtq_load(&part->used_idx);
+	virtq_store_release(&v->used->idx, vq->used); /* D */
+	settle_all(v, true);
+	vq->avail = vq->avail_seen = vq->used;
+	virtq_store(&part->features, vq->used);
+	return true;
+}
+
+static void split_renew(const struct virtq *vq, const struct virtq_view *v)
+{
+	struct virtq_inflight_split *part = v->inflight_ring;
+
+	virtq_store_release(&part->features, vq->avail);
+	virtq_store_release(&part->used_idx, vq->used);
+	virtq_store_release(&part->version, VIRTQ_INFLIGHT_VERSION);
+}
+
+/* ---- packed ---- */
+
+/* The number that a driver's reset clears: what we keep of it, and where the ring has it. */
+static uint16_t *own_number(struct virtq_inflight_packed *part)
+{
+	return (uint16_t *)(void *)part->padding;
+}
+
+static uint16_t *ring_number(const struct virtq_view *v)
+{
+	return &v->device->off_wrap;
+}
+
+/* Nobody but a batch that was not published has used anything from here on. */
+static void packed_undo(
+	const struct virtq_view *v, const struct virtq_inflight_packed *part, uint16_t pos)
+{
+	for (uint16_t n = v->num; n > 0; n--, pos = packed_advance(pos, 1, v->num)) {
+		uint16_t at = pos & PACKED_INDEX;
+
+		if (virtq_record_used(virtq_desc_fetch(&v->desc[at], true).flags, pos))
+			virtq_record_restore(v, part, at);
+	}
+}
+
+static void packed_give_back(
+	struct virtq *vq, const struct virtq_view *v, uint32_t marked, uint16_t taken)
+{
+	struct virtq_inflight_packed *part = v->inflight_ring;
+	const uint16_t from = vq->used, ahead = packed_distance(from, taken, v->num);
+
+	if (marked > 0)
+		give_marked(vq, v, &virtq_packed_ops);
+	else if (ahead <= v->num)
+		give_taken(vq, v, ahead, &virtq_packed_ops);
+	if (vq->pending == PACKED_NOTHING)
+		return;
+	vq->pending = PACKED_NOTHING;
+	virtq_record_pos(part, vq->used, from);
+	virtq_store_release((uint64_t *)&v->desc[vq->head_at] + 1, vq->head_rest); /* D */
+	settle_all(v, true);
+	virtq_record_pos(part, vq->used, vq->used);
+}
+
+/* False: the record is not this ring's. */
+static bool packed_resume(struct virtq *vq, const struct virtq_view *v, bool *back)
+{
+	struct virtq_inflight_packed *part = v->inflight_ring;
+	uint16_t number = virtq_load(own_number(part)), at;
+	struct virtq_record_batch batch;
+	uint32_t marked;
+
+	if (number == 0 || number != virtq_load(ring_number(v)) ||
+		!virtq_record_batch(v, part, &batch))
+		return false;
+	at = batch.published ? batch.end : batch.begin;
+	if (virtq_record_used(virtq_desc_fetch(&v->desc[at & PACKED_INDEX], true).flags, at))
+		return false;
+	marked = settle_all(v, batch.published);
+	if (marked > v->num)
+		return false;
+	virtq_record_pos(part, at, at);
+	packed_undo(v, part, at);
+	vq->avail = vq->used = at;
+	packed_give_back(vq, v, marked, (uint16_t)virtq_load(&part->features));
+	*back = vq->used != at;
+	vq->avail = vq->avail_seen = vq->used;
+	virtq_store(&part->features, vq->used);
+	return true;
+}
+
+static void packed_renew(const struct virtq *vq, const struct virtq_view *v)
+{
+	struct virtq_inflight_packed *part = v->inflight_ring;
+	uint16_t number = virtq_load(own_number(part));
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	number = (uint16_t)((number + t.tv_nsec / 1000) | 1);
+	virtq_store_release(&part->features, vq->avail);
+	virtq_record_pos(part, vq->used, vq->used);
+	virtq_store_release(own_number(part), number);
+	virtq_store_release(ring_number(v), number);
+	virtq_store_release(&part->version, VIRTQ_INFLIGHT_VERSION);
+}
+
+/* ---- both ---- */
+
+static uint16_t *version_of(const void *part, bool packed)
+{
+	union {
+		const void *from;
+		struct virtq_inflight_split *split;
+		struct virtq_inflight_packed *packed;
+	} at = {part};
+
+	return packed ? &at.packed->version : &at.split->version;
+}
+
+bool virtq_track_tells(const void *part, bool packed)
+{
+	return virtq_load(version_of(part, packed)) == VIRTQ_INFLIGHT_VERSION;
+}
+
+bool virtq_track_start(struct virtq *vq, const struct virtq_view *v)
+{
+	const uint16_t avail = vq->avail, used = vq->used;
+	bool back = false;
+
+	if (virtq_track_tells(v->inflight_ring, v->packed) &&
+		(v->packed ? packed_resume(vq, v, &back) : split_resume(vq, v, &back)))
+		return back;
+	vq->avail = vq->avail_seen = avail;
+	vq->used = used;
+	virtq_store_release(version_of(v->inflight_ring, v->packed), 0);
+	for (uint16_t i = 0; i < v->num; i++)
+		set_state(entry_of(v, i), FREE);
+	if (v->packed)
+		packed_renew(vq, v);
+	else
+		split_renew(vq, v);
+	return false;
+}
