@@ -30,6 +30,8 @@
 		"who may use it beside us (default: our group)")                                  \
 	X(TAKE_OVER, 0, "take-over", "PATH",                                                      \
 		"take everything over from the sluice with this control socket")                  \
+	X(STATE_DIR, 0, "state-dir", "DIR",                                                       \
+		"where rings leave what a crash must not lose, or 'none'")                         \
 	X(MBUFS, 0, "mbufs", "N", "packet buffers per NUMA node (default 32768, 2.4 KB each)")    \
 	X(BURST, 0, "burst", "N", "packets per poll, 1 to 64 (default 64)")                       \
 	X(FWD, 0, "fwd", "ENGINE", "forwarding engine (default bridge)")                          \
@@ -286,6 +288,9 @@ static int apply(struct options *opt, int id, const char *arg, char *why, size_t
 		break;
 	case OPTION_TAKE_OVER:
 		opt->take_over = arg;
+		break;
+	case OPTION_STATE_DIR:
+		opt->state_dir = arg;
 		break;
 	case OPTION_MBUFS:
 		err = number_option("mbufs", arg, MBUFS_MIN, MBUFS_MAX, &value, why, why_len);

@@ -25,6 +25,7 @@ struct options {
 	const char *control;        /* socket path, or NULL */
 	struct usock_access access; /* to it */
 	const char *take_over;      /* socket path of who hands over to us, or NULL */
+	const char *state_dir; /* a folder in a tmpfs, "none", or NULL: beside the control socket */
 	bool keep_privileges;
 	uint32_t mbufs; /* per NUMA node */
 	const struct engine *engine;

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* VM ports: a vhost-user device, its rings as the port's queues. */
 #include <errno.h>
+#include <limits.h>
+#include <linux/magic.h>
 #include <linux/mempolicy.h>
 #include <linux/virtio_config.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "port.h"
@@ -196,8 +199,40 @@ static const struct vu_device_ops vm_ops = {
 
 /* ---- life ---- */
 
+/* Beside the control socket, if that is in memory, unless we are told where. False: nowhere. */
+static bool state_dir(const struct options *opt, char *dir, size_t len)
+{
+	const char *slash = opt->control ? strrchr(opt->control, '/') : NULL;
+	struct statfs fs;
+
+	if (opt->state_dir)
+		return snprintf(dir, len, "%s", opt->state_dir) < (int)len &&
+		       strcmp(opt->state_dir, "none") != 0;
+	if (!opt->control)
+		return false;
+	snprintf(dir, len, "%.*s", slash ? (int)(slash - opt->control) + 1 : 1,
+		slash ? opt->control : ".");
+	return statfs(dir, &fs) == 0 && (uint32_t)fs.f_type == TMPFS_MAGIC;
+}
+
+/* Named after the control socket as well, so that switches do not meet there. NULL: none is kept. */
+static const char *state_path(const struct port *port, char *path, size_t len)
+{
+	const struct options *opt = &port->sl->opt;
+	const char *name = opt->control ? opt->control : "sluice";
+	char dir[PATH_MAX];
+
+	if (strrchr(name, '/'))
+		name = strrchr(name, '/') + 1;
+	if (!state_dir(opt, dir, sizeof(dir)) ||
+		snprintf(path, len, "%s/%s.%s.state", dir, name, port->name) >= (int)len)
+		return NULL;
+	return path;
+}
+
 static int vm_open(struct port *port, const char *path, bool listen, char *why, size_t why_len)
 {
+	char state[PATH_MAX];
 	struct vu_device_conf conf = {
 		.path = path,
 		.listen = listen,
@@ -209,6 +244,7 @@ static int vm_open(struct port *port, const char *path, bool listen, char *why, 
 		.initial_enable = VU_ENABLE_AUTO,
 		.postcopy = port->vm.options.postcopy,
 		.dormant = port->sl->handover.dormant,
+		.state_path = state_path(port, state, sizeof(state)),
 		.ops = &vm_ops,
 		.arg = port,
 	};

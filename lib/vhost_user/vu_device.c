@@ -12,6 +12,7 @@
 
 #include "virtq_trap.h"
 #include "vu_iommu.h"
+#include "vu_state.h"
 
 #define BIT(n)          (1ull << (n))
 #define PEER_TIMEOUT_MS 5000
@@ -156,6 +157,8 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 		err = -ENOMEM;
 	} else if (!dev->frozen) {
 		err = vu_socket_open(dev, why, why_len);
+		if (!err)
+			dev->state = vu_state_open(dev, conf->state_path);
 	}
 	if (err)
 		vu_device_destroy(dev);
@@ -185,6 +188,7 @@ void vu_device_destroy(struct vu_device *dev)
 			virtq_free(dev->queue[i].vq);
 	}
 	vu_iommu_close(dev);
+	vu_state_close(dev->state);
 	if (dev->tick)
 		event_free(dev->tick);
 	if (dev->vanished)

@@ -6,6 +6,7 @@
 
 #include "virtq_inflight.h"
 #include "vu_message.h"
+#include "vu_state.h"
 
 /* What the front-end asks for decides how much memory it gets. */
 static int check_rings(struct vu_context *c)
@@ -74,6 +75,8 @@ void vu_inflight_stop(struct vu_device *dev, unsigned ring)
 {
 	bool packed = vu_has_feature(dev, VIRTIO_F_RING_PACKED);
 
-	virtq_inflight_stop(
-		virtq_inflight_ring(dev->inflight, ring, dev->queue[ring].num, packed), packed);
+	void *part = virtq_inflight_ring(dev->inflight, ring, dev->queue[ring].num, packed);
+
+	virtq_inflight_stop(part, packed);
+	vu_state_stop(dev, ring);
 }

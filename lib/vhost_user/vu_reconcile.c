@@ -13,6 +13,7 @@
 #include "vu_backend.h"
 #include "vu_device.h"
 #include "vu_iommu.h"
+#include "vu_state.h"
 
 /*
  * Theory of operation
@@ -141,9 +142,11 @@ static bool describe(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 	v->log_used = q->addr.log;
 	v->inflight = dev->inflight;
 	v->inflight_ring = virtq_inflight_ring(dev->inflight, ring, q->num, v->packed);
+	vu_state_describe(dev, ring, v);
 	if (vu_iommu_used(dev))
 		vu_iommu_describe(dev, ring, v);
 	dev->ops->prepare(dev->arg, ring, v);
+	vu_state_spare(dev, ring, v);
 	if (v->lender)
 		q->lender = v->lender;
 	return true;
@@ -395,13 +398,17 @@ static void update_link(struct vu_device *dev)
 		dev->ops->link_changed(dev->arg, up);
 }
 
-static void position(struct vu_device *dev, struct vu_queue *q, const struct virtq_view *v)
+static void position(struct vu_device *dev, unsigned ring, struct virtq_view *v)
 {
+	struct vu_queue *q = &dev->queue[ring];
+
 	if (q->positioned)
 		return;
+	vu_state_position(dev, ring, v);
 	virtq_start(q->vq, v, q->base);
 	q->start = virtq_position(q->vq, v->packed);
 	q->positioned = true;
+	vu_state_spare(dev, ring, v);
 }
 
 static int reconcile(struct vu_device *dev, unsigned ring)
@@ -415,7 +422,7 @@ static int reconcile(struct vu_device *dev, unsigned ring)
 	if (!describe(dev, ring, &v)) {
 		err = stop(dev, q);
 	} else {
-		position(dev, q, &v);
+		position(dev, ring, &v);
 		v.patient = !(v.burst && vu_queue_enabled(dev, ring));
 		err = v.patient ? disable(dev, ring, &v) : open_gate(dev, q, &v);
 	}

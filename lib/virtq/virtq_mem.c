@@ -332,6 +332,23 @@ struct virtq_region_user **virtq_mem_user(const struct virtq_mem *mem, uint32_t 
 	return i < mem->n ? &mem->regions[i]->user : NULL;
 }
 
+bool virtq_mem_file(const struct virtq_mem *mem, const void *hva, uint64_t *dev, uint64_t *ino,
+	uint64_t *offset)
+{
+	for (uint32_t i = 0; i < mem->n; i++) {
+		const struct virtq_region *r = mem->regions[i];
+		uint64_t at = (uintptr_t)hva - (uintptr_t)r->map.at;
+
+		if (at >= r->size)
+			continue;
+		*dev = r->file.dev;
+		*ino = r->file.ino;
+		*offset = r->mmap_offset + at;
+		return true;
+	}
+	return false;
+}
+
 uint8_t *virtq_mem_uva(const struct virtq_mem *mem, uint64_t uva, uint64_t len)
 {
 	for (uint32_t i = 0; i < mem->n; i++) {

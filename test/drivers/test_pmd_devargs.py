@@ -12,7 +12,7 @@ import pytest
 from testpmd import Testpmd, backend_eal
 
 KEYS = ("iface", "queues", "client", "iommu-support", "postcopy-support", "tso", "linear-buffer", "ext-buffer",
-        "legacy-ol-flags", "zero-copy", "mac")
+        "legacy-ol-flags", "zero-copy", "state-file", "mac")
 LONG = "/run/" + "x" * 103  # the last name: 86 bytes are one too many where the path has 108
 
 

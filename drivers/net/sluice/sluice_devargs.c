@@ -24,6 +24,14 @@ static int parse_iface(struct sl_devargs *out, const char *value)
 	return 0;
 }
 
+static int parse_state_file(struct sl_devargs *out, const char *value)
+{
+	if (!value[0] || strlen(value) >= sizeof(out->state_file))
+		return -EINVAL;
+	strcpy(out->state_file, value);
+	return 0;
+}
+
 static int parse_queues(struct sl_devargs *out, const char *value)
 {
 	char *end;
@@ -80,6 +88,7 @@ static const struct key {
 	{"ext-buffer", parse_ext_buffer, "0 or 1"},
 	{"legacy-ol-flags", parse_legacy_ol_flags, "0 or 1"},
 	{"zero-copy", parse_zero_copy, "0 or 1"},
+	{"state-file", parse_state_file, "the path of a file in a tmpfs"},
 	{"mac", parse_mac, "a unicast address as 02:00:00:00:00:01"},
 };
 

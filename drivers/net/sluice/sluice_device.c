@@ -222,6 +222,7 @@ static int device_open(void *arg)
 	struct sl_port *port = c->port;
 	struct vu_device_conf conf = {
 		.path = port->args.iface,
+		.state_path = port->args.state_file[0] ? port->args.state_file : NULL,
 		.listen = !port->args.client,
 		.queue_pairs = port->args.queues,
 		.features = offered(&port->args),

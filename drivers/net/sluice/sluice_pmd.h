@@ -36,6 +36,7 @@ struct sl_devargs {
 	bool postcopy_support;
 	bool iommu_support;
 	bool zero_copy;
+	char state_file[256];      /* empty: none */
 	struct rte_ether_addr mac; /* zero: make one up */
 };
 
@@ -43,7 +44,7 @@ struct sl_devargs {
 #define SL_DEVARGS_HELP                                                          \
 	"iface=<path> queues=<1..128> client=<0|1> iommu-support=<0|1> "         \
 	"postcopy-support=<0|1> tso=<0|1> linear-buffer=<0|1> ext-buffer=<0|1> " \
-	"legacy-ol-flags=<0|1> zero-copy=<0|1> mac=<xx:xx:xx:xx:xx:xx>"
+	"legacy-ol-flags=<0|1> zero-copy=<0|1> state-file=<path> mac=<xx:xx:xx:xx:xx:xx>"
 
 /** @return 0, or -EINVAL with one line in why */
 int sl_devargs_parse(const char *args, struct sl_devargs *out, char *why, size_t why_len);

@@ -93,6 +93,9 @@ struct vu_device_conf {
 	/* Neither listen nor connect: wait to be given the state of a device of another process,
 	 * see vu_handover.h. */
 	bool dormant;
+	/* A file in a tmpfs, made if it is not there, in which rings leave what the next process has
+	 * to know after a crash; copied. NULL: none. */
+	const char *state_path;
 	uint16_t peer_timeout_ms; /* for the rest of a message, or to read a reply; 0: 5000 */
 	const struct vu_device_ops *ops; /* borrowed for the device's life */
 	void *arg;                       /* handed to every op */

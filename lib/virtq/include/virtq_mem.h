@@ -3,6 +3,7 @@
 #ifndef VIRTQ_MEM_H
 #define VIRTQ_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -148,6 +149,10 @@ struct virtq_region_info {
 	struct virtq_share share;
 };
 int virtq_mem_region(const struct virtq_mem *mem, uint32_t i, struct virtq_region_info *info);
+
+/** Which file our address lies in, and where in it. False: in none. Control thread. */
+bool virtq_mem_file(const struct virtq_mem *mem, const void *hva, uint64_t *dev, uint64_t *ino,
+	uint64_t *offset);
 
 /* Somebody who has to know when a region ends: its memory is known to devices, say. */
 struct virtq_region_user {
