@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "vd.h"
+#include "virtq_lend.h"
 #include "virtq_packed.h"
 #include "virtq_split.h"
 
@@ -36,12 +38,14 @@ struct crash {
 	struct seen *seen;
 	pid_t child;
 	uint64_t sent, reaped, received; /* frames and buffers */
-	bool packed, region;
+	bool packed, region, lends;
+	struct virtq_lender lender; /* the child's */
 };
 
 /* ---- the child ---- */
 
 static struct seen *child_seen;
+static struct ts_rng child_rng;
 
 static uint32_t number_of(const struct virtq_chain *chain)
 {
@@ -99,10 +103,78 @@ static uint16_t fill(struct virtq *vq, const struct virtq_view *v, void **pkts, 
 	return n;
 }
 
+/* Chains whose buffers are lent come home at random, and soon overtake. */
+static bool homes(struct virtq *vq, const struct virtq_view *v, const struct virtq_ops *ops)
+{
+	struct virtq_window *w = &v->lender->window;
+	bool gave = false;
+
+	for (uint32_t i = w->head; i != w->tail; i++)
+		if (virtq_window_at(w, i)->out > 0 && ts_rand_below(&child_rng, 8) == 0)
+			gave |= virtq_window_home(vq, v, w, i, ops);
+	gave |= virtq_window_give(vq, v, w, ops);
+	if (!gave && ts_rand_below(&child_rng, 4) == 0)
+		gave = virtq_window_overtake(vq, v, w, ops);
+	return gave;
+}
+
+/* As eat(), but some are kept. */
+static uint16_t eat_and_lend(struct virtq *vq, const struct virtq_view *v, void **pkts, uint16_t max)
+{
+	const struct virtq_ops *ops = v->packed ? &virtq_packed_ops : &virtq_split_ops;
+	struct virtq_window *w = &v->lender->window;
+	struct virtq_chain chain[VIRTQ_BURST];
+	struct virtq_segs segs;
+	bool gave = homes(vq, v, ops), publishes = gave;
+	uint16_t n = 0, lent[VIRTQ_BURST];
+
+	(void)pkts, (void)max;
+	if (virtq_window_len(w) < VD_RING_SIZE / 2)
+		n = take(vq, v, VIRTQ_FROM_GUEST, &segs, chain);
+	for (uint16_t i = 0; i < n; i++) {
+		virtq_store(&child_seen->times[number_of(&chain[i])],
+			(uint8_t)(child_seen->times[number_of(&chain[i])] + 1));
+		lent[i] = ts_rand_below(&child_rng, 2);
+		publishes |= lent[i] == 0;
+	}
+	for (uint16_t i = 0; i < n; i++) {
+		if (lent[i] || virtq_window_waits(w, w->tail)) {
+			virtq_window_add(v, w, &chain[i], lent[i], publishes);
+		} else {
+			ops->give(vq, v, &chain[i], 0);
+			gave = true;
+		}
+	}
+	if (gave)
+		ops->publish(vq, v);
+	virtq_track_taken(vq, v);
+	return n;
+}
+
+/* Rings do not stop here, they die. */
+static uint32_t settle_nothing(
+	struct virtq_lender *lender, struct virtq *vq, const struct virtq_view *v)
+{
+	(void)lender, (void)vq, (void)v;
+	return 0;
+}
+
+static bool reap_nothing(struct virtq_lender *lender, bool stopped)
+{
+	(void)lender, (void)stopped;
+	return false;
+}
+
 static void on_prepare(void *arg, unsigned ring, struct virtq_view *view)
 {
-	(void)arg;
+	struct crash *c = arg;
+
 	view->burst = ring & 1 ? eat : fill;
+	if (!c->lends || !(ring & 1))
+		return;
+	virtq_window_resize(&c->lender.window, view->num);
+	view->lender = &c->lender;
+	view->burst = eat_and_lend;
 }
 
 static _Noreturn void back_end(struct crash *c)
@@ -111,7 +183,12 @@ static _Noreturn void back_end(struct crash *c)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	child_seen = c->seen;
+	ts_rng_init(&child_rng, (uint64_t)getpid());
+	c->lender.settle = c->lender.abandon = settle_nothing;
+	c->lender.reap = reap_nothing;
+	c->lender.window.chain = calloc(VIRTQ_WINDOW, sizeof(*c->lender.window.chain));
 	c->t->conf.ops = &ops;
+	c->t->conf.arg = c;
 	vd_create(c->t);
 	for (;;) {
 		vd_run(c->t);
@@ -240,9 +317,17 @@ static void settle(struct crash *c)
 	assert_true(c->received > ROUNDS);
 }
 
-static void die_again_and_again(struct vd *t, bool packed, bool region)
+enum record {
+	NO_RECORD,
+	THEIR_REGION,
+	OUR_FILE
+};
+
+static void die_again_and_again(struct vd *t, bool packed, enum record record, bool lends)
 {
-	struct crash c = {.t = t, .packed = packed, .region = region};
+	struct crash c = {.t = t, .packed = packed, .region = record == THEIR_REGION, .lends = lends};
+	bool region = c.region;
+	char file[64];
 	struct ts_rng rng;
 
 	ts_rng_init(&rng, ts_seed());
@@ -250,6 +335,9 @@ static void die_again_and_again(struct vd *t, bool packed, bool region)
 		NULL, sizeof(*c.seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_true(c.seen != MAP_FAILED);
 	vd_conf(t, 1);
+	snprintf(file, sizeof(file), "/dev/shm/sluice-test-%d.state", getpid());
+	if (record == OUR_FILE)
+		t->conf.state_path = file;
 	vd_front_end(t, &ts_qemu_10);
 	t->fe.pump = NULL;
 	t->fe.want |= packed ? TS_BIT(VIRTIO_F_RING_PACKED) : 0;
@@ -269,22 +357,38 @@ static void die_again_and_again(struct vd *t, bool packed, bool region)
 	connect_again(&c);
 	settle(&c);
 	slay(&c);
+	unlink(file);
 	munmap(c.seen, sizeof(*c.seen));
 }
 
 static void trap_5_13_split(void **state)
 {
-	die_again_and_again(*state, false, false);
+	die_again_and_again(*state, false, NO_RECORD, false);
 }
 
 static void trap_5_13_split_with_a_region(void **state)
 {
-	die_again_and_again(*state, false, true);
+	die_again_and_again(*state, false, THEIR_REGION, false);
 }
 
 static void trap_5_13_packed_with_a_region(void **state)
 {
-	die_again_and_again(*state, true, true);
+	die_again_and_again(*state, true, THEIR_REGION, false);
+}
+
+static void packed_with_a_record_of_ours(void **state)
+{
+	die_again_and_again(*state, true, OUR_FILE, false);
+}
+
+static void split_that_lends(void **state)
+{
+	die_again_and_again(*state, false, OUR_FILE, true);
+}
+
+static void packed_that_lends(void **state)
+{
+	die_again_and_again(*state, true, OUR_FILE, true);
 }
 
 /* ---- GET_VRING_BASE of packed rings ---- */
@@ -497,6 +601,9 @@ int main(int argc, char **argv)
 		CASE(trap_5_13_split),
 		CASE(trap_5_13_split_with_a_region),
 		CASE(trap_5_13_packed_with_a_region),
+		CASE(packed_with_a_record_of_ours),
+		CASE(split_that_lends),
+		CASE(packed_that_lends),
 		CASE(trap_5_11_stop_at_every_position),
 		CASE(trap_5_11_with_a_region),
 		CASE(trap_5_13_a_connection_breaks),
