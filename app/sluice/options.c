@@ -31,7 +31,7 @@
 	X(TAKE_OVER, 0, "take-over", "PATH",                                                      \
 		"take everything over from the sluice with this control socket")                  \
 	X(STATE_DIR, 0, "state-dir", "DIR",                                                       \
-		"where rings leave what a crash must not lose, or 'none'")                         \
+		"where rings leave what a crash must not lose, or 'none'")                        \
 	X(MBUFS, 0, "mbufs", "N", "packet buffers per NUMA node (default 32768, 2.4 KB each)")    \
 	X(BURST, 0, "burst", "N", "packets per poll, 1 to 64 (default 64)")                       \
 	X(FWD, 0, "fwd", "ENGINE", "forwarding engine (default bridge)")                          \

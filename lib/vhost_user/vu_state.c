@@ -19,8 +19,8 @@
 
 /* Whose state a part is. */
 struct row {
-	uint64_t dev, ino;           /* the memory file */
-	uint64_t desc, avail, used;  /* offsets in it */
+	uint64_t dev, ino;          /* the memory file */
+	uint64_t desc, avail, used; /* offsets in it */
 	uint64_t features;
 	uint32_t num;
 	uint32_t sum;
@@ -290,8 +290,7 @@ void vu_state_describe(struct vu_device *dev, unsigned ring, struct virtq_view *
 
 static bool find(const struct virtq_view *v, const void *at, struct row *row, uint64_t *offset)
 {
-	return virtq_mem_file(
-		virtq_mem_of_guest(v->mem), at, &row->dev, &row->ino, offset);
+	return virtq_mem_file(virtq_mem_of_guest(v->mem), at, &row->dev, &row->ino, offset);
 }
 
 static bool make_row(const struct virtq_view *v, struct row *row)
@@ -339,6 +338,6 @@ void vu_state_stop(struct vu_device *dev, unsigned ring)
 	const struct part *part = dev->state ? &dev->state->part[ring] : NULL;
 
 	if (part && part->region)
-		virtq_inflight_stop(
-			virtq_inflight_ring(part->region, 0, part->num, part->packed), part->packed);
+		virtq_inflight_stop(virtq_inflight_ring(part->region, 0, part->num, part->packed),
+			part->packed);
 }

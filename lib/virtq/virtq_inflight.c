@@ -168,24 +168,14 @@ static uint16_t batch_from(const struct virtq *vq)
 	return vq->head_at | (vq->head_at < (vq->used & PACKED_INDEX) ? wrap : wrap ^ PACKED_WRAP);
 }
 
-void virtq_inflight_keep(const struct virtq_view *v, uint16_t at)
-{
-	struct virtq_inflight_packed *part = v->inflight_ring;
-	struct virtq_inflight_packed_desc *keep = &part->desc[at];
-	struct virtq_desc d = virtq_desc_fetch(&v->desc[at], true);
-
-	virtq_store(&keep->addr, d.addr);
-	virtq_store(&keep->len, d.len);
-	virtq_store(&keep->flags, d.flags);
-	virtq_store(&keep->id, d.link);
-}
-
 /* It is known to the driver: what else the record says of that. */
 static void published(const struct virtq *vq, const struct virtq_view *v)
 {
 	if (!v->tracked)
 		return;
 	virtq_track_settle(v);
+	if (v->packed)
+		virtq_track_head(vq, v);
 	/* Nothing is lent: who notes that after each burst may not do so here. */
 	if (!v->lender || virtq_window_len(&v->lender->window) == 0)
 		virtq_track_taken(vq, v);
@@ -328,8 +318,8 @@ bool virtq_record_batch(const struct virtq_view *v, const struct virtq_inflight_
 	batch->begin = pos.old_used_idx | (pos.old_used_wrap_counter & 1 ? PACKED_WRAP : 0);
 	batch->published =
 		batch->end != batch->begin &&
-		!packed_available(virtq_desc_fetch(&v->desc[pos.old_used_idx], true).flags,
-			batch->begin);
+		!packed_available(
+			virtq_desc_fetch(&v->desc[pos.old_used_idx], true).flags, batch->begin);
 	return true;
 }
 
@@ -364,14 +354,10 @@ static void packed_clear_free(struct virtq_inflight_packed *part, uint16_t num)
 struct virtq_desc virtq_record_restore(
 	const struct virtq_view *v, const struct virtq_inflight_packed *part, uint16_t at)
 {
-	const struct virtq_inflight_packed_desc *kept = &part->desc[at];
-	struct virtq_desc d = {.len = virtq_load(&kept->len),
-		.flags = virtq_load(&kept->flags),
-		.link = virtq_load(&kept->id)};
+	uint64_t rest = virtq_load(&part->desc[at].kept);
 
-	virtq_store((uint64_t *)&v->desc[at] + 1,
-		d.len | (uint64_t)d.link << 32 | (uint64_t)d.flags << 48);
-	return d;
+	virtq_store((uint64_t *)&v->desc[at] + 1, rest);
+	return virtq_desc_of(0, rest, true);
 }
 
 /*

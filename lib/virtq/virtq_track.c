@@ -122,7 +122,8 @@ static uint32_t settle_all(const struct virtq_view *v, bool published)
 			continue;
 		if (state != IN_FLIGHT)
 			return UINT32_MAX;
-		if (!v->packed && virtq_load(&split->desc[i].counter) != virtq_load(&v->desc[i].addr))
+		if (!v->packed &&
+			virtq_load(&split->desc[i].counter) != virtq_load(&v->desc[i].addr))
 			return UINT32_MAX;
 		n += v->packed ? virtq_load(&packed->desc[i].num) : 1u;
 	}
@@ -130,8 +131,7 @@ static uint32_t settle_all(const struct virtq_view *v, bool published)
 }
 
 /* All that is marked, in one batch: given, but not published. */
-static void give_marked(
-	struct virtq *vq, const struct virtq_view *v, const struct virtq_ops *ops)
+static void give_marked(struct virtq *vq, const struct virtq_view *v, const struct virtq_ops *ops)
 {
 	const struct virtq_inflight_packed *packed = v->inflight_ring;
 
@@ -211,11 +211,17 @@ static uint16_t *ring_number(const struct virtq_view *v)
 	return &v->device->off_wrap;
 }
 
-/* Nobody but a batch that was not published has used anything from here on. */
-static void packed_undo(
-	const struct virtq_view *v, const struct virtq_inflight_packed *part, uint16_t pos)
+/* The base that the front-end gave before. */
+static uint16_t *last_base(struct virtq_inflight_packed *part)
 {
-	for (uint16_t n = v->num; n > 0; n--, pos = packed_advance(pos, 1, v->num)) {
+	return &part->old_free_head;
+}
+
+/* Nobody but a batch that was not published has used anything of the next n entries. */
+static void packed_undo(const struct virtq_view *v, const struct virtq_inflight_packed *part,
+	uint16_t pos, uint16_t n)
+{
+	for (; n > 0; n--, pos = packed_advance(pos, 1, v->num)) {
 		uint16_t at = pos & PACKED_INDEX;
 
 		if (virtq_record_used(virtq_desc_fetch(&v->desc[at], true).flags, pos))
@@ -223,47 +229,124 @@ static void packed_undo(
 	}
 }
 
-static void packed_give_back(
-	struct virtq *vq, const struct virtq_view *v, uint32_t marked, uint16_t taken)
+/* What was given. True: it was something. */
+static bool packed_show(struct virtq *vq, const struct virtq_view *v, uint16_t from)
 {
 	struct virtq_inflight_packed *part = v->inflight_ring;
+
+	if (vq->pending == PACKED_NOTHING)
+		return false;
+	vq->pending = PACKED_NOTHING;
+	virtq_record_pos(part, vq->used, from);
+	virtq_store_release((uint64_t *)&v->desc[vq->head_at] + 1, vq->head_rest); /* D */
+	settle_all(v, true);
+	virtq_track_head(vq, v);
+	virtq_record_pos(part, vq->used, vq->used);
+	vq->avail = vq->used;
+	return true;
+}
+
+static bool packed_give_back(
+	struct virtq *vq, const struct virtq_view *v, uint32_t marked, uint16_t taken)
+{
 	const uint16_t from = vq->used, ahead = packed_distance(from, taken, v->num);
 
 	if (marked > 0)
 		give_marked(vq, v, &virtq_packed_ops);
 	else if (ahead <= v->num)
 		give_taken(vq, v, ahead, &virtq_packed_ops);
-	if (vq->pending == PACKED_NOTHING)
-		return;
-	vq->pending = PACKED_NOTHING;
-	virtq_record_pos(part, vq->used, from);
-	virtq_store_release((uint64_t *)&v->desc[vq->head_at] + 1, vq->head_rest); /* D */
-	settle_all(v, true);
-	virtq_record_pos(part, vq->used, vq->used);
+	return packed_show(vq, v, from);
+}
+
+/* Has the front-end used the ring itself, from its last base on, and how far is that? See virtq_track.h. */
+static bool packed_served(const struct virtq_view *v, struct virtq_inflight_packed *part,
+	uint16_t at, uint16_t given, uint16_t *gap)
+{
+	uint16_t last = virtq_load(last_base(part));
+
+	*gap = packed_distance(at, last, v->num);
+	return given != last && *gap < v->num &&
+	       packed_distance(last, given, v->num) <= v->num - *gap &&
+	       virtq_record_used(virtq_desc_fetch(&v->desc[last & PACKED_INDEX], true).flags, last);
+}
+
+/* What lies before that is given back, and we go on behind it. */
+static bool packed_pass(struct virtq *vq, const struct virtq_view *v, uint16_t gap, uint16_t given)
+{
+	const uint16_t from = vq->used;
+	bool back;
+
+	give_taken(vq, v, gap, &virtq_packed_ops);
+	back = packed_show(vq, v, from);
+	vq->avail = vq->used = given;
+	virtq_record_pos(v->inflight_ring, given, given);
+	return back;
+}
+
+/* Is what we published last still there, or has the driver come round to it (and the front-end)? */
+static bool packed_shows(
+	const struct virtq_view *v, const struct virtq_inflight_packed *part, uint16_t at)
+{
+	uint16_t last = virtq_load(&part->free_head), i = last & PACKED_INDEX;
+	uint64_t rest;
+
+	if (i >= v->num)
+		return false;
+	rest = virtq_load((uint64_t *)&v->desc[i] + 1);
+	/* Zeros may be used descriptors as well as cleared ones; what follows these is zeros, too. */
+	if (rest == virtq_load(&part->desc[i].counter))
+		return rest != 0 || virtq_load((uint64_t *)&v->desc[at & PACKED_INDEX] + 1) != 0;
+	last ^= PACKED_WRAP;
+	return (packed_available((uint16_t)(rest >> 48), last) ||
+		       virtq_record_used((uint16_t)(rest >> 48), last)) &&
+	       packed_available(virtq_desc_fetch(&v->desc[at & PACKED_INDEX], true).flags, at);
+}
+
+/* Is it the ring that the record tells of? */
+static bool packed_is_same(
+	const struct virtq_view *v, struct virtq_inflight_packed *part, uint16_t at)
+{
+	uint16_t number = virtq_load(own_number(part));
+
+	if (virtq_record_used(virtq_desc_fetch(&v->desc[at & PACKED_INDEX], true).flags, at))
+		return false;
+	return number == virtq_load(ring_number(v)) || packed_shows(v, part, at);
+}
+
+void virtq_track_head(const struct virtq *vq, const struct virtq_view *v)
+{
+	struct virtq_inflight_packed *part = v->inflight_ring;
+	uint16_t wrap = vq->head_rest >> 48 & 1u << VRING_PACKED_DESC_F_USED ? PACKED_WRAP : 0;
+
+	virtq_store(&part->desc[vq->head_at].counter, vq->head_rest);
+	virtq_store(&part->free_head, (uint16_t)(vq->head_at | wrap));
 }
 
 /* False: the record is not this ring's. */
 static bool packed_resume(struct virtq *vq, const struct virtq_view *v, bool *back)
 {
 	struct virtq_inflight_packed *part = v->inflight_ring;
-	uint16_t number = virtq_load(own_number(part)), at;
+	const uint16_t given = vq->avail;
 	struct virtq_record_batch batch;
+	uint16_t at, gap;
 	uint32_t marked;
 
-	if (number == 0 || number != virtq_load(ring_number(v)) ||
-		!virtq_record_batch(v, part, &batch))
+	if (!virtq_record_batch(v, part, &batch))
 		return false;
 	at = batch.published ? batch.end : batch.begin;
-	if (virtq_record_used(virtq_desc_fetch(&v->desc[at & PACKED_INDEX], true).flags, at))
+	if (!packed_is_same(v, part, at))
 		return false;
 	marked = settle_all(v, batch.published);
 	if (marked > v->num)
 		return false;
 	virtq_record_pos(part, at, at);
-	packed_undo(v, part, at);
+	packed_undo(v, part, at, packed_served(v, part, at, given, &gap) ? gap : v->num);
 	vq->avail = vq->used = at;
-	packed_give_back(vq, v, marked, (uint16_t)virtq_load(&part->features));
-	*back = vq->used != at;
+	*back = packed_give_back(vq, v, marked, (uint16_t)virtq_load(&part->features));
+	if (packed_served(v, part, vq->used, given, &gap))
+		*back |= packed_pass(vq, v, gap, given);
+	virtq_store(last_base(part), given);
+	virtq_store_release(ring_number(v), virtq_load(own_number(part)));
 	vq->avail = vq->avail_seen = vq->used;
 	virtq_store(&part->features, vq->used);
 	return true;
@@ -279,6 +362,8 @@ static void packed_renew(const struct virtq *vq, const struct virtq_view *v)
 	number = (uint16_t)((number + t.tv_nsec / 1000) | 1);
 	virtq_store_release(&part->features, vq->avail);
 	virtq_record_pos(part, vq->used, vq->used);
+	virtq_store(last_base(part), vq->avail);
+	virtq_store(&part->free_head, UINT16_MAX);
 	virtq_store_release(own_number(part), number);
 	virtq_store_release(ring_number(v), number);
 	virtq_store_release(&part->version, VIRTQ_INFLIGHT_VERSION);

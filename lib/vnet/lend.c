@@ -477,8 +477,8 @@ bool vnet_lend(struct virtq_view *view, struct vnet_lender *l, enum vnet_lending
 	if (!lender_follow(l, view->mem))
 		how = VNET_LEND_NONE;
 	virtq_window_resize(&l->base.window, view->num);
-	l->base.window.ordered =
-		(view->inflight_ring && !view->tracked) || (view->features & (1ull << VIRTIO_F_IN_ORDER));
+	l->base.window.ordered = (view->inflight_ring && !view->tracked) ||
+				 (view->features & (1ull << VIRTIO_F_IN_ORDER));
 	virtq_store(&l->limit, how == VNET_LEND_NONE ? 0 : RTE_MIN(half, l->max_heads));
 	virtq_store(&l->unmapped, how == VNET_LEND_ALL ? 0 : VNET_MBUF_F_LENT_UNMAPPED);
 	view->lender = &l->base;

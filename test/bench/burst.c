@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <rte_cycles.h>
 #include <rte_eal.h>
@@ -11,6 +12,7 @@
 
 #include "measure.h"
 #include "ring_guest.h"
+#include "virtq_inflight.h"
 #include "vnet.h"
 
 /*
@@ -35,13 +37,13 @@ struct bench {
 	struct ring_guest guest;
 	struct vnet_rx_conf rx;
 	struct vnet_lender *lender; /* NULL: copy */
-	bool enqueue;
+	bool enqueue, recorded;
 	uint16_t size; /* of a frame */
 };
 
 /* What is asked for on the command line. */
 struct ask {
-	bool mergeable, packed, lent;
+	bool mergeable, packed, recorded, lent;
 	uint16_t size;
 };
 
@@ -56,10 +58,27 @@ static void offer(struct bench *b)
 	ring_guest_offer(&b->guest, BURST);
 }
 
+/* A record as vu_state.c makes it. */
+static void record(struct virtq_view *view)
+{
+	const uint64_t size = virtq_inflight_size(1, RING, view->packed);
+	int fd = virtq_inflight_create(size);
+	char why[160];
+
+	if (fd < 0 || virtq_inflight_map(fd, size, 0, 1, RING, view->packed, &view->inflight, why,
+			      sizeof(why)) != 0)
+		die("no memory for a record");
+	close(fd);
+	view->inflight_ring = virtq_inflight_ring(view->inflight, 0, RING, view->packed);
+	view->tracked = true;
+}
+
 static void open_bench(struct bench *b)
 {
 	struct virtq_view view = ring_guest_init(&b->guest);
 
+	if (b->recorded)
+		record(&view);
 	vnet_prepare(&view, b->enqueue ? NULL : &b->rx);
 	if (b->lender)
 		vnet_lend(&view, b->lender, VNET_LEND_ALL);
@@ -128,6 +147,7 @@ static struct bench bench_of(struct rte_mempool *pool, const struct ask *ask, bo
 				      .packed = ask->packed,
 				      .mergeable = ask->mergeable},
 		.enqueue = enqueue,
+		.recorded = ask->recorded,
 		.size = ask->size,
 		.rx = {.pool = pool}};
 }
@@ -249,6 +269,8 @@ static bool parse(int argc, char **argv, struct ask *ask)
 			ask->mergeable = true;
 		else if (strcmp(argv[i], "packed") == 0)
 			ask->packed = true;
+		else if (strcmp(argv[i], "recorded") == 0)
+			ask->recorded = true;
 		else if (strcmp(argv[i], "lent") == 0 && strcmp(argv[1], "hop") == 0)
 			ask->lent = true;
 		else
@@ -264,7 +286,7 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && !parse(argc, argv, &ask)) {
 		fputs("usage: burst [dequeue|enqueue|hop SIZE(60-1514) [packed] [mergeable] "
-		      "[lent]]\n",
+		      "[recorded] [lent]]\n",
 			stderr);
 		return 2;
 	}

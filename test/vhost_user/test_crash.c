@@ -119,7 +119,8 @@ static bool homes(struct virtq *vq, const struct virtq_view *v, const struct vir
 }
 
 /* As eat(), but some are kept. */
-static uint16_t eat_and_lend(struct virtq *vq, const struct virtq_view *v, void **pkts, uint16_t max)
+static uint16_t eat_and_lend(
+	struct virtq *vq, const struct virtq_view *v, void **pkts, uint16_t max)
 {
 	const struct virtq_ops *ops = v->packed ? &virtq_packed_ops : &virtq_split_ops;
 	struct virtq_window *w = &v->lender->window;
@@ -325,7 +326,8 @@ enum record {
 
 static void die_again_and_again(struct vd *t, bool packed, enum record record, bool lends)
 {
-	struct crash c = {.t = t, .packed = packed, .region = record == THEIR_REGION, .lends = lends};
+	struct crash c = {
+		.t = t, .packed = packed, .region = record == THEIR_REGION, .lends = lends};
 	bool region = c.region;
 	char file[64];
 	struct ts_rng rng;

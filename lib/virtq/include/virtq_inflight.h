@@ -67,7 +67,10 @@ struct virtq_inflight_packed_desc {
 	uint16_t id;
 	uint16_t flags;
 	uint32_t len;
-	uint64_t addr;
+	union {
+		uint64_t addr; /* with the three above: the descriptor, if it is in flight */
+		uint64_t kept; /* ours is not: its second half, about to be overwritten */
+	};
 };
 
 union virtq_inflight_pos {
@@ -148,7 +151,12 @@ void virtq_inflight_stop(void *part, bool packed);
 /* ---- lcore inside the gate, or control with the gate closed ---- */
 
 /** The packed descriptor at this index is about to be overwritten, and not yet published. */
-void virtq_inflight_keep(const struct virtq_view *v, uint16_t at);
+static inline void virtq_inflight_keep(const struct virtq_view *v, uint16_t at)
+{
+	struct virtq_inflight_packed *part = v->inflight_ring;
+
+	virtq_store(&part->desc[at].kept, virtq_load((uint64_t *)&v->desc[at] + 1));
+}
 
 /** What publish() stores, and the record of it. Only where view->inflight_ring is not NULL. */
 void virtq_inflight_publish(struct virtq *vq, const struct virtq_view *v);

@@ -35,11 +35,17 @@
  * ring. For a packed one we keep a number where it does not look, in the half of our event
  * suppression area that says when we want kicks and is not used; for a split one the used index must
  * be the one we wrote, and chains that are marked must have the addresses they had.
+ *
+ * QEMU serves a ring whose back-end is gone by itself: it throws away what the guest sends. Of a
+ * packed ring it does not know where we were. So it writes to our event suppression area, and then
+ * the descriptor we published last must be as it was, or made available anew; and when its own
+ * position happens to be available, which lies before us, it uses what it finds there: the base it
+ * gives to the next process is another one than before. Then all up to the old base is given back,
+ * and we go on at the new one.
  */
 
 /** The chain's buffers are lent while others overtake. @param publishes its burst gives something back */
-void virtq_track_lent(
-	const struct virtq_view *v, const struct virtq_chain *chain, bool publishes);
+void virtq_track_lent(const struct virtq_view *v, const struct virtq_chain *chain, bool publishes);
 
 /** A chain that was lent is about to be given back. */
 void virtq_track_given(const struct virtq_view *v, uint16_t id);
@@ -59,6 +65,9 @@ static inline void virtq_track_taken(const struct virtq *vq, const struct virtq_
  * the ring has been given. True: something was handed back. For virtq_inflight_start().
  */
 bool virtq_track_start(struct virtq *vq, const struct virtq_view *v);
+
+/** Note the descriptor that has published, of a packed ring. Control and virtq_inflight_publish(). */
+void virtq_track_head(const struct virtq *vq, const struct virtq_view *v);
 
 /** Does the record tell of a ring that was not stopped? Control thread. */
 bool virtq_track_tells(const void *part, bool packed);
