@@ -37,6 +37,16 @@ def folder():
 
 
 @pytest.fixture(scope="module")
+def states():
+    """A folder in memory for state files; a clean stop leaves none."""
+    path = Path(tempfile.mkdtemp(prefix="sluice-", dir="/dev/shm"))
+    yield path
+    left = sorted(p.name for p in path.iterdir())
+    shutil.rmtree(path)
+    assert not left, f"left behind: {left}"
+
+
+@pytest.fixture(scope="module")
 def switch(folder):
     """A bridge with two listening VM ports, vm1 and vm2."""
     ports = [f"port add {vm} listen {folder}/{vm}.sock" for vm in ("vm1", "vm2")]

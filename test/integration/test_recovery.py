@@ -7,10 +7,7 @@ its own state files. The number of kills of each case is SLUICE_KILLS (default 3
 
 import os
 import random
-import shutil
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 from guest import Guest, Nic
@@ -20,16 +17,6 @@ KILLS = int(os.environ.get("SLUICE_KILLS", 3))
 RESUME_S = 5  # of emulated guests on a busy machine; the figure that is printed says what it was
 RINGS = ("packed", "split")
 ADDRESSES = ("10.0.0.1", "10.0.0.2")
-
-
-@pytest.fixture(scope="module")
-def states():
-    """A folder in memory for state files; a clean stop leaves none."""
-    path = Path(tempfile.mkdtemp(prefix="sluice-", dir="/dev/shm"))
-    yield path
-    left = sorted(p.name for p in path.iterdir())
-    shutil.rmtree(path)
-    assert not left, f"left behind: {left}"
 
 
 class Pair:

@@ -20,12 +20,12 @@ def moving(switch, more=2000):
 
 
 @pytest.mark.parametrize("ring", ["split", "packed"])
-def test_killed_under_load(folder, ring):
+def test_killed_under_load(folder, states, ring):
     options = "server=1,queue_size=256" + (",packed_vq=1" if ring == "packed" else "")
     paths = [folder / f"{ring}{n}" for n in (1, 2)]
     vdevs = [f"net_virtio_user{n},path={path},mac=02:00:00:00:02:{n:02x},{options}" for n, path in enumerate(paths)]
     ports = [f"port add vm{n} connect {path}" for n, path in enumerate(paths, 1)]
-    switch = Sluice(folder, commands=ports)
+    switch = Sluice(folder, ["--state-dir", states], commands=ports)
     try:
         switch.start()
         with Testpmd("front", frontend_eal(*vdevs), ["--port-topology=paired"], timeout=40) as pmd:

@@ -324,12 +324,20 @@ enum record {
 	OUR_FILE
 };
 
+static const char *state_file(void)
+{
+	static char path[64];
+
+	if (!path[0]) /* the children have their parent's */
+		snprintf(path, sizeof(path), "/dev/shm/sluice-test-%d.state", getpid());
+	return path;
+}
+
 static void die_again_and_again(struct vd *t, bool packed, enum record record, bool lends)
 {
 	struct crash c = {
 		.t = t, .packed = packed, .region = record == THEIR_REGION, .lends = lends};
 	bool region = c.region;
-	char file[64];
 	struct ts_rng rng;
 
 	ts_rng_init(&rng, ts_seed());
@@ -337,9 +345,8 @@ static void die_again_and_again(struct vd *t, bool packed, enum record record, b
 		NULL, sizeof(*c.seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_true(c.seen != MAP_FAILED);
 	vd_conf(t, 1);
-	snprintf(file, sizeof(file), "/dev/shm/sluice-test-%d.state", getpid());
 	if (record == OUR_FILE)
-		t->conf.state_path = file;
+		t->conf.state_path = state_file();
 	vd_front_end(t, &ts_qemu_10);
 	t->fe.pump = NULL;
 	t->fe.want |= packed ? TS_BIT(VIRTIO_F_RING_PACKED) : 0;
@@ -359,7 +366,6 @@ static void die_again_and_again(struct vd *t, bool packed, enum record record, b
 	connect_again(&c);
 	settle(&c);
 	slay(&c);
-	unlink(file);
 	munmap(c.seen, sizeof(*c.seen));
 }
 
@@ -595,7 +601,13 @@ static void not_while_running(void **state)
 	vd_assert_traffic(t, 0, 1);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, vd_teardown)
+static int teardown(void **state)
+{
+	unlink(state_file());
+	return vd_teardown(state);
+}
+
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, vd_setup, teardown)
 
 int main(int argc, char **argv)
 {
