@@ -174,8 +174,6 @@ static void published(const struct virtq *vq, const struct virtq_view *v)
 	if (!v->tracked)
 		return;
 	virtq_track_settle(v);
-	if (v->packed)
-		virtq_track_head(vq, v);
 	/* Nothing is lent: who notes that after each burst may not do so here. */
 	if (!v->lender || virtq_window_len(&v->lender->window) == 0)
 		virtq_track_taken(vq, v);
@@ -185,9 +183,14 @@ void virtq_inflight_publish(struct virtq *vq, const struct virtq_view *v)
 {
 	if (v->packed) {
 		struct virtq_inflight_packed *part = v->inflight_ring;
+		struct virtq_track_last last = {0};
 
+		if (v->tracked)
+			last = virtq_track_last(vq, v);
 		virtq_record_pos(part, vq->used, batch_from(vq));
 		virtq_store_release((uint64_t *)&v->desc[vq->head_at] + 1, vq->head_rest); /* D */
+		if (v->tracked)
+			virtq_track_note(v, last);
 		published(vq, v);
 		virtq_record_pos(part, vq->used, vq->used);
 	} else {

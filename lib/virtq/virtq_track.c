@@ -2,8 +2,6 @@
 /* Our own record of what is in flight: keeping it, and going on by it. */
 #include "virtq_track.h"
 
-#include <time.h>
-
 #include "virtq_lend.h"
 #include "virtq_record.h"
 #include "virtq_split.h"
@@ -200,17 +198,6 @@ static void split_renew(const struct virtq *vq, const struct virtq_view *v)
 
 /* ---- packed ---- */
 
-/* The number that a driver's reset clears: what we keep of it, and where the ring has it. */
-static uint16_t *own_number(struct virtq_inflight_packed *part)
-{
-	return (uint16_t *)(void *)part->padding;
-}
-
-static uint16_t *ring_number(const struct virtq_view *v)
-{
-	return &v->device->off_wrap;
-}
-
 /* The base that the front-end gave before. */
 static uint16_t *last_base(struct virtq_inflight_packed *part)
 {
@@ -233,14 +220,16 @@ static void packed_undo(const struct virtq_view *v, const struct virtq_inflight_
 static bool packed_show(struct virtq *vq, const struct virtq_view *v, uint16_t from)
 {
 	struct virtq_inflight_packed *part = v->inflight_ring;
+	struct virtq_track_last last;
 
 	if (vq->pending == PACKED_NOTHING)
 		return false;
 	vq->pending = PACKED_NOTHING;
+	last = virtq_track_last(vq, v);
 	virtq_record_pos(part, vq->used, from);
 	virtq_store_release((uint64_t *)&v->desc[vq->head_at] + 1, vq->head_rest); /* D */
 	settle_all(v, true);
-	virtq_track_head(vq, v);
+	virtq_track_note(v, last);
 	virtq_record_pos(part, vq->used, vq->used);
 	vq->avail = vq->used;
 	return true;
@@ -283,43 +272,52 @@ static bool packed_pass(struct virtq *vq, const struct virtq_view *v, uint16_t g
 	return back;
 }
 
-/* Is what we published last still there, or has the driver come round to it (and the front-end)? */
-static bool packed_shows(
+/*
+ * Is what we published last still there, or has the driver come round to it (and the front-end)? A
+ * driver's reset leaves flags of 0, and then those of a first round. That looks like a round of the other
+ * counter only where we would go on at the beginning anyway.
+ */
+static bool packed_is_same(
 	const struct virtq_view *v, const struct virtq_inflight_packed *part, uint16_t at)
 {
 	uint16_t last = virtq_load(&part->free_head), i = last & PACKED_INDEX;
+	uint16_t next = virtq_desc_fetch(&v->desc[at & PACKED_INDEX], true).flags, flags;
 	uint64_t rest;
 
-	if (i >= v->num)
+	if (i >= v->num || virtq_record_used(next, at))
 		return false;
 	rest = virtq_load((uint64_t *)&v->desc[i] + 1);
-	/* Zeros may be used descriptors as well as cleared ones; what follows these is zeros, too. */
+	flags = (uint16_t)(rest >> 48);
 	if (rest == virtq_load(&part->desc[i].counter))
-		return rest != 0 || virtq_load((uint64_t *)&v->desc[at & PACKED_INDEX] + 1) != 0;
+		return (last & PACKED_WRAP) || (at & PACKED_WRAP) || (next & PACKED_OWNER);
 	last ^= PACKED_WRAP;
-	return (packed_available((uint16_t)(rest >> 48), last) ||
-		       virtq_record_used((uint16_t)(rest >> 48), last)) &&
-	       packed_available(virtq_desc_fetch(&v->desc[at & PACKED_INDEX], true).flags, at);
+	return (packed_available(flags, last) || virtq_record_used(flags, last)) &&
+	       packed_available(next, at);
 }
 
-/* Is it the ring that the record tells of? */
-static bool packed_is_same(
-	const struct virtq_view *v, struct virtq_inflight_packed *part, uint16_t at)
+struct virtq_track_last virtq_track_last(const struct virtq *vq, const struct virtq_view *v)
 {
-	uint16_t number = virtq_load(own_number(part));
+	struct virtq_track_last last = {.pos = vq->used};
 
-	if (virtq_record_used(virtq_desc_fetch(&v->desc[at & PACKED_INDEX], true).flags, at))
-		return false;
-	return number == virtq_load(ring_number(v)) || packed_shows(v, part, at);
+	do {
+		last.pos = last.pos & PACKED_INDEX
+				   ? (uint16_t)(last.pos - 1)
+				   : (uint16_t)((last.pos ^ PACKED_WRAP) | (v->num - 1u));
+		if ((last.pos & PACKED_INDEX) == vq->head_at) {
+			last.rest = vq->head_rest;
+			break;
+		}
+		last.rest = virtq_load((uint64_t *)&v->desc[last.pos & PACKED_INDEX] + 1);
+	} while (!virtq_record_used((uint16_t)(last.rest >> 48), last.pos));
+	return last;
 }
 
-void virtq_track_head(const struct virtq *vq, const struct virtq_view *v)
+void virtq_track_note(const struct virtq_view *v, struct virtq_track_last last)
 {
 	struct virtq_inflight_packed *part = v->inflight_ring;
-	uint16_t wrap = vq->head_rest >> 48 & 1u << VRING_PACKED_DESC_F_USED ? PACKED_WRAP : 0;
 
-	virtq_store(&part->desc[vq->head_at].counter, vq->head_rest);
-	virtq_store(&part->free_head, (uint16_t)(vq->head_at | wrap));
+	virtq_store(&part->desc[last.pos & PACKED_INDEX].counter, last.rest);
+	virtq_store_release(&part->free_head, last.pos);
 }
 
 /* False: the record is not this ring's. */
@@ -346,7 +344,6 @@ static bool packed_resume(struct virtq *vq, const struct virtq_view *v, bool *ba
 	if (packed_served(v, part, vq->used, given, &gap))
 		*back |= packed_pass(vq, v, gap, given);
 	virtq_store(last_base(part), given);
-	virtq_store_release(ring_number(v), virtq_load(own_number(part)));
 	vq->avail = vq->avail_seen = vq->used;
 	virtq_store(&part->features, vq->used);
 	return true;
@@ -355,17 +352,10 @@ static bool packed_resume(struct virtq *vq, const struct virtq_view *v, bool *ba
 static void packed_renew(const struct virtq *vq, const struct virtq_view *v)
 {
 	struct virtq_inflight_packed *part = v->inflight_ring;
-	uint16_t number = virtq_load(own_number(part));
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	number = (uint16_t)((number + t.tv_nsec / 1000) | 1);
 	virtq_store_release(&part->features, vq->avail);
 	virtq_record_pos(part, vq->used, vq->used);
 	virtq_store(last_base(part), vq->avail);
 	virtq_store(&part->free_head, UINT16_MAX);
-	virtq_store_release(own_number(part), number);
-	virtq_store_release(ring_number(v), number);
 	virtq_store_release(&part->version, VIRTQ_INFLIGHT_VERSION);
 }
 

@@ -32,16 +32,14 @@
  * in the last burst and not noted yet is taken again, and perhaps sent twice.
  *
  * A driver that was reset while nobody was here must not be met with such a record. It has cleared its
- * ring. For a packed one we keep a number where it does not look, in the half of our event
- * suppression area that says when we want kicks and is not used; for a split one the used index must
- * be the one we wrote, and chains that are marked must have the addresses they had.
+ * ring. Of a packed one we note the descriptor that we used last: it must be as it was, or made
+ * available anew. Of a split one the used index must be the one we wrote, and chains that are marked
+ * must have the addresses they had.
  *
  * QEMU serves a ring whose back-end is gone by itself: it throws away what the guest sends. Of a
- * packed ring it does not know where we were. So it writes to our event suppression area, and then
- * the descriptor we published last must be as it was, or made available anew; and when its own
- * position happens to be available, which lies before us, it uses what it finds there: the base it
- * gives to the next process is another one than before. Then all up to the old base is given back,
- * and we go on at the new one.
+ * packed ring it does not know where we were. When its own position happens to be available, it
+ * uses what it finds there, and the base it gives to the next process is another one than before.
+ * Then all up to the old base is given back, and we go on at the new one.
  */
 
 /** The chain's buffers are lent while others overtake. @param publishes its burst gives something back */
@@ -66,8 +64,15 @@ static inline void virtq_track_taken(const struct virtq *vq, const struct virtq_
  */
 bool virtq_track_start(struct virtq *vq, const struct virtq_view *v);
 
-/** Note the descriptor that has published, of a packed ring. Control and virtq_inflight_publish(). */
-void virtq_track_head(const struct virtq *vq, const struct virtq_view *v);
+/* A descriptor of a packed ring that was used, the second half of it. */
+struct virtq_track_last {
+	uint16_t pos;
+	uint64_t rest;
+};
+
+/** The last one of a batch that is about to be published; and note it, behind that. */
+struct virtq_track_last virtq_track_last(const struct virtq *vq, const struct virtq_view *v);
+void virtq_track_note(const struct virtq_view *v, struct virtq_track_last last);
 
 /** Does the record tell of a ring that was not stopped? Control thread. */
 bool virtq_track_tells(const void *part, bool packed);
