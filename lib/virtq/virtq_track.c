@@ -160,7 +160,7 @@ static void give_taken(
 /* ---- split ---- */
 
 /* False: the record is not this ring's. */
-static bool split_resume(struct virtq *vq, const struct virtq_view *v, bool *back)
+static bool split_resume(struct virtq *vq, const struct virtq_view *v)
 {
 	struct virtq_inflight_split *part = v->inflight_ring;
 	uint16_t waiting = (uint16_t)(virtq_load_acquire(&v->avail->idx) - vq->used);
@@ -179,7 +179,6 @@ static bool split_resume(struct virtq *vq, const struct virtq_view *v, bool *bac
 		give_marked(vq, v, &virtq_split_ops);
 	else if (ahead <= waiting)
 		give_taken(vq, v, ahead, &virtq_split_ops);
-	*back = vq->used != virtq_load(&part->used_idx);
 	virtq_store_release(&v->used->idx, vq->used); /* D */
 	settle_all(v, true);
 	vq->avail = vq->avail_seen = vq->used;
@@ -216,14 +215,14 @@ static void packed_undo(const struct virtq_view *v, const struct virtq_inflight_
 	}
 }
 
-/* What was given. True: it was something. */
-static bool packed_show(struct virtq *vq, const struct virtq_view *v, uint16_t from)
+/* What was given, if anything was. */
+static void packed_show(struct virtq *vq, const struct virtq_view *v, uint16_t from)
 {
 	struct virtq_inflight_packed *part = v->inflight_ring;
 	struct virtq_track_last last;
 
 	if (vq->pending == PACKED_NOTHING)
-		return false;
+		return;
 	vq->pending = PACKED_NOTHING;
 	last = virtq_track_last(vq, v);
 	virtq_record_pos(part, vq->used, from);
@@ -232,10 +231,9 @@ static bool packed_show(struct virtq *vq, const struct virtq_view *v, uint16_t f
 	virtq_track_note(v, last);
 	virtq_record_pos(part, vq->used, vq->used);
 	vq->avail = vq->used;
-	return true;
 }
 
-static bool packed_give_back(
+static void packed_give_back(
 	struct virtq *vq, const struct virtq_view *v, uint32_t marked, uint16_t taken)
 {
 	const uint16_t from = vq->used, ahead = packed_distance(from, taken, v->num);
@@ -244,7 +242,7 @@ static bool packed_give_back(
 		give_marked(vq, v, &virtq_packed_ops);
 	else if (ahead <= v->num)
 		give_taken(vq, v, ahead, &virtq_packed_ops);
-	return packed_show(vq, v, from);
+	packed_show(vq, v, from);
 }
 
 /* Has the front-end used the ring itself, from its last base on, and how far is that? See virtq_track.h. */
@@ -260,16 +258,14 @@ static bool packed_served(const struct virtq_view *v, struct virtq_inflight_pack
 }
 
 /* What lies before that is given back, and we go on behind it. */
-static bool packed_pass(struct virtq *vq, const struct virtq_view *v, uint16_t gap, uint16_t given)
+static void packed_pass(struct virtq *vq, const struct virtq_view *v, uint16_t gap, uint16_t given)
 {
 	const uint16_t from = vq->used;
-	bool back;
 
 	give_taken(vq, v, gap, &virtq_packed_ops);
-	back = packed_show(vq, v, from);
+	packed_show(vq, v, from);
 	vq->avail = vq->used = given;
 	virtq_record_pos(v->inflight_ring, given, given);
-	return back;
 }
 
 /*
@@ -321,7 +317,7 @@ void virtq_track_note(const struct virtq_view *v, struct virtq_track_last last)
 }
 
 /* False: the record is not this ring's. */
-static bool packed_resume(struct virtq *vq, const struct virtq_view *v, bool *back)
+static bool packed_resume(struct virtq *vq, const struct virtq_view *v)
 {
 	struct virtq_inflight_packed *part = v->inflight_ring;
 	const uint16_t given = vq->avail;
@@ -340,9 +336,9 @@ static bool packed_resume(struct virtq *vq, const struct virtq_view *v, bool *ba
 	virtq_record_pos(part, at, at);
 	packed_undo(v, part, at, packed_served(v, part, at, given, &gap) ? gap : v->num);
 	vq->avail = vq->used = at;
-	*back = packed_give_back(vq, v, marked, (uint16_t)virtq_load(&part->features));
+	packed_give_back(vq, v, marked, (uint16_t)virtq_load(&part->features));
 	if (packed_served(v, part, vq->used, given, &gap))
-		*back |= packed_pass(vq, v, gap, given);
+		packed_pass(vq, v, gap, given);
 	virtq_store(last_base(part), given);
 	vq->avail = vq->avail_seen = vq->used;
 	virtq_store(&part->features, vq->used);
@@ -380,11 +376,11 @@ bool virtq_track_tells(const void *part, bool packed)
 bool virtq_track_start(struct virtq *vq, const struct virtq_view *v)
 {
 	const uint16_t avail = vq->avail, used = vq->used;
-	bool back = false;
 
+	/* Whoever died may have published and not called: the driver is called in any case. */
 	if (virtq_track_tells(v->inflight_ring, v->packed) &&
-		(v->packed ? packed_resume(vq, v, &back) : split_resume(vq, v, &back)))
-		return back;
+		(v->packed ? packed_resume(vq, v) : split_resume(vq, v)))
+		return true;
 	vq->avail = vq->avail_seen = avail;
 	vq->used = used;
 	virtq_store_release(version_of(v->inflight_ring, v->packed), 0);

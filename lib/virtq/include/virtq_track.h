@@ -60,7 +60,7 @@ static inline void virtq_track_taken(const struct virtq *vq, const struct virtq_
 
 /**
  * Go on by what the record says, if it is this ring's; else begin a new one at the position that
- * the ring has been given. True: something was handed back. For virtq_inflight_start().
+ * the ring has been given. True: it goes on, and the driver must be called. For virtq_inflight_start().
  */
 bool virtq_track_start(struct virtq *vq, const struct virtq_view *v);
 
