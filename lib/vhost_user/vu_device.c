@@ -123,6 +123,7 @@ static void fill_in(
 		memcpy(dev->mac_at_first, conf->mac, sizeof(dev->mac_at_first));
 	}
 	dev->frozen = conf->dormant;
+	dev->state_path = conf->state_path ? strdup(conf->state_path) : NULL;
 	dev->initial_enable = conf->initial_enable;
 	dev->peer_timeout_ms = conf->peer_timeout_ms ? conf->peer_timeout_ms : PEER_TIMEOUT_MS;
 	dev->postcopy.uffd = -1;
@@ -158,7 +159,7 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 	} else if (!dev->frozen) {
 		err = vu_socket_open(dev, why, why_len);
 		if (!err)
-			dev->state = vu_state_open(dev, conf->state_path);
+			dev->state = vu_state_open(dev);
 	}
 	if (err)
 		vu_device_destroy(dev);
@@ -189,6 +190,7 @@ void vu_device_destroy(struct vu_device *dev)
 	}
 	vu_iommu_close(dev);
 	vu_state_close(dev->state);
+	free(dev->state_path);
 	if (dev->tick)
 		event_free(dev->tick);
 	if (dev->vanished)

@@ -16,6 +16,7 @@
 #include "vu_device.h"
 #include "vu_message.h"
 #include "vu_record.h"
+#include "vu_state.h"
 
 /*
  * Theory of operation
@@ -461,8 +462,12 @@ int vu_device_resume(struct vu_device *dev)
 		err = vu_socket_open(dev, why, sizeof(why));
 		if (err)
 			vu_log(dev, VU_LOG_ERROR, "%s", why);
+		else
+			dev->state = vu_state_anew(dev);
 		return err;
 	}
+	if (!dev->state)
+		dev->state = vu_state_anew(dev);
 	err = vu_reconcile(dev);
 	vu_conn_go(dev);
 	vu_backend_go(dev);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "virtq_inflight.h"
@@ -201,10 +202,10 @@ static struct vu_state *state_new(const char *path, unsigned nrings)
 	return NULL;
 }
 
-struct vu_state *vu_state_open(struct vu_device *dev, const char *path)
+struct vu_state *vu_state_open(struct vu_device *dev)
 {
+	const char *path = dev->state_path, *why, *unused;
 	struct vu_state *s = path ? state_new(path, dev->nrings) : NULL;
-	const char *why, *unused;
 	struct stat st;
 	int err;
 
@@ -231,6 +232,16 @@ struct vu_state *vu_state_open(struct vu_device *dev, const char *path)
 		return NULL;
 	}
 	return s;
+}
+
+/* Positions came by another way. Whoever has the file open removes it only if it is still there. */
+struct vu_state *vu_state_anew(struct vu_device *dev)
+{
+	struct stat st;
+
+	if (dev->state_path && lstat(dev->state_path, &st) == 0 && !foreign(&st))
+		unlink(dev->state_path);
+	return vu_state_open(dev);
 }
 
 void vu_state_close(struct vu_state *s)

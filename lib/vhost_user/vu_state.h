@@ -32,7 +32,10 @@
 struct vu_state;
 
 /** Open or make the file at dev's state path. Without one, or in trouble (one line in the log), NULL. */
-struct vu_state *vu_state_open(struct vu_device *dev, const char *path);
+struct vu_state *vu_state_open(struct vu_device *dev);
+
+/** The same for a device that has come from another process, which may have its file still: a new one. */
+struct vu_state *vu_state_anew(struct vu_device *dev);
 
 /** The device ends in order: the file goes. NULL is fine. */
 void vu_state_close(struct vu_state *state);

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vd.h"
+#include "vd_handover.h"
 
 static char path[64], other[64];
 
@@ -212,6 +212,26 @@ static void another_guest_starts_clean(void **state)
 	vd_destroy(t);
 }
 
+/* Each device that has it next writes a record of its own, and the one before removes none but its own. */
+static void it_moves_with_its_device(void **state)
+{
+	struct vd *t = *state;
+	struct stat before, after;
+
+	begin(t, path);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(stat(path, &before), 0);
+		vd_move(t);
+		assert_int_equal(stat(path, &after), 0);
+		assert_int_not_equal(before.st_ino, after.st_ino);
+		vd_assert_traffic(t, 0, 1);
+	}
+	come_back(t);
+	vd_assert_traffic(t, 0, 1);
+	vd_destroy(t);
+	assert_int_equal(stat(path, &after), -1);
+}
+
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(int argc, char **argv)
@@ -223,6 +243,7 @@ int main(int argc, char **argv)
 		CASE(cut_and_foreign_files),
 		CASE(files_that_cannot_be_had),
 		CASE(another_guest_starts_clean),
+		CASE(it_moves_with_its_device),
 	};
 
 	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);
