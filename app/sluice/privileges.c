@@ -170,7 +170,7 @@ static int refuse_others_memory(scmp_filter_ctx filter)
 
 	for (unsigned i = 0; i < RTE_DIM(calls) && !err; i++)
 		err = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), calls[i], 1,
-			SCMP_A0(SCMP_CMP_NE, (scmp_datum_t)getpid()));
+			SCMP_A0(SCMP_CMP_NE, (scmp_datum_t)getpid(), 0));
 	return err;
 }
 
