@@ -171,9 +171,12 @@ static void ports_close(struct sluice *sl)
 		if (port->kind == PORT_DEV && port_del(port) == -ENOMEM)
 			return; /* not even to leave tidily */
 	}
-	while ((port = port_next(sl, NULL)) != NULL)
+	while ((port = port_next(sl, NULL)) != NULL) {
+		if (port->kind == PORT_VM)
+			vu_device_leave(port->vm.dev);
 		if (port_del(port) == -ENOMEM)
 			return;
+	}
 }
 
 int sluice_close(struct sluice *sl, char *why, size_t why_len)

@@ -170,6 +170,11 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 
 static const struct vu_device_ops silent; /* during destruction; prepare is never reached */
 
+void vu_device_leave(struct vu_device *dev)
+{
+	dev->leaving = true;
+}
+
 void vu_device_abandon(struct vu_device *dev)
 {
 	vu_socket_close(dev);
@@ -189,7 +194,7 @@ void vu_device_destroy(struct vu_device *dev)
 			virtq_free(dev->queue[i].vq);
 	}
 	vu_iommu_close(dev);
-	vu_state_close(dev->state);
+	vu_state_close(dev->state, dev->leaving);
 	free(dev->state_path);
 	if (dev->tick)
 		event_free(dev->tick);

@@ -124,6 +124,7 @@ struct vu_device {
 	struct vu_mem_again *mem_again; /* see vu_on_memory.c */
 	unsigned n_mem_again;
 	struct virtq_inflight *inflight;
+	bool leaving;           /* vu_device_leave() */
 	char *state_path;       /* NULL: none is kept */
 	struct vu_state *state; /* NULL: none; vu_state.h */
 	bool link;

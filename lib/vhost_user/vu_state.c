@@ -244,14 +244,28 @@ struct vu_state *vu_state_anew(struct vu_device *dev)
 	return vu_state_open(dev);
 }
 
-void vu_state_close(struct vu_state *s)
+static void *ring_part(const struct part *p)
+{
+	return virtq_inflight_ring(p->region, 0, p->num, p->packed);
+}
+
+static bool any_tells(const struct vu_state *s)
+{
+	for (unsigned i = 0; i < s->nrings; i++)
+		if (s->part[i].region &&
+			virtq_track_tells(ring_part(&s->part[i]), s->part[i].packed))
+			return true;
+	return false;
+}
+
+void vu_state_close(struct vu_state *s, bool leave)
 {
 	struct stat st, now;
 
 	if (!s)
 		return;
-	if (fstat(s->fd, &st) == 0 && lstat(s->path, &now) == 0 && st.st_dev == now.st_dev &&
-		st.st_ino == now.st_ino)
+	if (!(leave && any_tells(s)) && fstat(s->fd, &st) == 0 && lstat(s->path, &now) == 0 &&
+		st.st_dev == now.st_dev && st.st_ino == now.st_ino)
 		unlink(s->path);
 	state_free(s);
 }
@@ -349,6 +363,5 @@ void vu_state_stop(struct vu_device *dev, unsigned ring)
 	const struct part *part = dev->state ? &dev->state->part[ring] : NULL;
 
 	if (part && part->region)
-		virtq_inflight_stop(virtq_inflight_ring(part->region, 0, part->num, part->packed),
-			part->packed);
+		virtq_inflight_stop(ring_part(part), part->packed);
 }

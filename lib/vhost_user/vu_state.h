@@ -37,8 +37,8 @@ struct vu_state *vu_state_open(struct vu_device *dev);
 /** The same for a device that has come from another process, which may have its file still: a new one. */
 struct vu_state *vu_state_anew(struct vu_device *dev);
 
-/** The device ends in order: the file goes. NULL is fine. */
-void vu_state_close(struct vu_state *state);
+/** The device ends in order: the file goes. NULL is fine. @param leave but not if it tells of rings that run */
+void vu_state_close(struct vu_state *state, bool leave);
 
 /** Say in a view where the ring's part is; prepare() has not been asked yet. */
 void vu_state_describe(struct vu_device *dev, unsigned ring, struct virtq_view *v);

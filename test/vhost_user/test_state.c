@@ -212,6 +212,27 @@ static void another_guest_starts_clean(void **state)
 	vd_destroy(t);
 }
 
+/* The next process goes on there; once the rings are stopped there is nothing to go on with. */
+static void an_end_in_order(void **state)
+{
+	struct vd *t = *state;
+
+	begin(t, path);
+	for (unsigned i = 0; i < 3; i++) {
+		vu_device_leave(t->dev);
+		vd_destroy(t);
+		assert_int_equal(access(path, F_OK), 0);
+		vd_create(t);
+		come_back(t);
+		vd_assert_traffic(t, 0, 1);
+	}
+	for (unsigned ring = 0; ring < 2; ring++)
+		vd_ok(t, ts_fe_get_base(&t->fe, ring));
+	vu_device_leave(t->dev);
+	vd_destroy(t);
+	assert_int_equal(access(path, F_OK), -1);
+}
+
 /* Each device that has it next writes a record of its own, and the one before removes none but its own. */
 static void it_moves_with_its_device(void **state)
 {
@@ -243,6 +264,7 @@ int main(int argc, char **argv)
 		CASE(cut_and_foreign_files),
 		CASE(files_that_cannot_be_had),
 		CASE(another_guest_starts_clean),
+		CASE(an_end_in_order),
 		CASE(it_moves_with_its_device),
 	};
 

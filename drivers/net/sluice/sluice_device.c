@@ -264,6 +264,7 @@ static int device_close(void *arg)
 
 	port->started = false;
 	err = vu_device_reconcile(port->dev);
+	vu_device_leave(port->dev);
 	vu_device_destroy(port->dev);
 	sl_lend_close(port);
 	notify_no_more(port);

@@ -129,6 +129,12 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 void vu_device_destroy(struct vu_device *dev);
 
 /**
+ * Before vu_device_destroy(): the process ends and the front-end does not. What rings that run have
+ * recorded at the state path stays for the next one, as after a crash.
+ */
+void vu_device_leave(struct vu_device *dev);
+
+/**
  * Where an lcore may still be inside and the process ends all the same: stop listening or
  * connecting and remove the socket file where we made it. Everything else stays as it is until
  * the process has ended, which must be at once.
