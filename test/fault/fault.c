@@ -481,21 +481,10 @@ long fault_rss(void)
 	return kib;
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED true
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED true
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED false
-#endif
-
 void fault_rss_flat(long before, long kib)
 {
 	long now = fault_rss();
 
-	if (!SANITIZED && now - before > kib)
+	if (!TS_SANITIZED && now - before > kib)
 		fail_msg("%ld KiB resident, %ld before", now, before);
 }

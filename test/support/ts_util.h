@@ -10,6 +10,18 @@
 #define TS_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define TS_BIT(n)        (UINT64_C(1) << (n))
 
+/* A sanitizer makes many instructions of one, and needs memory of its own. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TS_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TS_SANITIZED 1
+#endif
+#endif
+#ifndef TS_SANITIZED
+#define TS_SANITIZED 0
+#endif
+
 /**
  * A list of broken promises. The strict peers report here instead of asserting, so that one test
  * can ask "nothing went wrong" and another "exactly this went wrong".

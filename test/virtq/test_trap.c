@@ -351,12 +351,6 @@ static void not_ours(void **state)
 	assert_int_equal(in_child(sent_handled), 42);
 }
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ASAN
-#endif
-#endif
-
 /* As many mappings as a process may have: then all of the region is replaced, which needs no more. */
 static void crowded(void)
 {
@@ -383,9 +377,8 @@ static void crowded(void)
 static void no_room_for_a_piece(void **state)
 {
 	(void)state;
-#if defined(VIRTQ_TSAN) || defined(ASAN)
-	ts_skip("a sanitizer needs mappings of its own");
-#endif
+	if (TS_SANITIZED)
+		ts_skip("a sanitizer needs mappings of its own");
 	assert_int_equal(in_child(crowded), 42);
 }
 
