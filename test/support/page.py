@@ -173,7 +173,7 @@ class LibvirtGuest(Guest):
                                           start_new_session=True)
         self.pid = self._qemu.pid
         try:
-            self._connect(60)
+            self._agent = self._socket("agent.sock", 60)
         except BaseException:
             print(Path(self.directory, "qemu.log").read_text())
             self.stop()
