@@ -16,20 +16,17 @@
 
 /* ---- capabilities ---- */
 
-static const struct {
-	unsigned capability;
-	const char *what_for;
-} kept[] = {
-	{CAP_CHOWN, "sockets that belong to others"},
-	{CAP_FOWNER, "their modes, after that"},
-	{CAP_DAC_OVERRIDE, "sockets and devices of others"},
-	{CAP_IPC_LOCK, "memory for DMA"},
-	{CAP_NET_ADMIN, "TAP devices, promiscuous interfaces"},
-	{CAP_NET_RAW, "AF_PACKET and AF_XDP sockets"},
-	{CAP_BPF, "AF_XDP's program"},
-	{CAP_SYS_NICE, "lcores and their memory's node"},
-	{CAP_SYS_RAWIO, "ports of legacy virtio devices"},
-	{CAP_SYS_RESOURCE, "limits of descriptors and locked memory"},
+static const unsigned kept[] = {
+	CAP_CHOWN,        /* sockets that belong to others */
+	CAP_FOWNER,       /* their modes, after that */
+	CAP_DAC_OVERRIDE, /* sockets and devices of others */
+	CAP_IPC_LOCK,     /* memory for DMA */
+	CAP_NET_ADMIN,    /* TAP devices, promiscuous interfaces */
+	CAP_NET_RAW,      /* AF_PACKET and AF_XDP sockets */
+	CAP_BPF,          /* AF_XDP's program */
+	CAP_SYS_NICE,     /* lcores and their memory's node */
+	CAP_SYS_RAWIO,    /* ports of legacy virtio devices */
+	CAP_SYS_RESOURCE, /* limits of descriptors and locked memory */
 };
 
 static bool is_kept(unsigned capability, bool addresses)
@@ -37,7 +34,7 @@ static bool is_kept(unsigned capability, bool addresses)
 	if (capability == CAP_SYS_ADMIN)
 		return addresses;
 	for (unsigned i = 0; i < RTE_DIM(kept); i++)
-		if (kept[i].capability == capability)
+		if (kept[i] == capability)
 			return true;
 	return false;
 }
