@@ -22,47 +22,47 @@ static bool number(const char *word, int base, unsigned long *out)
 	return *out < UINT32_MAX;
 }
 
-static int unknown(const char *kind, const char *word, char *why, size_t why_len)
-{
-	snprintf(why, why_len, "there is no %s '%s': give the name or number of one", kind, word);
-	return -ENOENT;
-}
-
 /* The answers of the name service need memory of a size it does not tell: more than anybody's entry. */
 #define ENTRY_MAX 65536
 
-static int find_user(const char *word, uid_t *uid, char *why, size_t why_len)
+static bool user_named(const char *word, char *room, uint32_t *id)
 {
 	struct passwd entry, *found = NULL;
-	unsigned long n;
-	char *room;
 
-	if (number(word, 10, &n)) {
-		*uid = (uid_t)n;
-		return 0;
-	}
-	room = malloc(ENTRY_MAX);
-	if (room && getpwnam_r(word, &entry, room, ENTRY_MAX, &found) == 0 && found)
-		*uid = found->pw_uid;
-	free(room);
-	return found ? 0 : unknown("user", word, why, why_len);
+	if (getpwnam_r(word, &entry, room, ENTRY_MAX, &found) != 0 || !found)
+		return false;
+	*id = found->pw_uid;
+	return true;
 }
 
-static int find_group(const char *word, gid_t *gid, char *why, size_t why_len)
+static bool group_named(const char *word, char *room, uint32_t *id)
 {
 	struct group entry, *found = NULL;
+
+	if (getgrnam_r(word, &entry, room, ENTRY_MAX, &found) != 0 || !found)
+		return false;
+	*id = found->gr_gid;
+	return true;
+}
+
+static int find(const char *kind, bool (*named)(const char *, char *, uint32_t *), const char *word,
+	uint32_t *id, char *why, size_t why_len)
+{
 	unsigned long n;
 	char *room;
+	bool found;
 
 	if (number(word, 10, &n)) {
-		*gid = (gid_t)n;
+		*id = (uint32_t)n;
 		return 0;
 	}
 	room = malloc(ENTRY_MAX);
-	if (room && getgrnam_r(word, &entry, room, ENTRY_MAX, &found) == 0 && found)
-		*gid = found->gr_gid;
+	found = room && named(word, room, id);
 	free(room);
-	return found ? 0 : unknown("group", word, why, why_len);
+	if (found)
+		return 0;
+	snprintf(why, why_len, "there is no %s '%s': give the name or number of one", kind, word);
+	return -ENOENT;
 }
 
 static int read_mode(const char *word, mode_t *mode, char *why, size_t why_len)
@@ -85,10 +85,10 @@ int usock_parse_access(const char *owner, const char *group, const char *mode,
 	struct usock_access *access, char *why, size_t why_len)
 {
 	struct usock_access a = *access;
-	int err = owner ? find_user(owner, &a.uid, why, why_len) : 0;
+	int err = owner ? find("user", user_named, owner, &a.uid, why, why_len) : 0;
 
 	if (!err && group)
-		err = find_group(group, &a.gid, why, why_len);
+		err = find("group", group_named, group, &a.gid, why, why_len);
 	if (!err && mode)
 		err = read_mode(mode, &a.mode, why, why_len);
 	if (!err)
