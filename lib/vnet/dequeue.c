@@ -39,7 +39,7 @@ virtq_inline void chain_prefetch(
 	if (variant & VNET_OFFLOADS)
 		rte_prefetch0(chain->seg[0].va);
 	rte_prefetch0(chain->seg[0].va + v->hdr_len);
-	if (variant & VNET_LEND)
+	if ((variant & VNET_LEND) && chain->len >= VNET_LEND_MIN)
 		rte_prefetch0(chain->seg[0].va + v->hdr_len + RTE_CACHE_LINE_SIZE);
 }
 
@@ -391,6 +391,19 @@ virtq_inline bool is_large(
 	       chain->len <= VNET_FRAME_MAX;
 }
 
+/* Whether there is nothing to lend, and nothing lent that what was taken must wait for: most bursts of small
+ * packets are as if there were no lender. */
+virtq_inline bool lends_nothing(const struct virtq_view *v, const struct taking *t)
+{
+	const uint32_t least = virtq_load(&lender_of(v)->least);
+	const struct virtq_window *w = &v->lender->window;
+	bool large = false;
+
+	for (const struct virtq_chain *chain = t->chain; chain != t->end; chain++)
+		large |= is_large(v, chain, least);
+	return !large && !virtq_window_waits(w, w->tail);
+}
+
 /* As copy_all(), but large packets are lent. */
 virtq_inline void lend_all(
 	struct virtq *vq, const struct virtq_view *v, struct taking *t, const int variant)
@@ -478,6 +491,7 @@ virtq_inline void take_all(struct virtq *vq, const struct virtq_view *v, struct 
 	for (; chain != end && ops->take(vq, v, VIRTQ_FROM_GUEST, segs, chain); chain++)
 		chain_prefetch(v, chain, variant);
 	t->n = (uint16_t)(chain - t->chain);
+	t->end = chain;
 	if (t->n == 0 && unlikely(segs->full))
 		virtq_park(vq, VIRTQ_FAULT_TOO_LONG);
 }
@@ -488,19 +502,21 @@ virtq_inline bool receive(struct virtq *vq, const struct virtq_view *v, struct t
 {
 	struct virtq_segs segs;
 	uint16_t taken;
+	bool lends;
 
 	take_all(vq, v, t, &segs, n, ops, variant);
 	taken = t->n;
 	if (taken == 0)
 		return gave;
-	if (variant & VNET_LEND)
+	lends = (variant & VNET_LEND) && !lends_nothing(v, t);
+	if (lends)
 		lend_all(vq, v, t, variant);
 	else
 		copy_all(vq, v, t, variant);
 	if (unlikely(t->n < taken))
 		ops->untake(vq, v, &t->chain[t->n]);
 
-	if (variant & VNET_LEND) {
+	if (lends) {
 		gave = lend_give(vq, v, t, gave, ops);
 	} else {
 		for (const struct virtq_chain *chain = t->chain, *end = chain + t->n; chain != end;

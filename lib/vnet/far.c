@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#define FAR_SCALE 16 /* of cycles a line, so that few of them can be compared */
+
 #ifdef FAR_CAN
 static inline void copy_line(uint8_t *to, const uint8_t *from)
 {
@@ -46,12 +48,23 @@ uint64_t far_bytes(struct rte_mbuf *const *pkts, uint16_t n)
 void far_judge(struct virtq *vq, uint64_t cycles, uint64_t bytes)
 {
 	struct virtq_far *far = &vq->far;
-	uint64_t ns = cycles * RTE_CACHE_LINE_SIZE * 1000 / (rte_get_tsc_hz() / 1000000);
+	uint64_t line, slow = FAR_NS * rte_get_tsc_hz() / 1000000000;
+	bool pays;
 
-	far->left = bytes < FAR_JUDGE ? FAR_AGAIN : FAR_EVERY;
-	if (bytes < FAR_JUDGE)
+	if (bytes < FAR_JUDGE) {
+		far->left = FAR_AGAIN;
 		return;
-	if ((ns > FAR_NS * bytes) == far->on) {
+	}
+	line = cycles * RTE_CACHE_LINE_SIZE * FAR_SCALE / bytes;
+	far->trying = !far->trying;
+	if (far->trying) {
+		far->took = (uint32_t)RTE_MIN(line, UINT32_MAX);
+		far->left = 0;
+		return;
+	}
+	far->left = FAR_EVERY;
+	pays = far->took > slow * FAR_SCALE && line < far->took / 4 * 3;
+	if (pays == far->on) {
 		far->doubts = 0;
 	} else if (++far->doubts == 2) {
 		far->doubts = 0;

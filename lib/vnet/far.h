@@ -16,16 +16,17 @@
  * stores that go past the caches (non-temporal) fetch nothing, and the guest reads from memory what it would have to
  * read from there anyway. With lines nearby they would only make it wait.
  *
- * Which it is shows: of one burst in FAR_EVERY, written the ordinary way, it is measured how long a line takes. Two
- * such bursts in turn that say the same decide. Only of frames of FAR_LEAST bytes: with shorter ones going past the
- * cache has not paid, near or far.
+ * Which it is shows: once in FAR_EVERY bursts two in turn are timed, the first written the ordinary way, the other past
+ * the cache. That pays if an ordinary line takes long and one past the cache clearly less; two comparisons in turn that
+ * say the same decide. How long a line takes is not enough: from a lent buffer it is fetched as well, from where the
+ * sender had it. Only of frames of FAR_LEAST bytes: with shorter ones going past the cache has not paid, near or far.
  *
  * The first line of a frame, where headers are, and a last one that is not full are stored as ever. Stores past the
  * cache are not ordered with others: far_end() is between them and whatever tells the guest.
  */
 
 #define FAR_NS    6    /* a line */
-#define FAR_EVERY 128  /* bursts */
+#define FAR_EVERY 256  /* bursts */
 #define FAR_LEAST 4096 /* bytes of a frame */
 #define FAR_JUDGE 8192 /* bytes of a burst that says something */
 #define FAR_AGAIN 8    /* bursts, after one that did not */
@@ -45,7 +46,7 @@ virtq_inline struct far_burst far_begin(struct virtq *vq, const struct rte_mbuf 
 	struct far_burst b = {vq->far.on, 0};
 
 	if (first->pkt_len >= FAR_LEAST && vq->far.left-- == 0) {
-		b.past = false;
+		b.past = vq->far.trying;
 		b.start = rte_rdtsc();
 	}
 	return b;

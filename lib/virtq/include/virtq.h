@@ -171,8 +171,10 @@ struct virtq_view {
 /* How far the buffers are that we send to: lib/vnet/far.h. The lcore's; others read .on. */
 struct virtq_far {
 	uint16_t left;  /* bursts until the next one that is measured */
-	uint8_t doubts; /* measured in turn that said the opposite */
+	uint8_t doubts; /* comparisons in turn that said the opposite */
+	bool trying;    /* the one that is measured next goes past the cache */
 	bool on;
+	uint32_t took; /* what was measured the ordinary way */
 };
 
 /* Where we are. Line 0 is all an idle poll touches. */
