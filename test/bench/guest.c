@@ -12,11 +12,15 @@
 #include <rte_lcore.h>
 
 #include "guest.h"
+#include "lean.h"
 
 /*
  * Theory of operation
  *
- *	guest EAL-OPTIONS -- [--room BYTES] [--mbufs N] [--offloads] [--tso]
+ *	guest EAL-OPTIONS -- [--room BYTES] [--mbufs N] [--offloads] [--tso] [--lean ARGUMENTS]...
+ *
+ * Its ports are EAL's virtio-user devices, or what --lean says, with the same arguments, for which
+ * it has a driver of its own (lean.c).
  *
  * The main thread reads commands, one a line, and answers with a prompt; one worker lcore moves
  * packets between start and stop (guest_traffic.c). `running` hands over between them, and whoever
@@ -34,6 +38,8 @@
 struct options {
 	uint32_t room, mbufs;
 	bool offloads, tso;
+	const char *lean[GUEST_PORTS];
+	unsigned n_lean;
 };
 
 struct guest guest = {.frame = 64, .filter = true, .resting = true};
@@ -162,7 +168,8 @@ static const char *set(const char *what, const char *value, const char *more)
 		return set_flag(&guest.filter, value);
 	if (strcmp(what, "rate") == 0) {
 		guest.rate = strtod(value, NULL);
-		return NULL;
+		return guest.rate > 0 && guest.ports[0].lean ? "0: a lean guest has no clock"
+							     : NULL;
 	}
 	if (strcmp(what, "peer") == 0)
 		return p && rte_ether_unformat_addr(more, &p->peer) == 0 ? NULL
@@ -299,6 +306,9 @@ static int parse(int argc, char **argv, struct options *opt)
 			opt->offloads = true;
 		else if (strcmp(argv[i], "--tso") == 0)
 			opt->tso = true;
+		else if (strcmp(argv[i], "--lean") == 0 && i + 1 < argc &&
+			 opt->n_lean < GUEST_PORTS)
+			opt->lean[opt->n_lean++] = argv[++i];
 		else if (strcmp(argv[i], "--room") == 0 && i + 1 < argc)
 			opt->room = (uint32_t)strtoul(argv[++i], NULL, 10);
 		else if (strcmp(argv[i], "--mbufs") == 0 && i + 1 < argc)
@@ -315,12 +325,14 @@ static int start_ports(const struct options *opt)
 {
 	uint16_t port;
 
-	guest.n_ports = rte_eth_dev_count_avail();
+	guest.n_ports = opt->n_lean ? (uint16_t)opt->n_lean : rte_eth_dev_count_avail();
 	if (guest.n_ports > GUEST_PORTS || rte_lcore_count() != 2) {
 		fprintf(stderr, "guest: at most %d ports, one main and one worker lcore\n",
 			GUEST_PORTS);
 		return -EINVAL;
 	}
+	if (opt->n_lean)
+		return lean_open(opt->lean, opt->n_lean, opt->room);
 	guest.pool = rte_pktmbuf_pool_create("guest", opt->mbufs, 256, 0,
 		(uint16_t)(RTE_PKTMBUF_HEADROOM + opt->room), (int)rte_socket_id());
 	if (!guest.pool) {
@@ -352,5 +364,6 @@ int main(int argc, char **argv)
 		rte_eth_dev_stop(port);
 		rte_eth_dev_close(port);
 	}
+	lean_close();
 	return rte_eal_cleanup();
 }

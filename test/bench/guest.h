@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <rte_ether.h>
 #include <rte_mbuf.h>
@@ -14,7 +15,8 @@
 #define GUEST_RING  1024
 #define FRAME_MIN   60u
 #define FRAME_MAX   65535u
-#define FRAME_IMIX  1u /* as a size: 64, 570 and 1518 bytes, 7 : 4 : 1 */
+#define FRAME_IMIX  1u  /* as a size: 64, 570 and 1518 bytes, 7 : 4 : 1 */
+#define TOUCH_AT    50u /* in the first line, which is the headers' otherwise */
 
 enum role {
 	ROLE_IDLE,    /* not even polled */
@@ -47,6 +49,7 @@ struct port {
 	uint32_t seeds; /* frames to make before the worker goes on; the worker counts down */
 	struct rte_ether_addr mac, peer;
 
+	struct lean *lean; /* driven by ourselves, not by virtio-user */
 	struct port_stats stats;
 	unsigned next_size; /* of FRAME_IMIX; the worker's */
 };
@@ -86,6 +89,46 @@ static inline void raise_flag(bool *f, bool value)
 {
 	__atomic_store_n(f, value, __ATOMIC_RELEASE);
 }
+
+static inline void count(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+/* A word in every cache line of a piece of a frame, from an offset on. */
+
+static inline void touch_write(void *piece, uint32_t off, uint32_t len, uint64_t value)
+{
+	for (; off + sizeof(value) <= len;
+		off = RTE_ALIGN_FLOOR(off, RTE_CACHE_LINE_SIZE) + RTE_CACHE_LINE_SIZE)
+		memcpy((uint8_t *)piece + off, &value, sizeof(value));
+}
+
+static inline uint64_t touch_read(const void *piece, uint32_t off, uint32_t len)
+{
+	uint64_t value, sum = 0;
+
+	for (; off + sizeof(value) <= len;
+		off = RTE_ALIGN_FLOOR(off, RTE_CACHE_LINE_SIZE) + RTE_CACHE_LINE_SIZE) {
+		memcpy(&value, (const uint8_t *)piece + off, sizeof(value));
+		sum += value;
+	}
+	return sum;
+}
+
+static inline void swap_macs(struct rte_ether_hdr *eth)
+{
+	struct rte_ether_addr addr = eth->dst_addr;
+
+	eth->dst_addr = eth->src_addr;
+	eth->src_addr = addr;
+}
+
+/** How long the next frame of a port is to be. */
+uint32_t traffic_next_size(struct port *p);
+
+/** Ethernet, IPv4 and UDP (TCP if it is to be cut) of a frame of a port's. */
+void traffic_fill_headers(void *frame, uint32_t len, const struct port *p);
 
 /** Move packets whenever `running`, until `quitting`; an lcore's main function. */
 int traffic_worker(void *arg);

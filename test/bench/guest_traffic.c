@@ -10,6 +10,7 @@
 #include <rte_udp.h>
 
 #include "guest.h"
+#include "lean.h"
 
 /*
  * Theory of operation
@@ -25,7 +26,6 @@
  */
 
 #define STAMP_AT 42u /* behind Ethernet, IPv4 and UDP; a TCP header's checksum is elsewhere */
-#define TOUCH_AT 50u /* in the first line, which is the headers' otherwise */
 #define TSO_MSS  1460u
 
 struct tso_frame {
@@ -39,11 +39,6 @@ struct udp_frame {
 	struct rte_ipv4_hdr ip;
 	struct rte_udp_hdr udp;
 } __rte_packed __rte_aligned(2);
-
-static void count(uint64_t *counter, uint64_t n)
-{
-	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
-}
 
 /* ---- distributions ---- */
 
@@ -84,7 +79,7 @@ uint64_t hist_percentile(const struct hist *h, double share)
 
 /* ---- frames ---- */
 
-static uint32_t size_of_next(struct port *p)
+uint32_t traffic_next_size(struct port *p)
 {
 	static const uint16_t imix[] = {64, 570, 64, 64, 570, 64, 1518, 64, 570, 64, 570, 64};
 
@@ -117,29 +112,29 @@ static void ask_for_cutting(struct rte_mbuf *m)
 	m->tso_segsz = TSO_MSS;
 }
 
-static void fill_headers(struct rte_mbuf *m, const struct port *p)
+void traffic_fill_headers(void *frame, uint32_t len, const struct port *p)
 {
 	uint16_t port = (uint16_t)(p - guest.ports);
 	struct rte_ether_hdr eth = {.src_addr = p->mac,
 		.dst_addr = p->peer,
 		.ether_type = RTE_BE16(RTE_ETHER_TYPE_IPV4)};
 
-	if (guest.tso && m->pkt_len > 1518) {
-		struct tso_frame *f = rte_pktmbuf_mtod(m, struct tso_frame *);
+	if (guest.tso && len > 1518) {
+		struct tso_frame *f = frame;
 
 		memset(f, 0, sizeof(*f));
 		f->eth = eth;
-		fill_ip(&f->ip, m->pkt_len, IPPROTO_TCP, port);
+		fill_ip(&f->ip, len, IPPROTO_TCP, port);
 		f->tcp.src_port = f->tcp.dst_port = RTE_BE16(9);
 		f->tcp.data_off = sizeof(f->tcp) / 4 << 4;
 		f->tcp.tcp_flags = RTE_TCP_ACK_FLAG;
 	} else {
-		struct udp_frame *f = rte_pktmbuf_mtod(m, struct udp_frame *);
+		struct udp_frame *f = frame;
 
 		f->eth = eth;
-		fill_ip(&f->ip, m->pkt_len, IPPROTO_UDP, port);
+		fill_ip(&f->ip, len, IPPROTO_UDP, port);
 		f->udp = (struct rte_udp_hdr){RTE_BE16(9), RTE_BE16(9),
-			rte_cpu_to_be_16((uint16_t)(m->pkt_len - STAMP_AT + sizeof(f->udp))), 0};
+			rte_cpu_to_be_16((uint16_t)(len - STAMP_AT + sizeof(f->udp))), 0};
 	}
 }
 
@@ -164,36 +159,27 @@ static struct rte_mbuf *frame_make(struct port *p, uint32_t len)
 		head->nb_segs++;
 	}
 	head->pkt_len = len;
-	fill_headers(head, p);
+	traffic_fill_headers(rte_pktmbuf_mtod(head, void *), len, p);
 	return head;
 }
 
 /* ---- payload ---- */
 
-static void write_lines(struct rte_mbuf *head, uint64_t value)
+static void write_payload(struct rte_mbuf *head, uint64_t value)
 {
 	uint32_t off = TOUCH_AT;
 
-	for (struct rte_mbuf *m = head; m; m = m->next, off = 0) {
-		for (; off + sizeof(value) <= m->data_len;
-			off = RTE_ALIGN_FLOOR(off, RTE_CACHE_LINE_SIZE) + RTE_CACHE_LINE_SIZE)
-			memcpy(rte_pktmbuf_mtod_offset(m, void *, off), &value, sizeof(value));
-	}
+	for (struct rte_mbuf *m = head; m; m = m->next, off = 0)
+		touch_write(rte_pktmbuf_mtod(m, void *), off, m->data_len, value);
 }
 
-static uint64_t read_lines(const struct rte_mbuf *head)
+static uint64_t read_payload(const struct rte_mbuf *head)
 {
-	uint64_t value, sum = 0;
+	uint64_t sum = 0;
 	uint32_t off = TOUCH_AT;
 
-	for (const struct rte_mbuf *m = head; m; m = m->next, off = 0) {
-		for (; off + sizeof(value) <= m->data_len;
-			off = RTE_ALIGN_FLOOR(off, RTE_CACHE_LINE_SIZE) + RTE_CACHE_LINE_SIZE) {
-			memcpy(&value, rte_pktmbuf_mtod_offset(m, const void *, off),
-				sizeof(value));
-			sum += value;
-		}
-	}
+	for (const struct rte_mbuf *m = head; m; m = m->next, off = 0)
+		sum += touch_read(rte_pktmbuf_mtod(m, const void *), off, m->data_len);
 	return sum;
 }
 
@@ -202,7 +188,7 @@ static uint64_t read_lines(const struct rte_mbuf *head)
 static void prepare(struct rte_mbuf **pkts, uint16_t n)
 {
 	for (uint16_t i = 0; guest.touch && i < n; i++)
-		write_lines(pkts[i], guest.sum + i);
+		write_payload(pkts[i], guest.sum + i);
 	for (uint16_t i = 0; guest.tso && i < n; i++) {
 		pkts[i]->ol_flags = 0;
 		if (pkts[i]->pkt_len > 1518)
@@ -240,7 +226,7 @@ static uint16_t make(struct port *p, unsigned want)
 	uint16_t n = 0;
 
 	while (n < RTE_MIN(want, GUEST_BURST)) {
-		pkts[n] = frame_make(p, size_of_next(p));
+		pkts[n] = frame_make(p, traffic_next_size(p));
 		if (!pkts[n])
 			break;
 		memcpy(rte_pktmbuf_mtod_offset(pkts[n], void *, STAMP_AT), &now, sizeof(now));
@@ -312,7 +298,7 @@ static uint16_t receive(struct port *p, struct rte_mbuf **pkts)
 	for (uint16_t i = 0; i < n; i++)
 		bytes += pkts[i]->pkt_len;
 	for (uint16_t i = 0; guest.touch && i < n; i++)
-		guest.sum += read_lines(pkts[i]);
+		guest.sum += read_payload(pkts[i]);
 	count(&p->stats.rx, n);
 	count(&p->stats.rx_bytes, bytes);
 	return n;
@@ -321,13 +307,8 @@ static uint16_t receive(struct port *p, struct rte_mbuf **pkts)
 /* As testpmd's macswap, so that a learning switch sees each address at its own port. */
 static void swap_addresses(struct rte_mbuf *const *pkts, uint16_t n)
 {
-	for (uint16_t i = 0; i < n; i++) {
-		struct rte_ether_hdr *eth = rte_pktmbuf_mtod(pkts[i], struct rte_ether_hdr *);
-		struct rte_ether_addr addr = eth->dst_addr;
-
-		eth->dst_addr = eth->src_addr;
-		eth->src_addr = addr;
-	}
+	for (uint16_t i = 0; i < n; i++)
+		swap_macs(rte_pktmbuf_mtod(pkts[i], struct rte_ether_hdr *));
 }
 
 /* ---- rounds ---- */
@@ -384,8 +365,14 @@ static void run(void)
 		uint32_t moved = 0;
 
 		for (unsigned i = 0; i < guest.n_ports; i++) {
-			sow(&guest.ports[i]);
-			moved += work(&guest.ports[i], start, &next[i]);
+			struct port *p = &guest.ports[i];
+
+			if (p->lean) {
+				moved += lean_work(p->lean, p);
+				continue;
+			}
+			sow(p);
+			moved += work(p, start, &next[i]);
 		}
 		now = rte_rdtsc();
 		if (moved > 0)

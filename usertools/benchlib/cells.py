@@ -130,7 +130,7 @@ class Cell:
 
     def __str__(self):
         return " ".join((self.scenario, str(self.size), self.path, "touched" if self.touch else "untouched",
-                         *(["testpmd guest"] if self.guest == "testpmd" else [])))
+                         *([f"{self.guest} guest"] if self.guest != "own" else [])))
 
 
 def why_not(cell):
@@ -143,6 +143,13 @@ def why_not(cell):
             return f"testpmd as a guest cannot send {cell.size}"
         if plan.quiet:
             return "testpmd as a guest is not used for idle ports"
+    if cell.guest == "lean":
+        if not set(plan.roles) <= {"send", "receive", "reflect", "quiet"}:
+            return "a lean guest forwards nothing from one of its ports to another"
+        if cell.size == TSO:
+            return "a lean guest's buffers take no 64 KB"
+        if vectorized(cell.path):
+            return "a lean guest has one way to use a ring"
     if cell.size == IMIX and ("p0" in plan.physical or plan.engine == "make"):
         return "the device's frames have one size"
     if cell.size == TSO and (plan.physical or plan.engine != "cross"):

@@ -97,7 +97,9 @@ def add_selection(p):
                    help="another back-end, which listens at {sock0}, {sock1}, ... and polls on CPU {lcore}")
     p.add_argument("--peer-stats", action="append", default=[], type=named, metavar="NAME='COMMAND'",
                    help="prints busy TSC cycles and packets of that back-end so far ({pid}, {dir})")
-    p.add_argument("--guest", choices=["own", "testpmd"], help="with --scenario: the guest (default: own)")
+    p.add_argument("--guest", choices=["own", "lean", "testpmd"],
+                   help="with --scenario: the guest's driver: virtio-user in a program of ours (own) or in testpmd, or "
+                        "one that does the least (lean) (default: own)")
     p.add_argument("--offloads", action="store_true", help="guests negotiate checksum offloads, as Linux does, but ask for none")
     p.add_argument("--untouched", action="store_true", help="with --scenario: the guest does not look at payload")
 

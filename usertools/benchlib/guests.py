@@ -34,13 +34,16 @@ def mac(port):
     return f"52:54:00:00:00:{port + 1:02x}"
 
 
-def devices(sockets, path, first=0, queue=QUEUE_SIZE, listens=False):
-    """EAL options for virtio-user ports."""
+def arguments(sockets, path, first=0, queue=QUEUE_SIZE, listens=False):
+    """Of virtio-user ports."""
     server = ",server=1" if listens else ""
-    words = []
     for n, sock in enumerate(sockets):
-        words += ["--vdev", f"net_virtio_user{n},path={sock},mac={mac(first + n)},queue_size={queue},{PATHS[path]}{server}"]
-    return words
+        yield f"path={sock},mac={mac(first + n)},queue_size={queue},{PATHS[path]}{server}"
+
+
+def devices(ports):
+    """EAL options for virtio-user ports."""
+    return [word for n, port in enumerate(ports) for word in ("--vdev", f"net_virtio_user{n},{port}")]
 
 
 def eal(setting, name, path, memory):
@@ -84,13 +87,16 @@ class OwnGuest:
             app += ["--tso"]
         elif setting.offloads:
             app += ["--offloads"]
-        self.guest = _Guest(f"{name}guest", [*eal(setting, name, cell.path, 64), *devices(
-            sockets[:active], cell.path, listens=listens)], app, setting.build / "test/bench/guest")
+        ports = list(arguments(sockets[:active], cell.path, listens=listens))
+        if cell.guest == "lean":
+            app += [word for port in ports for word in ("--lean", port)]
+        self.guest = _Guest(f"{name}guest", eal(setting, name, cell.path, 64) + (
+            [] if cell.guest == "lean" else devices(ports)), app, setting.build / "test/bench/guest")
         self.idle = []
         for i in range(active, len(sockets), PORTS_PER_GUEST):
             group = sockets[i:i + PORTS_PER_GUEST]
             self.idle.append(_Guest(f"{name}idle{i}", [
-                *eal(setting, f"{name}idle{i}", cell.path, 32), *devices(group, cell.path, i, QUIET_QUEUE)],
+                *eal(setting, f"{name}idle{i}", cell.path, 32), *devices(arguments(group, cell.path, i, QUIET_QUEUE))],
                 ["--mbufs", str(QUIET_QUEUE * len(group) + 4096)], setting.build / "test/bench/guest"))
 
     def __enter__(self):
@@ -198,7 +204,7 @@ class TestpmdGuest:
         if setting.offloads:
             app += ["--rx-offloads=0xc", "--tx-offloads=0xc"]
         self.pmd = Testpmd(f"{name}guest", [*eal(setting, name, cell.path, 64),
-                                            *devices(sockets, cell.path, listens=listens)], app)
+                                            *devices(arguments(sockets, cell.path, listens=listens))], app)
 
     def __enter__(self):
         try:
