@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include <rte_branch_prediction.h>
+#include <rte_byteorder.h>
 #include <rte_common.h>
+#include <rte_ip.h>
 #include <rte_kvargs.h>
 
 #include "guest.h"
@@ -64,13 +66,24 @@ static void reclaim(struct lean *l)
 		l->free[l->n_free++] = buffer;
 }
 
-static void send(struct lean *l, struct port *p, uint8_t *buffer, uint32_t len)
+static void send_frame(struct lean *l, struct port *p, uint8_t *buffer, uint32_t len)
 {
 	if (guest.touch)
 		touch_write(frame_of(buffer), TOUCH_AT, len, guest.sum);
 	lean_ring_add(&l->tx, buffer, frame_of(buffer) - LEAN_HDR, len + LEAN_HDR, 0);
 	count(&p->stats.tx, 1);
 	count(&p->stats.tx_bytes, len);
+}
+
+/* Nobody has written to this buffer since it was sent the last time. */
+static bool has_headers(uint8_t *buffer, uint32_t len, const struct port *p)
+{
+	const struct rte_ether_hdr *eth = (void *)frame_of(buffer);
+	const struct rte_ipv4_hdr *ip = (const void *)(eth + 1);
+
+	return rte_is_same_ether_addr(&eth->src_addr, &p->mac) &&
+	       rte_is_same_ether_addr(&eth->dst_addr, &p->peer) &&
+	       ip->total_length == rte_cpu_to_be_16((uint16_t)(len - sizeof(*eth)));
 }
 
 /* Frames of its own. */
@@ -80,9 +93,11 @@ static void make(struct lean *l, struct port *p, uint32_t want)
 		uint32_t len = traffic_next_size(p);
 		uint8_t *buffer = l->free[--l->n_free];
 
-		memset(frame_of(buffer) - LEAN_HDR, 0, LEAN_HDR);
-		traffic_fill_headers(frame_of(buffer), len, p);
-		send(l, p, buffer, len);
+		if (!has_headers(buffer, len, p)) {
+			memset(frame_of(buffer) - LEAN_HDR, 0, LEAN_HDR);
+			traffic_fill_headers(frame_of(buffer), len, p);
+		}
+		send_frame(l, p, buffer, len);
 	}
 }
 
@@ -103,7 +118,7 @@ static void received(struct lean *l, struct port *p, uint8_t *buffer, uint32_t l
 		count(&p->stats.rx_bytes, len);
 		if (p->role == ROLE_REFLECT && l->tx.room > 0) {
 			swap_macs(eth);
-			send(l, p, buffer, len);
+			send_frame(l, p, buffer, len);
 			return;
 		}
 	}

@@ -13,7 +13,7 @@ from wire import Traffic
 NICS = ("e1000e", "vmxnet3")
 SIZES = [*range(60, 1514, 23), 1514]
 # Shorter frames are copied in any case.
-LENT = [size for size in SIZES if size >= 256]
+LENT = [size for size in SIZES if size >= 512]
 # How the guest lays out what it sends.
 LAYOUTS = {
     "split": [],
@@ -180,7 +180,7 @@ def test_nic_without_scatter(pci, switch):
     for wire in pci.wires:
         wire.clear()
     before = lent(switch)
-    with port(switch, "whole", "net_nicsim0,nosegs=1"), guest(pci, switch, "huge", "send=100,256-355"):
+    with port(switch, "whole", "net_nicsim0,nosegs=1"), guest(pci, switch, "huge", "send=100,512-611"):
         for wire in pci.wires:
             wire.expect(range(100))
         assert lent(switch) > before

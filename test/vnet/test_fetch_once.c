@@ -30,7 +30,7 @@ static void each(const struct vq_format *format, void (*run)(struct watched *), 
 
 static void receive_all(struct watched *t)
 {
-	static const uint32_t lengths[] = {60, 300, 500};
+	static const uint32_t lengths[] = {60, 300, VNET_LEND_MIN};
 	struct rte_mbuf *m[VIRTQ_BURST];
 
 	for (uint32_t cut = 0; cut < FETCH_CUTS; cut++) {

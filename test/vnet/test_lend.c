@@ -570,12 +570,12 @@ static void any_thread_may_free(void **state)
 		uint16_t n;
 
 		while (sent < 2 * HANDED && sent - reaped < 200)
-			guest_sends(&p, 300, sent++);
+			guest_sends(&p, VNET_LEND_MIN, sent++);
 		n = vnet_dequeue(p.rx, m, VIRTQ_BURST);
 		for (uint16_t i = 0; i < n; i++, received++) {
 			struct hands *to = &h[received % 2];
 
-			check(m[i], 300, received);
+			check(m[i], VNET_LEND_MIN, received);
 			to->slot[to->given] = m[i];
 			__atomic_store_n(&to->given, to->given + 1, __ATOMIC_RELEASE);
 		}

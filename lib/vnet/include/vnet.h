@@ -49,7 +49,7 @@ void vnet_prepare(struct virtq_view *view, const struct vnet_rx_conf *conf);
 
 /* Shorter packets are always copied: that is cheaper than keeping account of them. Where another guest
  * gets them, so are those that fit one mbuf: its copy is in the lcore's cache when it is copied again. */
-#define VNET_LEND_MIN          256
+#define VNET_LEND_MIN          512
 #define VNET_LEND_MIN_TO_GUEST 2048
 
 /* mbuf flags of a lent packet: segments behind the first are guest memory. Whoever cannot send them
