@@ -76,6 +76,17 @@ def test_one_cell_of_everybody(tmp_path):
     assert "Host DPDK version" in (out / "results.txt").read_text()
 
 
+def test_lean_guest(tmp_path):
+    """Its own driver over each kind of ring, as a client and as a server."""
+    done = bench("--scenario", "v2v", "--path", "split-inorder-mrg,packed-inorder", "--size", "300", "--guest", "lean",
+                 "--peer", "sluice,ovs", "--base", "ovs", "--out", tmp_path, *TINY)
+    assert done.returncode == 0, done.errors
+    windows = rows(tmp_path / "windows.csv")
+    assert len(windows) >= 4 and {w["guest"] for w in windows} == {"lean"}
+    assert all(float(w["pps"]) > 0 for w in windows)
+    assert json.loads((tmp_path / "run.json").read_text())["skipped"] == []
+
+
 def test_latency_and_loss(tmp_path):
     done = bench("--only-figure", "latency,loss", "--peer", "sluice,net_vhost", "--quick", "--out", tmp_path, *TINY)
     assert done.returncode == 0, done.errors
@@ -118,6 +129,7 @@ def test_interrupted(tmp_path):
     (["--build", "/proc/x", "--quick"], "meson failed"),
     (["report", "/nonexistent"], "/nonexistent: no run.json there"),
     (["again"], "the only such words are: report DIR"),
+    (["--scenario", "v2v", "--guest", "fat"], "invalid choice: 'fat'"),
     (["--scenario", "v2v", "--peer", "x", "--peer-cmd", "x=true {sock9}"], "{sock9} is not known here"),
 ])
 def test_one_line_for_each_mistake(argv, said, tmp_path):

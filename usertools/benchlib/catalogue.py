@@ -25,18 +25,20 @@ def _cross(scenarios, sizes, paths, **more):
 
 def _throughput(level):
     if level == "quick":
-        return _cross(["v2v"], (64, 1518), BASIC)
+        return _cross(["v2v"], (64, 1518), BASIC, guest="lean")
     if level == "default":
-        return _cross(["v2v"], (64, 256, 1518), BASIC)
-    cells = _cross(["v2v"], [z for z in SIZES if z != TSO], ("split", "packed", "split-mrg", "packed-mrg"))
+        return _cross(["v2v"], (64, 256, 1518, 9000), BASIC, guest="lean")
+    sizes = [z for z in SIZES if z != TSO]
+    cells = _cross(["v2v"], sizes, ("split", "packed", "split-mrg", "packed-mrg"), guest="lean")
+    cells += _cross(["v2v"], sizes, BASIC)
     cells += [Cell("v2v", TSO, p) for p in PATHS if mergeable(p) and "inorder" not in p]
-    cells += _cross(["v2v"], (64, 256, 1518), BASIC, touch=False)
+    cells += _cross(["v2v"], (64, 256, 1518), BASIC, touch=False, guest="lean")
     return cells + _cross(["v2v"], (64, 256, 1518), BASIC, touch=False, guest="testpmd")
 
 
 def _stages(level):
     sizes = {"quick": (), "default": (64, 1518), "full": (64, 256, 1518, 9000)}[level]
-    return _cross(("dequeue", "enqueue", "v2v"), sizes, BASIC if level == "full" else ("split",))
+    return _cross(("dequeue", "enqueue", "v2v"), sizes, BASIC if level == "full" else ("split",), guest="lean")
 
 
 def _paths(level):
@@ -46,8 +48,9 @@ def _paths(level):
 
 def _device(level):
     sizes = {"quick": (), "default": (64, 1518), "full": (64, 256, 512, 1024, 1518, 9000)}[level]
-    cells = _cross(("p2v", "v2p", "pvp"), sizes, BASIC if level == "full" else ("split",))
-    return cells + ([Cell("v2p", IMIX, p) for p in BASIC] if level == "full" else [])
+    cells = _cross(("p2v", "pvp"), sizes, BASIC if level == "full" else ("split",), guest="lean")
+    cells += _cross(["v2p"], sizes, BASIC, guest="lean")
+    return cells + (_cross(["v2p"], (IMIX,), BASIC, guest="lean") if level == "full" else [])
 
 
 def _chains(level):
@@ -61,7 +64,7 @@ def _ports(level):
         return []
     names = ("v2v", "ports8", "idle8") if level == "default" else (
         "v2v", "ports4", "ports8", "ports16", "ports32", "idle8", "idle32", "idle128")
-    return _cross(names, (64,), BASIC if level == "full" else ("split",))
+    return _cross(names, (64,), BASIC if level == "full" else ("split",), guest="lean")
 
 
 def _oneway(level):

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.patches import Patch  # noqa: E402
 from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
 
-from .cells import PATHS, SIZES  # noqa: E402
+from .cells import PATHS, SCENARIOS, SIZES  # noqa: E402
 from .special import LOADS, PHASES, left_alone  # noqa: E402
 
 # Okabe and Ito's, which people with any colour vision can tell apart, in an order that keeps ours and theirs apart; each
@@ -91,19 +91,17 @@ def _sizes(rows):
         [z for z in known if not isinstance(z, int)]
 
 
-def _wanted(rows, scenarios, **more):
-    """Rows of some scenarios with the usual guest, unless others are asked for."""
-    kind = {"guest": "own", "touch": True, **more}
-    return [r for r in rows if r["cell"][0] in scenarios and r["cell"][3] == kind["guest"] and r["cell"][4] == kind["touch"]]
-
-
-def _most_told(rows):
-    """With our own, touching guest if there are such rows, else of whichever guest there are most."""
+def _of_a_guest(rows, *first):
+    """Rows with the first of these guests, touching payload, there are any of; else with whichever there are most."""
     kinds = collections.Counter((r["cell"][3], r["cell"][4]) for r in rows)
     if not kinds:
         return []
-    kind = ("own", True) if kinds[("own", True)] else kinds.most_common(1)[0][0]
+    kind = next((k for k in ((guest, True) for guest in first) if kinds[k]), kinds.most_common(1)[0][0])
     return [r for r in rows if (r["cell"][3], r["cell"][4]) == kind]
+
+
+def _saturated(rows, scenarios):
+    return _of_a_guest([r for r in rows if r["cell"][0] in scenarios], "lean", "own")
 
 
 def _lines(ax, rows, peers, xs, x_of, what, scale=1.0):
@@ -131,7 +129,7 @@ def _columns(n, rows=1, width=4.6, height=3.5):
 # ---- figures ----
 
 def throughput(data):
-    rows = _most_told([r for r in data["rows"] if r["cell"][0] == "v2v"])
+    rows = _saturated(data["rows"], {"v2v"})
     paths, sizes = [p for p in PATHS if any(r["cell"][2] == p for r in rows)], _sizes(rows)
     paths = [p for p in paths if len({r["cell"][1] for r in rows if r["cell"][2] == p}) > 1][:4]
     if not paths:
@@ -152,7 +150,7 @@ def throughput(data):
 
 
 def cycles(data):
-    rows = _most_told([r for r in data["rows"] if r["cell"][0] == "v2v" and r["cost"]])
+    rows = _saturated([r for r in data["rows"] if r["cost"]], {"v2v"})
     paths, sizes = [p for p in PATHS if any(r["cell"][2] == p for r in rows)], _sizes(rows)
     paths = [p for p in paths if len({r["cell"][1] for r in rows if r["cell"][2] == p}) > 1][:4]
     if not paths:
@@ -175,7 +173,7 @@ STAGES = (("dequeue", "receive from a guest", "#4477AA"), ("enqueue", "send to a
 
 
 def stages(data):
-    rows = _wanted(data["rows"], ("dequeue", "enqueue", "v2v"))
+    rows = _saturated(data["rows"], {"dequeue", "enqueue", "v2v"})
     cost = {(*r["cell"][:3], r["peer"]): r["cost"].median for r in rows if r["cost"]}
     groups = [(path, size) for path in PATHS for size in _sizes(rows)
               if any(("dequeue", size, path, p) in cost for p in _peers(rows))]
@@ -210,7 +208,7 @@ def stages(data):
 
 
 def paths(data):
-    rows = _most_told([r for r in data["rows"] if r["cell"][0] == "v2v" and r["cost"]])
+    rows = _of_a_guest([r for r in data["rows"] if r["cell"][0] == "v2v" and r["cost"]], "own")
     sizes = [z for z in _sizes(rows) if len({r["cell"][2] for r in rows if r["cell"][1] == z}) >= 5][:2]
     if not sizes:
         return None
@@ -239,7 +237,7 @@ def paths(data):
 
 def device(data):
     names = {"p2v": "device to VM", "v2p": "VM to device", "pvp": "device to VM to device"}
-    rows = _wanted(data["rows"], names)
+    rows = _saturated(data["rows"], names)
     groups = [(s, p) for p in PATHS for s in names if any(r["cell"][0] == s and r["cell"][2] == p for r in rows)]
     if not groups:
         return None
@@ -285,7 +283,8 @@ def _number(scenario, prefix, base):
 
 
 def ports(data):
-    rows = [r for r in _wanted(data["rows"], {r["cell"][0] for r in data["rows"]}) if r["cost"] and r["cell"][1] == 64]
+    rows = _saturated([r for r in data["rows"] if r["cost"] and r["cell"][1] == 64],
+                      {s for s in SCENARIOS if s == "v2v" or s.startswith(("ports", "idle"))})
     shown = [(p, kind) for p in PATHS for kind in ("ports", "idle")
              if any(r["cell"][0].startswith(kind) and r["cell"][0] != kind and r["cell"][2] == p for r in rows)]
     if not shown:

@@ -52,7 +52,7 @@ def cells_of_row(row):
     """A row's texts, in HEAD's order."""
     scenario, size, path, guest, touch = row["cell"]
     first = [scenario, str(size) if scenario != "idle" else "-", path,
-             ("testpmd" if guest == "testpmd" else "touched" if touch else "untouched"), row["peer"]]
+             guest + (", untouched" if guest != "testpmd" and not touch else ""), row["peer"]]
     if not row["placement"]:
         return [*first, "none", f"0/{row['of']}", *["-"] * 8]
     # idle: nothing came through, and what is given is cycles a poll
@@ -145,7 +145,7 @@ def loss_rows(data):
 def template(data):
     """The fields of DPDK's PVP reference benchmark's results, for each peer's best known case."""
     meta, m, v = data["meta"], data["meta"]["machine"], data["meta"]["versions"]
-    yield "Traffic Generator", "test/bench/guest of this project (virtio-user), on the same machine"
+    yield "Traffic Generator", "test/bench/guest of this project (by row: virtio-user, or a driver of its own), on the same machine"
     yield "Acceptable Loss", "100 % (saturated: throughput is what arrives)"
     yield "Validation run time", f"{meta['rounds']} or more windows of {meta['seconds']} s for each figure"
     yield "Host DPDK version/commit", v["dpdk"]
@@ -205,7 +205,8 @@ def html_page(data):
     yield "<p>All programs run side by side, and all but one switch and its guest are stopped; windows of all of them alternate. A "
     yield "window counts if the host took no time away, no polling thread waited for its CPU, and the two CPUs were equally far "
     yield "from each other all the time; ratios are of windows of the same round and placement. Busy cycles are each program's own "
-    yield "counters, of polls that moved frames.</p>"
+    yield "counters, of polls that moved frames. Guests: own is a DPDK program on virtio-user ports, lean the same with a driver that "
+    yield "does the least, so that the switch is the limit; both touch every line of payload.</p>"
     what = {**ABOUT, **meta["commands"]}
     yield from html_table(("peer", "what it is"), [(p, what.get(re.split("[@#]", p)[0], "")) for p in meta["peers"]], kind="wrap")
     yield from html_figures(data)
