@@ -19,14 +19,16 @@
  * One thread is both guests: it writes a word into each line of what it sends and reads one of each line of what it
  * gets. The other is the switch: it copies each frame, and does nothing else; no ring, no descriptor, no mbuf. Batches
  * of frames are handed over by two counters. So a switch that copies in the same way can be no cheaper: this is its
- * limit on this machine, with these CPUs as far from each other as they are just now.
+ * limit on this machine, with these CPUs as far from each other as they are just now. Buffers are as many as a ring's, and
+ * follow each other in no order, as a guest's do: what lies side by side the CPU would fetch by itself.
  *
  *	lines [SIZE [GUESTS-CPU SWITCH-CPU]]	TSC cycles a frame, of the switch and of the guest
  *
  * Ways take turns of TURN batches, so that what drifts meets all of them.
  */
 
-#define FRAMES 256
+#define FRAMES 1024  /* a power of two */
+#define SPREAD 77    /* odd: one buffer and the next are so many apart */
 #define ROOM   16384 /* of a frame, at most */
 #define HEAD   128
 #define BATCH  32
@@ -46,7 +48,7 @@ static struct {
 
 static uint8_t *frame_of(uint8_t *all, uint32_t batch, unsigned i)
 {
-	return all + (size_t)((batch * BATCH + i) % FRAMES) * stride + HEAD;
+	return all + (size_t)((batch * BATCH + i) * SPREAD % FRAMES) * stride + HEAD;
 }
 
 static void *memory(size_t len)
@@ -55,7 +57,7 @@ static void *memory(size_t len)
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE, -1, 0);
 
 	if (at == MAP_FAILED) {
-		perror("lines: 12 MiB of huge pages");
+		perror("lines: 48 MiB of huge pages");
 		exit(1);
 	}
 	return at;
