@@ -121,6 +121,8 @@ static void received(struct lean *l, struct port *p, uint8_t *buffer, uint32_t l
 			send_frame(l, p, buffer, len);
 			return;
 		}
+		if (p->role == ROLE_REFLECT)
+			count(&p->stats.refused, 1);
 	}
 	l->free[l->n_free++] = buffer;
 }

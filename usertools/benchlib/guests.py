@@ -54,13 +54,23 @@ def eal(setting, name, path, memory):
 
 def pages(cell):
     """Hugepages of 2 MiB a guest takes."""
-    big = 9216 if cell.kind == "jumbo" and not mergeable(cell.path) else 2048
+    big = room(cell)
     ports = len(cell.plan.roles)
     return 16 + mbufs(cell, ports) * (big + 384) // (2 << 20) + ports // 2 + cell.plan.quiet // 2
 
 
+def scattered(cell):
+    """Whether the guest's driver takes large frames in several buffers."""
+    return mergeable(cell.path) and cell.guest != "lean"
+
+
+def room(cell):
+    """Bytes of a buffer."""
+    return 9216 if cell.kind == "jumbo" and not scattered(cell) else 2048
+
+
 def mbufs(cell, ports):
-    if cell.kind == "jumbo" and not mergeable(cell.path):
+    if room(cell) > 2048:
         return 8192
     return 16384 + 2048 * max(ports - 4, 0)
 
@@ -68,7 +78,7 @@ def mbufs(cell, ports):
 def seeds(cell):
     """Frames a port: all of them may meet in one ring."""
     buffers = 1
-    if mergeable(cell.path):
+    if scattered(cell):
         buffers = -(-(TSO_BYTES if cell.size == TSO else cell.size if isinstance(cell.size, int) else 64) // 2048)
     return max(SEEDS // buffers, 8)
 
@@ -81,8 +91,7 @@ class OwnGuest:
         self.setting, self.cell, self.plan = setting, cell, plan
         self.stack = contextlib.ExitStack()
         active = len(plan.roles)
-        jumbo = cell.kind == "jumbo" and not mergeable(cell.path)
-        app = ["--room", "9216" if jumbo else "2048", "--mbufs", str(mbufs(cell, active))]
+        app = ["--room", str(room(cell)), "--mbufs", str(mbufs(cell, active))]
         if cell.kind == "tso":
             app += ["--tso"]
         elif setting.offloads:
@@ -199,7 +208,7 @@ class TestpmdGuest:
                f"--port-topology={'loop' if reflect else 'paired'}"]
         for a, b in self.plan.pairs:
             app += [f"--eth-peer={a},{mac(b)}", f"--eth-peer={b},{mac(a)}"]
-        if cell.kind == "jumbo" and not mergeable(cell.path):
+        if room(cell) > 2048:
             app += ["--mbuf-size=9344"]
         if setting.offloads:
             app += ["--rx-offloads=0xc", "--tx-offloads=0xc"]
