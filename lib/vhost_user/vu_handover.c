@@ -145,7 +145,8 @@ static void conn_fields(struct vu_cursor *c, struct vu_device *dev)
 	const size_t most = sizeof(struct vu_header) + sizeof(union vu_payload);
 	struct vu_conn *conn = &dev->conn;
 
-	if (c->reading && !has_option(conn->fd, SO_TYPE, SOCK_STREAM))
+	if (c->reading && (!has_option(conn->fd, SO_TYPE, SOCK_STREAM) ||
+				  !has_option(conn->fd, SO_ACCEPTCONN, 0)))
 		vu_record_wrong(c, "its connection is no stream socket");
 	VU_RECORD(c, conn->in_len, most);
 	vu_record_bytes(c, &conn->in.header, conn->in_len);

@@ -18,8 +18,8 @@ from sluice import TOP, Sluice, SluiceError
 from test_switch_ports import Loop, counters, lost
 from testpmd import Testpmd, frontend_eal
 
-(EARLY, PORT, COMMANDS, ADDRESSES, PREPARE, PREPARED, STATE, CONTROL, ALL, READY, COMMIT, TAKEN, ABORT) = range(1, 14)
-MAGIC, VERSION = 0x70756c73, 1
+(ORIGIN, EARLY, PORT, COMMANDS, ADDRESSES, PREPARE, PREPARED, STATE, CONTROL, ALL, READY, COMMIT, TAKEN, ABORT) = range(1, 15)
+MAGIC, VERSION = 0x70756c73, 2
 ROUNDS = int(os.environ.get("SLUICE_ROUNDS", 2))
 
 
