@@ -256,6 +256,21 @@ static const char *expect(int fd, enum frame_type type, char *why, size_t why_le
 	return why;
 }
 
+/* It may have said why, and hung up while we were still sending. */
+static const char *last_words(int fd, const char *wrong, char *why, size_t why_len)
+{
+	struct frame f;
+
+	if (frame_recv(fd, &f, 0) != 0)
+		return wrong;
+	if (f.type == FRAME_ABORT) {
+		snprintf(why, why_len, "%s", f.payload);
+		wrong = why;
+	}
+	frame_clear(&f);
+	return wrong;
+}
+
 /* The newer one serves the VM ports meanwhile. */
 static void close_devices(struct sluice *sl)
 {
@@ -318,8 +333,11 @@ static void hand_over(int fd)
 
 	now.lost = handover_lost(sl);
 	wrong = freeze_all(sl, why, sizeof(why));
-	if (!wrong)
+	if (!wrong) {
 		wrong = send_all(fd, since, STEP_MS, why, sizeof(why));
+		if (wrong)
+			wrong = last_words(fd, wrong, why, sizeof(why));
+	}
 	if (!wrong)
 		wrong = expect(fd, FRAME_READY, why, sizeof(why));
 	if (wrong)

@@ -33,9 +33,11 @@
  * front-end starts. A ring that was parked stays so, and so keeps its position.
  */
 
-#define MAGIC   0x7265766f65756c73ull
+#define MAGIC 0x7265766f65756c73ull
+#ifndef VERSION
 #define VERSION 1u
-#define BIT(n)  (1ull << (n))
+#endif
+#define BIT(n) (1ull << (n))
 
 static void check_eventfd(struct vu_cursor *c, int fd)
 {

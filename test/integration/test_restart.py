@@ -9,6 +9,7 @@ import signal
 import socket
 
 import pytest
+from sluice import binary
 from test_switch_ports import Loop, lost
 from test_upgrade import COMMIT, STATE, Upgraded, close_all, front, receive, send
 
@@ -253,6 +254,20 @@ def test_a_port_that_cannot_go_on(folder):
                 assert "begins anew: " in switch.log and why in switch.log, (why, switch.log)
                 assert first.recv(1) == b""
                 assert connections(switch) == [0, 1] and not select.select([second], [], [], 0)[0]
+
+
+def test_another_build(folder):
+    """One that lacks what a port has offered: that port begins anew, with what there is."""
+    switch, paths = service(folder, "rs_less")
+    with switch, socket.socket(socket.AF_UNIX) as old:
+        old.settimeout(10)
+        old.connect(str(paths[0]))
+        switch.wait_until(lambda: connections(switch) == [1, 0], "front-end")
+        assert switch.stop() == 0
+        switch.program = binary().resolve().parents[2] / "test/support/builds/sluice_lesser"
+        switch.start()
+        assert switch.log.count("this build lacks features that were offered: RING_PACKED") == 2, switch.log
+        assert old.recv(1) == b"" and connections(switch) == [0, 0]
 
 
 def test_without_a_store(folder):

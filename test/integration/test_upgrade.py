@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sluice import TOP, Sluice, SluiceError
+from sluice import TOP, Sluice, SluiceError, binary
 from test_switch_ports import Loop, counters, lost
 from testpmd import Testpmd, frontend_eal
 
@@ -237,7 +237,7 @@ def close_all(frames):
             os.close(fd)
 
 
-STEPS = ["asked", "configured", "prepared", "has everything", "ready", "committed", "refuses", "nonsense"]
+STEPS = ["asked", "configured", "another version", "prepared", "has everything", "ready", "committed", "refuses", "nonsense"]
 
 
 def newer_that_dies(switch, step):
@@ -248,6 +248,10 @@ def newer_that_dies(switch, step):
             return
         until(sock, PREPARE)
         if step == "configured":
+            return
+        if step == "another version":
+            sock.sendall(struct.pack("=5I", MAGIC, VERSION + 1, PREPARED, 0, 0))
+            assert sock.recv(1) == b""
             return
         send(sock, PREPARED)
         if step == "prepared":
@@ -274,7 +278,7 @@ def test_the_newer_one_dies_at_each_step(folder):
             newer_that_dies(switch, step)
             loop.moving()
             switch.wait_until(lambda: switch.json("upgrade show")["state"] == "failed", f"an end after '{step}'")
-        assert "a test does not want it" in switch.log
+        assert "a test does not want it" in switch.log and "it speaks another protocol" in switch.log
         loop.stop()
         assert lost(switch, "vm1", "vm2") == {}
 
@@ -371,8 +375,9 @@ def test_the_older_one_is_killed_at_each_step(folder, last):
 
 # ---- a build that can less, or more ----
 
-def test_a_missing_feature_is_refused(folder):
-    """The newer one says what it lacks, before anything is stopped."""
+@pytest.mark.parametrize("version", [VERSION - 1, VERSION, VERSION + 1])
+def test_a_newer_process_refuses(folder, version):
+    """It says what it lacks, or that it does not understand, before anything is stopped."""
     path = folder / "lacks.sock"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
@@ -386,12 +391,14 @@ def test_a_missing_feature_is_refused(folder):
             sock.settimeout(10)
             while not sock.recv(4096).endswith(b"\n"):
                 pass
-            send(sock, EARLY)
-            send(sock, PORT, struct.pack("=IIQQ", 0, 1, 1 << 60, 0) + b"port add vm1 listen " + bytes(path) + b"x")
-            kind, why, _ = receive(sock)
-        assert kind == ABORT and b"RSS" in why
-        assert newer.wait(20) == 1
-        assert "cannot take over: 'port add vm1" in newer.stdout.read()
+            sock.sendall(struct.pack("=5I", MAGIC, version, EARLY, 0, 0))
+            if version == VERSION:
+                send(sock, PORT, struct.pack("=IIQQ", 0, 1, 1 << 60, 0) + b"port add vm1 listen " + bytes(path) + b"x")
+                kind, why, _ = receive(sock)
+                assert kind == ABORT and b"RSS" in why
+            assert newer.wait(20) == 1
+        said = "'port add vm1" if version == VERSION else "the switch there cannot hand over, or only to another version"
+        assert f"cannot take over: {said}" in newer.stdout.read()
         assert not Path(f"{path}x").exists()
     finally:
         newer.kill()
@@ -400,6 +407,68 @@ def test_a_missing_feature_is_refused(folder):
         listener.close()
         shape.close()
         path.unlink()
+
+
+@pytest.fixture
+def builds():
+    """Built beside the one under test: one that knows no packed rings, and one with another version of the state."""
+    folder = binary().resolve().parents[2] / "test/support/builds"
+    return folder / "sluice_lesser", folder / "sluice_newer"
+
+
+def refused(switch, loop, build, why):
+    """In one line, and the older one goes on."""
+    pid = switch.pid
+    with pytest.raises(SluiceError) as error:
+        switch.upgrade(build)
+    said = str(error.value).strip().splitlines()
+    assert len(said) == 1 and why in said[0] and said[0].endswith("; this one goes on"), said
+    loop.moving()
+    assert switch.pid == pid
+
+
+def test_to_a_build_that_can_less(folder, builds):
+    """What a front-end was offered must not shrink, whether it uses it or not."""
+    lesser, newer = builds
+    switch, paths = two_ports(folder, "less")
+    with switch, front(*paths) as pmd:
+        loop = Loop(switch, pmd, "vm1", "vm2")
+        refused(switch, loop, lesser, "this build lacks features that were offered: RING_PACKED")
+        refused(switch, loop, newer, "the record is no good: it is of another version")
+        loop.stop()
+        assert lost(switch, "vm1", "vm2") == {} and [switch.json(f"port show {p}")["connections"] for p in ("vm1", "vm2")] == [1, 1]
+
+
+def offers_packed(path):
+    """What a front-end is told that asks (VHOST_USER_GET_FEATURES)."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(str(path))
+        sock.sendall(struct.pack("=3I", 1, 1, 0))
+        return bool(struct.unpack("=3IQ", exactly(sock, 20))[3] >> 34 & 1)
+
+
+def test_to_a_build_that_can_more(folder, builds):
+    """A port goes on with what it offered, and so there is a way back; a new one offers all."""
+    lesser, newer = builds
+    switch, paths = two_ports(folder, "more", program=lesser)
+    full = binary().resolve()
+
+    with switch, front(*paths) as pmd:
+        loop = Loop(switch, pmd, "vm1", "vm2")
+        switch.run(f"port add vm0 listen {folder}/more0")
+        for build in (full, lesser, full):
+            assert switch.upgrade(build)["lost"] == 0
+            loop.moving()
+        switch.run(f"port add vm3 listen {folder}/more3")
+        assert [offers_packed(folder / path) for path in ("more0", "more3")] == [False, True]
+        refused(switch, loop, lesser, "this build lacks features that were offered: RING_PACKED")
+        switch.run("port del vm3")
+        assert switch.upgrade(lesser)["lost"] == 0
+        loop.moving()
+        refused(switch, loop, newer, "the record is no good: it is of another version")
+        assert min(loop.stop()) > 1000
+        assert lost(switch, "vm1", "vm2") == {} and [switch.json(f"port show {p}")["connections"] for p in ("vm1", "vm2")] == [1, 1]
 
 
 def test_options_that_do_not_go_together(folder):
