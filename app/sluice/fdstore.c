@@ -15,9 +15,18 @@
 #include "usock.h"
 
 #define STATE     "state"
+#define TAP       "tap-"
 #define NAME_ROOM 64
 
+/* A TAP of the process before: nothing but held. */
+struct tap {
+	struct tap *next;
+	int fd;
+	char name[];
+};
+
 static bool there;
+static struct tap *taps;
 static int state = -1;
 
 static void name_of(char out[NAME_ROOM], const struct usock_file *file)
@@ -57,6 +66,21 @@ static void on_removed(const struct usock_file *file)
 	drop(name);
 }
 
+static void hold(int fd, const char *name)
+{
+	struct tap *t = malloc(sizeof(*t) + strlen(name) + 1);
+
+	if (!t) {
+		close(fd);
+		drop(name);
+		return;
+	}
+	t->next = taps;
+	t->fd = fd;
+	strcpy(t->name, name);
+	taps = t;
+}
+
 static void take(int fd, const char *name)
 {
 	struct usock_file file;
@@ -64,6 +88,8 @@ static void take(int fd, const char *name)
 
 	if (strcmp(name, STATE) == 0 && state < 0) {
 		state = fd;
+	} else if (strncmp(name, TAP, strlen(TAP)) == 0) {
+		hold(fd, name);
 	} else if (sscanf(name, "listen-%jx-%jx", &dev, &ino) == 2) {
 		file = (struct usock_file){(dev_t)dev, (ino_t)ino};
 		if (usock_inherit(fd, &file) < 0)
@@ -110,6 +136,26 @@ int fdstore_state(void)
 int fdstore_put_state(int fd)
 {
 	return put(fd, STATE);
+}
+
+void fdstore_put_tap(int fd, unsigned index)
+{
+	char name[NAME_ROOM];
+
+	snprintf(name, sizeof(name), TAP "%u", index);
+	put(fd, name);
+}
+
+void fdstore_settled(void)
+{
+	while (taps) {
+		struct tap *t = taps;
+
+		taps = t->next;
+		close(t->fd);
+		drop(t->name);
+		free(t);
+	}
 }
 
 void fdstore_main_pid(pid_t pid)

@@ -30,6 +30,12 @@ int fdstore_state(void);
 /** Put it there. @param fd lent. @return 0 or a negative errno */
 int fdstore_put_state(int fd);
 
+/** What keeps a TAP's interface there until the next process has it. @param fd lent */
+void fdstore_put_tap(int fd, unsigned index);
+
+/** The configuration is there: what only bridged the time until now is let go. */
+void fdstore_settled(void);
+
 /** Another process of the service is the main one from here on. */
 void fdstore_main_pid(pid_t pid);
 

@@ -355,10 +355,12 @@ static unsigned open_devices(struct taking *t)
 	char why[256];
 
 	for (const struct device *d = t->devices; d; d = d->next) {
-		if (handover_add(t->sl, d->id, d->line, why, sizeof(why)) == 0)
+		if (handover_add(t->sl, d->id, d->line, why, sizeof(why)) == 0) {
+			port_tap_persist(port_by_id(t->sl, d->id), false);
 			n++;
-		else
+		} else {
 			SL_LOG(ERR, "'%s' was not taken over: %s", d->line, why);
+		}
 	}
 	if (t->later)
 		handover_run(t->sl, t->later, NULL);

@@ -278,8 +278,10 @@ static void close_devices(struct sluice *sl)
 
 	for (port = port_next(sl, NULL); port; port = next) {
 		next = port_next(sl, port);
-		if (port->kind == PORT_DEV)
-			port_del(port);
+		if (port->kind != PORT_DEV)
+			continue;
+		port_tap_persist(port, true);
+		port_del(port);
 	}
 }
 
@@ -468,6 +470,22 @@ static const char *write_all(int fd, char *why, size_t why_len)
 	return wrong;
 }
 
+static void keep_taps(struct sluice *sl)
+{
+	struct port *port;
+
+	PORT_FOREACH(sl, port)
+	{
+		unsigned index;
+		int fd = port_tap_spare(port, &index);
+
+		if (fd < 0)
+			continue;
+		fdstore_put_tap(fd, index);
+		close(fd);
+	}
+}
+
 int handover_leave(struct handover_old *old, char *why, size_t why_len)
 {
 	struct sluice *sl = old->sl;
@@ -491,6 +509,7 @@ int handover_leave(struct handover_old *old, char *why, size_t why_len)
 	close(pair[1]);
 	if (!wrong) {
 		give(old);
+		keep_taps(sl);
 		return pair[0];
 	}
 	close(pair[0]);

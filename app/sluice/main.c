@@ -277,6 +277,7 @@ static int serve(struct program *p)
 			return status < 0 ? EXIT_SUCCESS : status;
 	}
 	usock_disinherit();
+	fdstore_settled();
 	if (opt->interactive && open_console(p, why, sizeof(why)) < 0)
 		return fail(why);
 	if (opt->stats_period && start_stats(p))

@@ -11,7 +11,7 @@ import socket
 import pytest
 from sluice import binary
 from test_switch_ports import Loop, lost
-from test_upgrade import COMMIT, STATE, Upgraded, close_all, front, receive, send
+from test_upgrade import COMMIT, STATE, Tap, Upgraded, close_all, front, receive, send
 
 
 class Service(Upgraded):
@@ -254,6 +254,30 @@ def test_a_port_that_cannot_go_on(folder):
                 assert "begins anew: " in switch.log and why in switch.log, (why, switch.log)
                 assert first.recv(1) == b""
                 assert connections(switch) == [0, 1] and not select.select([second], [], [], 0)[0]
+
+
+@pytest.mark.parametrize("by_eal", [False, True], ids=["command", "eal"])
+def test_a_tap_stays(folder, by_eal):
+    """As long as somebody follows; it goes with the store."""
+    name = f"slrs{os.getpid() % 10000}"
+    device = f"net_tap4,iface={name}"
+    switch, paths = service(folder, "rs_tap", ["port add up dev " + (device.partition(",")[0] if by_eal else device)])
+    if by_eal:
+        switch.eal[1:1] = ["--vdev", device]
+    with switch:
+        tap = Tap(name, "198.51.100.1/24")
+        for _ in range(2):
+            switch.restart()
+            assert switch.json("upgrade show")["devices"] == 1
+            assert tap.look() == tap.before and not tap.persistent()
+            assert not any(name.startswith("tap") for name in switch.store)
+            switch.wait_link("up")
+        switch.stop()
+        assert tap.there()
+        switch.forget()
+        assert not tap.there()
+        for path in paths:
+            path.unlink()
 
 
 def test_another_build(folder):

@@ -15,7 +15,7 @@ import systemd
 from sluice import TOP, Sluice, SluiceError, binary
 from systemd import Systemd
 from test_switch_ports import Loop
-from test_upgrade import front
+from test_upgrade import Tap, front
 from testpmd import lcores
 
 CONF = """
@@ -125,6 +125,7 @@ def check_traffic_goes_on(unit):
     """Over a restart, an upgrade, and a restart of the upgraded."""
     with front(*(unit.machine.path(f"/run/vm{n}.sock") for n in (1, 2))) as pmd:
         loop = Loop(unit, pmd, "vm1", "vm2")
+        tap = Tap(f"slsd{os.getpid()}", "198.51.100.5/24")
         for verb in ("restart", "upgrade", "restart"):
             before = unit.machine.show("sluice")["MainPID"]
             if verb == "restart":
@@ -137,6 +138,7 @@ def check_traffic_goes_on(unit):
             assert (told["vm_ports"], told["devices"], told["lost"]) == (3, 1, 0)
             assert shown["MainPID"] == str(told["pid"]) and shown["NFileDescriptorStore"] == "4"
             loop.moving()
+            assert tap.look() == tap.before
         assert min(loop.stop()) > 1000
         assert [unit.json(f"port show {port}")["connections"] for port in ("vm1", "vm2")] == [1, 1]
 
@@ -168,7 +170,7 @@ def check_stop(unit):
     shown = unit.ctl("stop")
     assert (shown["ActiveState"], shown["Result"], shown["NFileDescriptorStore"]) == ("inactive", "success", "0")
     assert time.monotonic() - started < 10  # by itself: then systemd would have killed it
-    assert not unit.machine.path("/run/sluice").exists()
+    assert not unit.machine.path("/run/sluice").exists() and not Path(f"/sys/class/net/slsd{os.getpid()}").exists()
     with socket.socket(socket.AF_UNIX) as sock, pytest.raises(ConnectionRefusedError):
         sock.connect(str(unit.machine.path("/run/vm1.sock")))
     unit.ctl("start")  # over what lies there

@@ -124,6 +124,51 @@ def test_what_comes_along(folder):
         assert switch.run("config show") == before
 
 
+class Tap:
+    """An interface of the host's, as somebody has configured it."""
+
+    def __init__(self, name, address):
+        self.name = name
+        self.ip("addr", "add", address, "dev", name)
+        self.before = self.look()
+
+    def ip(self, *words):
+        done = subprocess.run(["ip", *words], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    def look(self):
+        link = json.loads(self.ip("-j", "addr", "show", "dev", self.name))[0]
+        told = [a["local"] for a in link["addr_info"] if a["family"] == "inet"]
+        return link["ifindex"], link["address"], "UP" in link["flags"], told
+
+    def received(self):
+        """Frames the host has got, ever."""
+        return int(Path(f"/sys/class/net/{self.name}/statistics/rx_packets").read_text())
+
+    def persistent(self):
+        return bool(int(Path(f"/sys/class/net/{self.name}/tun_flags").read_text(), 16) & 0x800)
+
+    def there(self):
+        return Path(f"/sys/class/net/{self.name}").exists()
+
+
+@pytest.mark.parametrize("by_eal", [False, True], ids=["command", "eal"])
+def test_a_tap_stays(folder, by_eal):
+    """Whoever configured it on the host finds it as it was; with the last process it goes."""
+    name = f"slup{os.getpid() % 10000}"
+    device = f"net_tap4,iface={name}"
+    switch = Upgraded(folder, commands=["port add up dev " + (device.partition(",")[0] if by_eal else device)])
+    if by_eal:
+        switch.eal[1:1] = ["--vdev", device]
+    with switch:
+        tap = Tap(name, "198.51.100.1/24")
+        for _ in range(2):
+            assert switch.upgrade()["devices"] == 1
+            assert tap.look() == tap.before and not tap.persistent()
+            switch.wait_link("up")
+    assert not tap.there()
+
+
 def test_a_newer_process_that_fails(folder):
     """It cannot be started, ends at once, or is refused: one line, and the older one goes on."""
     switch, paths = two_ports(folder, "fails")
