@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import time
 
 import pytest
 from sluice import binary
@@ -305,3 +306,35 @@ def test_without_a_store(folder):
         switch.restart()
         assert old.recv(1) == b""
         assert switch.store == {} and not any("FDSTORE" in words for words in switch.said)
+
+
+# ---- guests ----
+
+@pytest.fixture(scope="module")
+def switch(folder):
+    """What the fixture `guests` runs on."""
+    with Service(folder, commands=[f"port add {vm} listen {folder}/{vm}.sock" for vm in ("vm1", "vm2")]) as running:
+        yield running
+
+
+@pytest.mark.skipif("SLUICE_ALL" not in os.environ, reason="a long form: set SLUICE_ALL=1")
+def test_guests_notice_nothing(switch, guests):
+    """A TCP connection goes on over restarts, and the link never goes down."""
+    def changes():
+        return [vm.check("cat /sys/class/net/eth0/carrier_changes") for vm in guests]
+    guests[0].check("for i in $(seq 40); do ping -c 1 -W 1 10.0.0.2 && exit 0; sleep 0.5; done; exit 1", 60)
+    before = changes()
+    server = guests[1].popen("iperf3 -s -1")
+    guests[1].check("for i in $(seq 50); do netstat -ltn | grep -q :5201 && exit 0; sleep 0.2; done; exit 1", 30)
+    tcp = guests[0].popen("iperf3 -c 10.0.0.2 -t 10")
+    restarts = 0
+    while tcp.running():
+        switch.restart()
+        told = switch.json("upgrade show")
+        assert (told["state"], told["lost"]) == ("done", 0)
+        restarts += 1
+        time.sleep(1)
+    status, said = tcp.wait(60)
+    assert status == 0 and restarts > 1, said
+    server.wait(20)
+    assert changes() == before and connections(switch) == [1, 1]

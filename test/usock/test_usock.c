@@ -280,6 +280,26 @@ static void inherited(void **state)
 	close(fd);
 }
 
+static void inherited_by_another_owner(void **state)
+{
+	struct usock_access before = access_of("4242", "4242", "0600"),
+			    now = access_of("4343", NULL, "0660"), any = USOCK_ACCESS_DEFAULT;
+	int fd, again;
+
+	if (geteuid() != 0)
+		ts_skip("only root can give a socket away");
+	fd = make(&before);
+	assert_true(fd >= 0);
+	assert_int_equal(usock_inherit(fd, &file), 0);
+	again = make(&now);
+	assert_int_equal(again, fd);
+	assert_int_equal(look(path).st_uid, 4343);
+	assert_int_equal(look(path).st_mode, S_IFSOCK | 0660);
+	assert_int_equal(usock_inherit(fd, &file), 0);
+	assert_int_equal(make(&any), fd);
+	close(fd);
+}
+
 /* Another file is there by now: nobody would ever reach the old one. */
 static void not_inherited(void **state)
 {
@@ -328,6 +348,7 @@ int main(int argc, char **argv)
 		CASE(other_ways_there),
 		CASE(links_are_not_followed),
 		cmocka_unit_test_setup_teardown(inherited, setup, no_heir),
+		cmocka_unit_test_setup_teardown(inherited_by_another_owner, setup, no_heir),
 		cmocka_unit_test_setup_teardown(not_inherited, setup, no_heir),
 		cmocka_unit_test_setup_teardown(nobody_wants_it, setup, no_heir),
 	};
