@@ -12,7 +12,7 @@ import time
 import pytest
 from sluice import binary
 from test_switch_ports import Loop, lost
-from test_upgrade import COMMIT, STATE, Tap, Upgraded, close_all, front, receive, send
+from test_upgrade import COMMIT, LONG, STATE, Tap, Upgraded, close_all, front, receive, send
 
 
 class Service(Upgraded):
@@ -97,7 +97,7 @@ def connections(switch):
     return [switch.json(f"port show {port}")["connections"] for port in ("vm1", "vm2")]
 
 
-@pytest.mark.parametrize("ring", ["split", "packed"])
+@pytest.mark.parametrize("ring", [pytest.param("split", marks=LONG), "packed"])
 def test_restart(folder, ring):
     """Connections, rings, counters, addresses and what was changed since go on: as over an upgrade."""
     switch, paths = service(folder, f"rs_{ring}")
@@ -106,7 +106,7 @@ def test_restart(folder, ring):
         switch.run("port add late listen " + str(folder / "late"))
         switch.run("fdb set ageing 77")
         before, pid = switch.run("config show"), switch.pid
-        for _ in range(1 if ring == "packed" else 2):
+        for _ in range(2):
             switch.restart()
             assert switch.pid != pid and switch.run("config show") == before
             told = switch.json("upgrade show")
@@ -257,7 +257,7 @@ def test_a_port_that_cannot_go_on(folder):
                 assert connections(switch) == [0, 1] and not select.select([second], [], [], 0)[0]
 
 
-@pytest.mark.parametrize("by_eal", [False, True], ids=["command", "eal"])
+@pytest.mark.parametrize("by_eal", [pytest.param(False, marks=LONG), True], ids=["command", "eal"])
 def test_a_tap_stays(folder, by_eal):
     """As long as somebody follows; it goes with the store."""
     name = f"slrs{os.getpid() % 10000}"
@@ -317,7 +317,7 @@ def switch(folder):
         yield running
 
 
-@pytest.mark.skipif("SLUICE_ALL" not in os.environ, reason="a long form: set SLUICE_ALL=1")
+@LONG
 def test_guests_notice_nothing(switch, guests):
     """A TCP connection goes on over restarts, and the link never goes down."""
     def changes():

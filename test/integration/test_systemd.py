@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -166,10 +165,8 @@ def check_configuration(unit):
 
 
 def check_stop(unit):
-    started = time.monotonic()
     shown = unit.ctl("stop")
-    assert (shown["ActiveState"], shown["Result"], shown["NFileDescriptorStore"]) == ("inactive", "success", "0")
-    assert time.monotonic() - started < 10  # by itself: then systemd would have killed it
+    assert (shown["ActiveState"], shown["Result"], shown["NFileDescriptorStore"]) == ("inactive", "success", "0")  # by itself
     assert not unit.machine.path("/run/sluice").exists() and not Path(f"/sys/class/net/slsd{os.getpid()}").exists()
     with socket.socket(socket.AF_UNIX) as sock, pytest.raises(ConnectionRefusedError):
         sock.connect(str(unit.machine.path("/run/vm1.sock")))

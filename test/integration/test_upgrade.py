@@ -21,6 +21,7 @@ from testpmd import Testpmd, frontend_eal
 (ORIGIN, EARLY, PORT, COMMANDS, ADDRESSES, PREPARE, PREPARED, STATE, CONTROL, ALL, READY, COMMIT, TAKEN, ABORT) = range(1, 15)
 MAGIC, VERSION = 0x70756c73, 2
 ROUNDS = int(os.environ.get("SLUICE_ROUNDS", 2))
+LONG = pytest.mark.skipif("SLUICE_ALL" not in os.environ, reason="a long form: set SLUICE_ALL=1")
 
 
 class Upgraded(Sluice):
@@ -152,7 +153,7 @@ class Tap:
         return Path(f"/sys/class/net/{self.name}").exists()
 
 
-@pytest.mark.parametrize("by_eal", [False, True], ids=["command", "eal"])
+@pytest.mark.parametrize("by_eal", [pytest.param(False, marks=LONG), True], ids=["command", "eal"])
 def test_a_tap_stays(folder, by_eal):
     """Whoever configured it on the host finds it as it was; with the last process it goes."""
     name = f"slup{os.getpid() % 10000}"
@@ -472,18 +473,6 @@ def refused(switch, loop, build, why):
     assert switch.pid == pid
 
 
-def test_to_a_build_that_can_less(folder, builds):
-    """What a front-end was offered must not shrink, whether it uses it or not."""
-    lesser, newer = builds
-    switch, paths = two_ports(folder, "less")
-    with switch, front(*paths) as pmd:
-        loop = Loop(switch, pmd, "vm1", "vm2")
-        refused(switch, loop, lesser, "this build lacks features that were offered: RING_PACKED")
-        refused(switch, loop, newer, "the record is no good: it is of another version")
-        loop.stop()
-        assert lost(switch, "vm1", "vm2") == {} and [switch.json(f"port show {p}")["connections"] for p in ("vm1", "vm2")] == [1, 1]
-
-
 def offers_packed(path):
     """What a front-end is told that asks (VHOST_USER_GET_FEATURES)."""
     with socket.socket(socket.AF_UNIX) as sock:
@@ -493,25 +482,22 @@ def offers_packed(path):
         return bool(struct.unpack("=3IQ", exactly(sock, 20))[3] >> 34 & 1)
 
 
-def test_to_a_build_that_can_more(folder, builds):
-    """A port goes on with what it offered, and so there is a way back; a new one offers all."""
+def test_between_builds(folder, builds):
+    """A port goes on with what it offered, so that there is a way back; what a new one offers must not shrink, used or not."""
     lesser, newer = builds
-    switch, paths = two_ports(folder, "more", program=lesser)
-    full = binary().resolve()
-
+    switch, paths = two_ports(folder, "build", program=lesser)
     with switch, front(*paths) as pmd:
         loop = Loop(switch, pmd, "vm1", "vm2")
-        switch.run(f"port add vm0 listen {folder}/more0")
-        for build in (full, lesser, full):
-            assert switch.upgrade(build)["lost"] == 0
-            loop.moving()
-        switch.run(f"port add vm3 listen {folder}/more3")
-        assert [offers_packed(folder / path) for path in ("more0", "more3")] == [False, True]
+        switch.run(f"port add vm0 listen {folder}/build0")
+        assert switch.upgrade(binary().resolve())["lost"] == 0
+        loop.moving()
+        switch.run(f"port add vm3 listen {folder}/build3")
+        assert [offers_packed(folder / path) for path in ("build0", "build3")] == [False, True]
         refused(switch, loop, lesser, "this build lacks features that were offered: RING_PACKED")
+        refused(switch, loop, newer, "the record is no good: it is of another version")
         switch.run("port del vm3")
         assert switch.upgrade(lesser)["lost"] == 0
         loop.moving()
-        refused(switch, loop, newer, "the record is no good: it is of another version")
         assert min(loop.stop()) > 1000
         assert lost(switch, "vm1", "vm2") == {} and [switch.json(f"port show {p}")["connections"] for p in ("vm1", "vm2")] == [1, 1]
 
