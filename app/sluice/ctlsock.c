@@ -372,6 +372,7 @@ int ctlsock_adopt(struct event_base *base, struct cmd_registry *reg, const char 
 	}
 	snprintf(s->path, sizeof(s->path), "%s", path);
 	s->file = *file;
+	usock_claim(file);
 	listen(fd,
 		CTLSOCK_CLIENTS_MAX); /* again, so that who connects sees our process behind it */
 	return serve_on(s, fd, base, reg, sock, err, err_len);

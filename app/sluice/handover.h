@@ -28,10 +28,15 @@
  *
  * Devices cannot be shared like that: the old one closes them when the new one serves the VM ports, and
  * then hangs up, upon which the new one opens them.
+ *
+ * Where a service manager keeps descriptors (fdstore.h) the same frames serve a restart: the one that
+ * ends writes all that it would say to a newer process into a socket, which is kept, and the next one
+ * reads it there. Nobody answers: it is checked as a whole before anything is done, and after that a
+ * port that cannot go on begins anew.
  */
 
-struct sluice;
 struct ctlsock;
+struct sluice;
 
 /* What the last one came to, for `upgrade show`. */
 enum handover_state {
@@ -60,6 +65,27 @@ struct handover_old {
 	struct ctlsock *control;
 };
 void handover_begin(void *old, int fd);
+
+/**
+ * The process ends, and another one will be started in its place: write everything down for that. Then
+ * no port is ours any more.
+ * @param why	on failure one line, and all goes on
+ * @return the socket in which it lies, or a negative errno
+ */
+int handover_leave(struct handover_old *old, char *why, size_t why_len);
+
+/**
+ * Go on where another process has stopped, if that was started with the same.
+ * @param state	the socket in which it lies; closed
+ * @param control	on success the control socket, served by us
+ * @param why	on failure one line; then nothing has been done
+ * @return 0 or a negative errno
+ */
+int handover_resume(
+	struct sluice *sl, int state, struct ctlsock **control, char *why, size_t why_len);
+
+/** What this process was started with: words, and the file of commands. For free(); NULL: too much */
+char *handover_origin(const struct sluice *sl);
 
 /** The process ends: whoever is taking over is told. */
 void handover_cancel(void);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -28,8 +29,16 @@ struct device {
 	char line[];
 };
 
+/* What somebody left who is gone. */
+struct kept {
+	struct kept *next;
+	struct frame f;
+};
+
 struct taking {
 	struct sluice *sl;
+	bool resumes; /* from these: nobody is there to be asked, or to go on */
+	struct kept *kept, **kept_last;
 	int sock, pidfd; /* of the old one */
 	pid_t pid;
 	struct device *devices, **last; /* to be added at last */
@@ -94,8 +103,13 @@ static bool has_died(const struct taking *t)
 	return poll(&p, 1, DEATH_MS) == 1;
 }
 
+/* 0: there is no other who could go on. */
 static int refuse(struct taking *t, const char *what)
 {
+	if (t->resumes) {
+		SL_LOG(WARNING, "begins anew: %s", what);
+		return 0;
+	}
 	frame_send(t->sock, FRAME_ABORT, what, strnlen(what, 250), NULL, 0, 1000);
 	return fail(t, -EINVAL, what);
 }
@@ -110,6 +124,21 @@ static int bad_frame(struct taking *t, int err, const struct frame *f)
 		return fail(
 			t, err, "the switch there cannot hand over, or only to another version");
 	return fail(t, err, err == -ECONNRESET ? "the other process has hung up" : strerror(-err));
+}
+
+/* The next one that came, or comes. */
+static int next_frame(struct taking *t, struct frame *f, int ms)
+{
+	struct kept *k = t->kept;
+
+	if (!t->resumes)
+		return frame_recv(t->sock, f, ms);
+	if (!k)
+		return -ECONNRESET;
+	*f = k->f;
+	t->kept = k->next;
+	free(k);
+	return 0;
 }
 
 /* ---- the configuration ---- */
@@ -139,7 +168,9 @@ static int take_port(struct taking *t, const struct frame *f)
 	memcpy(&port, f->payload, sizeof(port));
 	if (!port.is_vm)
 		return keep_device(t, port.id, line);
-	if (vu_handover_check(port.features, port.protocol_features, why, sizeof(why)) != 0 ||
+	/* Who resumes finds out when it is the port's turn. */
+	if ((!t->resumes && vu_handover_check(port.features, port.protocol_features, why,
+				    sizeof(why)) != 0) ||
 		handover_add(t->sl, port.id, line, why, sizeof(why)) != 0) {
 		snprintf(all, sizeof(all), "'%s': %s", line, why);
 		return refuse(t, all);
@@ -158,6 +189,12 @@ static void take_addresses(struct taking *t, const struct frame *f, struct fdb_c
 	}
 }
 
+static void keep_origin(struct sluice *sl, const char *text)
+{
+	free(sl->handover.origin);
+	sl->handover.origin = strdup(text);
+}
+
 static int take_configuration(struct taking *t)
 {
 	struct fdb_cache *cache = calloc(1, sizeof(*cache));
@@ -167,9 +204,11 @@ static int take_configuration(struct taking *t)
 	while (more && !err) {
 		struct frame f;
 
-		err = frame_recv(t->sock, &f, STEP_MS);
+		err = next_frame(t, &f, STEP_MS);
 		if (err)
 			err = bad_frame(t, err, &f);
+		else if (f.type == FRAME_ORIGIN)
+			keep_origin(t->sl, f.payload);
 		else if (f.type == FRAME_EARLY)
 			handover_run(t->sl, f.payload, NULL);
 		else if (f.type == FRAME_PORT)
@@ -244,14 +283,15 @@ static int be_ready(struct taking *t, const struct frame *f)
 		return refuse(t, "the last of the frames is too short");
 	memcpy(&t->all, f->payload, sizeof(t->all));
 	t->lost = handover_lost(t->sl);
-	frame_send(t->sock, FRAME_READY, "", 0, NULL, 0, STEP_MS);
+	if (!t->resumes)
+		frame_send(t->sock, FRAME_READY, "", 0, NULL, 0, STEP_MS);
 	return 0;
 }
 
 /* Ours only if the old one can still learn of it. */
 static int say_taken(struct taking *t)
 {
-	if (frame_send(t->sock, FRAME_TAKEN, "", 0, NULL, 0, STEP_MS) == 0)
+	if (t->resumes || frame_send(t->sock, FRAME_TAKEN, "", 0, NULL, 0, STEP_MS) == 0)
 		return 0;
 	t->died = has_died(t);
 	return t->died ? 0 : fail(t, -ETIMEDOUT, "it took too long, and the other process goes on");
@@ -262,7 +302,7 @@ static int take_all(struct taking *t)
 	for (;;) {
 		struct frame f;
 		bool mine = false;
-		int err = frame_recv(t->sock, &f, -1);
+		int err = next_frame(t, &f, -1);
 
 		if (err) {
 			t->died = has_died(t);
@@ -274,7 +314,7 @@ static int take_all(struct taking *t)
 			err = take_control(t, &f);
 		else if (f.type == FRAME_ALL)
 			err = be_ready(t, &f);
-		else if (f.type == FRAME_COMMIT && t->all.since)
+		else if (f.type == FRAME_COMMIT && (t->all.since || t->resumes))
 			mine = true;
 		else
 			err = bad_frame(t, 0, &f);
@@ -315,10 +355,12 @@ static unsigned open_devices(struct taking *t)
 	char why[256];
 
 	for (const struct device *d = t->devices; d; d = d->next) {
-		if (handover_add(t->sl, d->id, d->line, why, sizeof(why)) == 0)
+		if (handover_add(t->sl, d->id, d->line, why, sizeof(why)) == 0) {
+			port_tap_persist(port_by_id(t->sl, d->id), false);
 			n++;
-		else
+		} else {
 			SL_LOG(ERR, "'%s' was not taken over: %s", d->line, why);
+		}
 	}
 	if (t->later)
 		handover_run(t->sl, t->later, NULL);
@@ -328,6 +370,13 @@ static unsigned open_devices(struct taking *t)
 static void clean(struct taking *t)
 {
 	struct device *d;
+	struct kept *k;
+
+	while ((k = t->kept)) {
+		t->kept = k->next;
+		frame_clear(&k->f);
+		free(k);
+	}
 
 	while ((d = t->devices)) {
 		t->devices = d->next;
@@ -350,15 +399,17 @@ static void finish(struct taking *t)
 	struct handover_status *st = handover_status_edit();
 	unsigned devices = open_devices(t);
 	double ms = devices ? (double)(frame_clock() - t->since) / 1e6 : 0;
-	char away[48] = "";
+	char away[48] = "", from[48] = "the one before it";
 
+	if (!t->resumes)
+		snprintf(from, sizeof(from), "process %d", (int)t->pid);
 	if (devices)
 		snprintf(away, sizeof(away), " (devices %.1f ms)", ms);
 	handover_set(HANDOVER_DONE, t->pid,
-		"took over %u VM ports and %u devices from process %d%s: %.1f ms without "
+		"took over %u VM ports and %u devices from %s%s: %.1f ms without "
 		"forwarding%s, %ju packets lost",
-		t->vm_ports, devices, (int)t->pid, t->died ? ", which has died" : "", t->gap_ms,
-		away, (uintmax_t)t->lost);
+		t->vm_ports, devices, from, t->died ? ", which has died" : "", t->gap_ms, away,
+		(uintmax_t)t->lost);
 	st->vm_ports = t->vm_ports;
 	st->devices = devices;
 	st->gap_ms = t->gap_ms;
@@ -406,27 +457,38 @@ static void own(struct taking *t, const char *path, struct ctlsock **control)
 	t->control = -1;
 	if (err < 0)
 		SL_LOG(ERR, "%s", t->why);
-	if (t->devices || t->later)
+	if ((t->devices || t->later) && !t->resumes)
 		finish_later(t);
 	else
 		finish(t);
 }
 
+static struct taking *begin(struct sluice *sl, char *why, size_t why_len)
+{
+	struct taking *t = calloc(1, sizeof(*t));
+
+	if (t)
+		*t = (struct taking){.sl = sl,
+			.sock = -1,
+			.pidfd = -1,
+			.control = -1,
+			.last = &t->devices,
+			.kept_last = &t->kept,
+			.why = why,
+			.why_len = why_len};
+	return t;
+}
+
 int handover_take(
 	struct sluice *sl, const char *path, struct ctlsock **control, char *why, size_t why_len)
 {
-	struct taking *t = calloc(1, sizeof(*t));
+	struct taking *t = begin(sl, why, why_len);
 	int err;
 
-	if (!t)
+	if (!t) {
+		snprintf(why, why_len, "out of memory");
 		return -ENOMEM;
-	*t = (struct taking){.sl = sl,
-		.sock = -1,
-		.pidfd = -1,
-		.control = -1,
-		.last = &t->devices,
-		.why = why,
-		.why_len = why_len};
+	}
 	sl->handover.dormant = true;
 	err = reach(t, path);
 	if (!err)
@@ -439,5 +501,84 @@ int handover_take(
 		clean(t);
 	else
 		own(t, path, control);
+	return err;
+}
+
+/* ---- the other one has left it, and is gone ---- */
+
+static bool is_control_file(const struct sluice *sl, const struct frame *f)
+{
+	struct frame_control was;
+	struct stat st;
+
+	if (f->len != sizeof(was) || f->nfds != 1 || !sl->opt.control)
+		return false;
+	memcpy(&was, f->payload, sizeof(was));
+	return lstat(sl->opt.control, &st) == 0 && st.st_dev == was.dev && st.st_ino == was.ino;
+}
+
+/* NULL: this may come, after one of type @before. */
+static const char *odd(const struct sluice *sl, const struct frame *f, uint32_t before)
+{
+	if (f->type < before || f->type > FRAME_COMMIT || f->type == FRAME_PREPARED ||
+		f->type == FRAME_READY ||
+		(f->type == FRAME_ALL && f->len != sizeof(struct frame_all)))
+		return "it is damaged";
+	if (before == 0 && (f->type != FRAME_ORIGIN || !sl->handover.origin ||
+				   strcmp(f->payload, sl->handover.origin) != 0))
+		return "options or commands are others now";
+	if (f->type == FRAME_CONTROL && !is_control_file(sl, f))
+		return "it is of an earlier time";
+	return NULL;
+}
+
+/* All of it, before any of it is used. */
+static const char *read_kept(struct taking *t, int from)
+{
+	bool seen[FRAME_COMMIT + 1] = {false};
+	uint32_t before = 0;
+	const char *wrong;
+
+	while (before != FRAME_COMMIT) {
+		struct kept *k = calloc(1, sizeof(*k));
+
+		if (!k)
+			return "out of memory";
+		if (frame_recv(from, &k->f, 0) != 0) {
+			free(k);
+			return "it is damaged";
+		}
+		*t->kept_last = k;
+		t->kept_last = &k->next;
+		wrong = odd(t->sl, &k->f, before);
+		if (wrong)
+			return wrong;
+		before = k->f.type;
+		seen[before] = true;
+	}
+	return seen[FRAME_PREPARE] && seen[FRAME_CONTROL] && seen[FRAME_ALL] ? NULL
+									     : "it is damaged";
+}
+
+int handover_resume(
+	struct sluice *sl, int state, struct ctlsock **control, char *why, size_t why_len)
+{
+	struct taking *t = begin(sl, why, why_len);
+	const char *wrong = t ? read_kept(t, state) : "out of memory";
+	int err = -EINVAL;
+
+	close(state);
+	if (wrong) {
+		snprintf(why, why_len, "%s", wrong);
+	} else {
+		t->resumes = sl->handover.dormant = sl->handover.idle = true;
+		err = take_configuration(t);
+		if (!err)
+			err = take_all(t);
+	}
+	if (!err)
+		own(t, sl->opt.control, control);
+	else if (t)
+		clean(t);
 	return err;
 }

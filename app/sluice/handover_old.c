@@ -17,6 +17,7 @@
 #include "config_save.h"
 #include "ctlsock.h"
 #include "fdb.h"
+#include "fdstore.h"
 #include "vu_handover.h"
 
 #define PREPARE_S 60    /* for the newer one to make itself ready */
@@ -27,6 +28,7 @@
 static struct {
 	struct handover_old *old;
 	struct bufferevent *bev; /* while the newer one makes itself ready */
+	struct evbuffer *out;    /* to it */
 	pid_t pid;
 	uint64_t lost;
 } now;
@@ -53,9 +55,9 @@ static void say(enum frame_type type, const void *a, size_t a_len, const void *b
 	const struct frame_header h = {
 		FRAME_MAGIC, FRAME_VERSION, (uint32_t)type, (uint32_t)(a_len + b_len), 0};
 
-	bufferevent_write(now.bev, &h, sizeof(h));
-	bufferevent_write(now.bev, a, a_len);
-	bufferevent_write(now.bev, b, b_len);
+	evbuffer_add(now.out, &h, sizeof(h));
+	evbuffer_add(now.out, a, a_len);
+	evbuffer_add(now.out, b, b_len);
 }
 
 /* What a function writes to a file, as text; NULL without memory. */
@@ -128,8 +130,12 @@ static bool say_configuration(void)
 {
 	const struct sluice *sl = now.old->sl;
 	char *early = text_of(config_save_early), *late = text_of(config_save_late);
-	bool ok = say_commands(FRAME_EARLY, early);
 	const struct port *port;
+	bool ok;
+
+	if (sl->handover.origin)
+		say_commands(FRAME_ORIGIN, sl->handover.origin);
+	ok = say_commands(FRAME_EARLY, early);
 
 	free(early);
 	PORT_FOREACH(sl, port)
@@ -181,7 +187,8 @@ static size_t put_counters(const struct port *port, struct virtq_stats *out)
 	return 2u * port->n_rxq * sizeof(*out);
 }
 
-static const char *send_state(int fd, const struct port *port, char *why, size_t why_len)
+static const char *send_state(
+	int fd, const struct port *port, int patience, char *why, size_t why_len)
 {
 	struct frame_state head = {.id = port->id};
 	const char *wrong = "it does not read, or is gone";
@@ -201,7 +208,7 @@ static const char *send_state(int fd, const struct port *port, char *why, size_t
 		memcpy(payload, &head, sizeof(head));
 		memcpy(payload + sizeof(head) + room, rec.bytes, rec.len);
 		if (frame_send(fd, FRAME_STATE, payload, sizeof(head) + room + rec.len, rec.fds,
-			    rec.nfds, STEP_MS) == 0)
+			    rec.nfds, patience) == 0)
 			wrong = NULL;
 	}
 	free(payload);
@@ -209,7 +216,7 @@ static const char *send_state(int fd, const struct port *port, char *why, size_t
 	return wrong;
 }
 
-static const char *send_all(int fd, uint64_t since, char *why, size_t why_len)
+static const char *send_all(int fd, uint64_t since, int patience, char *why, size_t why_len)
 {
 	const struct handover_old *old = now.old;
 	struct frame_all all = {.since = since, .lost = handover_lost(old->sl) - now.lost};
@@ -221,11 +228,11 @@ static const char *send_all(int fd, uint64_t since, char *why, size_t why_len)
 
 	PORT_FOREACH(old->sl, port)
 	if (port->kind == PORT_VM && !wrong)
-		wrong = send_state(fd, port, why, why_len);
+		wrong = send_state(fd, port, patience, why, why_len);
 	control = (struct frame_control){file.dev, file.ino};
 	if (!wrong && (frame_send(fd, FRAME_CONTROL, &control, sizeof(control), &listener, 1,
-			       STEP_MS) != 0 ||
-			      frame_send(fd, FRAME_ALL, &all, sizeof(all), NULL, 0, STEP_MS) != 0))
+			       patience) != 0 ||
+			      frame_send(fd, FRAME_ALL, &all, sizeof(all), NULL, 0, patience) != 0))
 		wrong = "it does not read, or is gone";
 	return wrong;
 }
@@ -249,6 +256,21 @@ static const char *expect(int fd, enum frame_type type, char *why, size_t why_le
 	return why;
 }
 
+/* It may have said why, and hung up while we were still sending. */
+static const char *last_words(int fd, const char *wrong, char *why, size_t why_len)
+{
+	struct frame f;
+
+	if (frame_recv(fd, &f, 0) != 0)
+		return wrong;
+	if (f.type == FRAME_ABORT) {
+		snprintf(why, why_len, "%s", f.payload);
+		wrong = why;
+	}
+	frame_clear(&f);
+	return wrong;
+}
+
 /* The newer one serves the VM ports meanwhile. */
 static void close_devices(struct sluice *sl)
 {
@@ -256,8 +278,10 @@ static void close_devices(struct sluice *sl)
 
 	for (port = port_next(sl, NULL); port; port = next) {
 		next = port_next(sl, port);
-		if (port->kind == PORT_DEV)
-			port_del(port);
+		if (port->kind != PORT_DEV)
+			continue;
+		port_tap_persist(port, true);
+		port_del(port);
 	}
 }
 
@@ -294,6 +318,13 @@ static void go_on(struct sluice *sl, bool forwarding)
 		plan_dirty(sl);
 }
 
+/* From here on it is somebody else's. */
+static void give(const struct handover_old *old)
+{
+	old->sl->handover.given = true;
+	ctlsock_forfeit(old->control);
+}
+
 static void hand_over(int fd)
 {
 	struct sluice *sl = now.old->sl;
@@ -304,8 +335,11 @@ static void hand_over(int fd)
 
 	now.lost = handover_lost(sl);
 	wrong = freeze_all(sl, why, sizeof(why));
-	if (!wrong)
-		wrong = send_all(fd, since, why, sizeof(why));
+	if (!wrong) {
+		wrong = send_all(fd, since, STEP_MS, why, sizeof(why));
+		if (wrong)
+			wrong = last_words(fd, wrong, why, sizeof(why));
+	}
 	if (!wrong)
 		wrong = expect(fd, FRAME_READY, why, sizeof(why));
 	if (wrong)
@@ -316,8 +350,8 @@ static void hand_over(int fd)
 		go_on(sl, forwarding);
 		failed(wrong);
 	} else {
-		sl->handover.given = true;
-		ctlsock_forfeit(now.old->control);
+		fdstore_main_pid(now.pid); /* before we end, which else ends the service */
+		give(now.old);
 		SL_LOG(NOTICE, "process %d has taken over", (int)now.pid);
 		close_devices(sl);
 		sluice_quit(sl);
@@ -383,10 +417,105 @@ void handover_begin(void *old, int fd)
 		HANDOVER_RUNNING, now.pid, "process %d makes ready to take over", (int)now.pid);
 	bufferevent_setcb(now.bev, on_read, NULL, on_event, NULL);
 	bufferevent_set_timeouts(now.bev, &patience, &patience);
+	now.out = bufferevent_get_output(now.bev);
 	if (!say_configuration())
 		give_up("not enough memory");
 	else
 		bufferevent_enable(now.bev, EV_READ | EV_WRITE);
+}
+
+/* ---- nobody has asked, but somebody will ---- */
+
+#define ROOM (1 << 29) /* the socket is somebody's memory only as far as it is filled */
+
+/* A socket to write to without waiting, and the one in which that lies; what root may is not much less. */
+static int make_pair(int pair[2])
+{
+	const int room = ROOM;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+		return -errno;
+	if (setsockopt(pair[1], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) < 0)
+		setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	return 0;
+}
+
+static const char *write_configuration(int fd)
+{
+	const char *wrong = "not enough memory";
+
+	now.out = evbuffer_new();
+	if (now.out && say_configuration())
+		wrong = NULL;
+	while (!wrong && evbuffer_get_length(now.out) > 0)
+		if (evbuffer_write(now.out, fd) <= 0)
+			wrong = "it is more than a socket holds";
+	if (now.out)
+		evbuffer_free(now.out);
+	now.out = NULL;
+	return wrong;
+}
+
+static const char *write_all(int fd, char *why, size_t why_len)
+{
+	const char *wrong = write_configuration(fd);
+	uint64_t since = frame_clock();
+
+	if (!wrong)
+		wrong = freeze_all(now.old->sl, why, why_len);
+	if (!wrong)
+		wrong = send_all(fd, since, 0, why, why_len);
+	if (!wrong && frame_send(fd, FRAME_COMMIT, "", 0, NULL, 0, 0) != 0)
+		wrong = "it is more than a socket holds";
+	return wrong;
+}
+
+static void keep_taps(struct sluice *sl)
+{
+	struct port *port;
+
+	PORT_FOREACH(sl, port)
+	{
+		unsigned index;
+		int fd = port_tap_spare(port, &index);
+
+		if (fd < 0)
+			continue;
+		fdstore_put_tap(fd, index);
+		close(fd);
+	}
+}
+
+int handover_leave(struct handover_old *old, char *why, size_t why_len)
+{
+	struct sluice *sl = old->sl;
+	bool forwarding = sl->forwarding;
+	char text[256] = "";
+	const char *wrong;
+	int pair[2], err;
+
+	if (!sl->handover.origin || !old->control || handover_status()->state == HANDOVER_RUNNING) {
+		snprintf(why, why_len, "an upgrade is not through, or there is no control socket");
+		return -EBUSY;
+	}
+	err = make_pair(pair);
+	if (err) {
+		snprintf(why, why_len, "%s", strerror(-err));
+		return err;
+	}
+	now.old = old;
+	now.lost = handover_lost(sl);
+	wrong = write_all(pair[1], text, sizeof(text));
+	close(pair[1]);
+	if (!wrong) {
+		give(old);
+		keep_taps(sl);
+		return pair[0];
+	}
+	close(pair[0]);
+	go_on(sl, forwarding);
+	snprintf(why, why_len, "%s", wrong);
+	return -EIO;
 }
 
 void handover_cancel(void)

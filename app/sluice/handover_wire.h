@@ -7,16 +7,18 @@
 #include <stdint.h>
 
 #define FRAME_MAGIC   0x70756c73u
-#define FRAME_VERSION 1u
+#define FRAME_VERSION 2u
 #define FRAME_MAX     (2u << 20) /* bytes of a payload */
 #define FRAME_FDS_MAX 2048u
 
 /* In the order in which they come; doc/upgrade.md. */
 enum frame_type {
 	/* old to new */
-	FRAME_EARLY = 1, /* commands to run before there are ports */
-	FRAME_PORT,      /* struct frame_port, and the command that adds it */
-	FRAME_COMMANDS,  /* commands to run when the ports are there */
+	FRAME_ORIGIN =
+		1,      /* command line and file of commands of the first process; may be missing */
+	FRAME_EARLY,    /* commands to run before there are ports */
+	FRAME_PORT,     /* struct frame_port, and the command that adds it */
+	FRAME_COMMANDS, /* commands to run when the ports are there */
 	FRAME_ADDRESSES, /* learnt ones: struct frame_address, many */
 	FRAME_PREPARE,   /* that was the configuration */
 	/* new to old */

@@ -18,10 +18,12 @@
 #include "commands.h"
 #include "console.h"
 #include "ctlsock.h"
+#include "fdstore.h"
 #include "handover.h"
 #include "leftovers.h"
 #include "privileges.h"
 #include "starter.h"
+#include "usock.h"
 
 /* What surrounds the switch: where commands come from, and what ends it. */
 struct program {
@@ -30,6 +32,8 @@ struct program {
 	struct handover_old old; /* for who takes over from us */
 	struct console *console;
 	struct event *sigint, *sigterm;
+	bool told_to_end;    /* by SIGTERM: another one may be started in our place */
+	bool resumed;        /* what another one left: it has the configuration */
 	struct event *stats; /* --stats-period */
 };
 
@@ -121,7 +125,10 @@ static int eal_start(int argc, char **argv)
 
 static void on_signal(int sig, short what, void *arg)
 {
-	sluice_quit(arg);
+	struct program *p = arg;
+
+	p->told_to_end |= sig == SIGTERM;
+	sluice_quit(&p->sl);
 }
 
 static void on_console_end(enum console_end why, void *arg)
@@ -133,8 +140,8 @@ static void on_console_end(enum console_end why, void *arg)
 
 static int catch_signals(struct program *p)
 {
-	p->sigint = evsignal_new(p->sl.base, SIGINT, on_signal, &p->sl);
-	p->sigterm = evsignal_new(p->sl.base, SIGTERM, on_signal, &p->sl);
+	p->sigint = evsignal_new(p->sl.base, SIGINT, on_signal, p);
+	p->sigterm = evsignal_new(p->sl.base, SIGTERM, on_signal, p);
 	signal(SIGPIPE, SIG_IGN);
 	if (!p->sigint || !p->sigterm || event_add(p->sigint, NULL) || event_add(p->sigterm, NULL))
 		return fail("cannot catch signals");
@@ -201,6 +208,37 @@ static int console_status(const struct program *p)
 	return console_failures(p->console) ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* What the process before has left. */
+static void resume(struct program *p)
+{
+	int state = fdstore_state();
+	char why[256];
+
+	if (state < 0)
+		return;
+	if (handover_resume(&p->sl, state, &p->control, why, sizeof(why)) == 0)
+		p->resumed = true;
+	else
+		SL_LOG(WARNING, "starts anew, the state of the process before is not used: %s",
+			why);
+}
+
+/* For the one after us, if there will be one. Else all ends as ever. */
+static void leave(struct program *p)
+{
+	char why[256] = "there is no store";
+	int state;
+
+	if (!p->told_to_end || !fdstore_is_there())
+		return;
+	handover_cancel();
+	state = handover_leave(&p->old, why, sizeof(why));
+	if (state < 0 || fdstore_put_state(state) < 0)
+		SL_LOG(WARNING, "connections end with this process: %s", why);
+	if (state >= 0)
+		close(state);
+}
+
 /* First, for it makes /run/sluice; who connects is served after the configuration. With --take-over
  * both come from the other process. */
 static int open_control(struct program *p, char *why, size_t why_len)
@@ -208,9 +246,12 @@ static int open_control(struct program *p, char *why, size_t why_len)
 	const struct options *opt = &p->sl.opt;
 	int err = 0;
 
+	if (fdstore_is_there() && !opt->take_over)
+		p->sl.handover.origin = handover_origin(&p->sl);
+	resume(p);
 	if (opt->take_over)
 		err = handover_take(&p->sl, opt->take_over, &p->control, why, why_len);
-	else if (opt->control)
+	else if (opt->control && !p->resumed)
 		err = ctlsock_new(p->sl.base, p->sl.commands, opt->control, &opt->access,
 			&p->control, why, why_len);
 	if (err < 0 || !p->control)
@@ -230,11 +271,13 @@ static int serve(struct program *p)
 		return *why ? fail(why) : EXIT_FAILURE;
 	if (open_control(p, why, sizeof(why)) < 0)
 		return fail(why);
-	if (opt->commands) {
+	if (opt->commands && !p->resumed) {
 		status = run_commands(p, opt->commands);
 		if (status)
 			return status < 0 ? EXIT_SUCCESS : status;
 	}
+	usock_disinherit();
+	fdstore_settled();
 	if (opt->interactive && open_console(p, why, sizeof(why)) < 0)
 		return fail(why);
 	if (opt->stats_period && start_stats(p))
@@ -244,6 +287,7 @@ static int serve(struct program *p)
 	sd_notify(0, "READY=1");
 	event_base_dispatch(p->sl.base);
 	sd_notify(0, "STOPPING=1");
+	leave(p);
 	return console_status(p);
 }
 
@@ -283,6 +327,7 @@ int main(int argc, char **argv)
 
 	if (starter_remember(argc, argv) < 0)
 		return fail("out of memory");
+	fdstore_open();
 	if (options_parse(argc, argv, &p.sl.opt, &n_eal, why, sizeof(why)) < 0)
 		return fail(why);
 	if (p.sl.opt.action != OPTIONS_RUN)

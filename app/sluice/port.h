@@ -273,6 +273,19 @@ void port_vm_relay_left(struct port *port);
 void port_dev_close(struct port *port);
 void port_vm_counters(const struct port *port, struct port_counters *out);
 void port_dev_devargs(const struct port *port, FILE *f);
+
+/* port_tap.c. Its interface on the host goes with us, or (on) stays. Nothing for other devices. */
+void port_tap_persist(const struct port *port, bool on);
+
+/* A descriptor that keeps its interface there and gets no packets, the caller's; or -1. */
+int port_tap_spare(const struct port *port, unsigned *index);
+
+/* The address it has had, which is among its arguments. */
+void port_tap_address(uint16_t eth, const char *devargs);
+
+struct rte_eth_dev_info;
+bool port_tap_is(const struct rte_eth_dev_info *info);
+
 void port_dev_counters(const struct port *port, struct port_counters *out);
 void port_vm_refresh(struct port *port);
 void port_dev_refresh(struct port *port);

@@ -60,6 +60,18 @@ static bool free_ethdev(const struct sluice *sl, const char *devargs, uint16_t *
 	return found;
 }
 
+/* One that comes from another process is described in full, and the EAL may have been told less. */
+static bool known_by_name(const struct sluice *sl, const char *devargs, uint16_t *eth, bool *taken)
+{
+	char *name = sl->handover.number >= 0 ? strndup(devargs, strcspn(devargs, ",")) : NULL;
+	bool found = name && free_ethdev(sl, name, eth, taken);
+
+	free(name);
+	if (found)
+		port_tap_address(*eth, devargs);
+	return found;
+}
+
 /* The EAL may have probed it at start (a PCI device, --vdev). *probed: no, we did. */
 static int find_ethdev(const struct sluice *sl, const char *devargs, uint16_t *eth, bool *probed,
 	char *why, size_t why_len)
@@ -68,7 +80,7 @@ static int find_ethdev(const struct sluice *sl, const char *devargs, uint16_t *e
 	int err;
 
 	*probed = false;
-	if (free_ethdev(sl, devargs, eth, &taken))
+	if (free_ethdev(sl, devargs, eth, &taken) || known_by_name(sl, devargs, eth, &taken))
 		return 0;
 	if (taken) {
 		snprintf(why, why_len, "device '%s' is a port already", devargs);
@@ -225,11 +237,6 @@ static void detach(const struct sluice *sl, uint16_t eth)
 		rte_dev_remove(info.device);
 }
 
-static bool is_tap(const struct rte_eth_dev_info *info)
-{
-	return strcmp(info->driver_name, "net_tap") == 0;
-}
-
 static int check_queues(const struct rte_eth_dev_info *info, const char *devargs, uint16_t queues,
 	char *why, size_t why_len)
 {
@@ -237,7 +244,7 @@ static int check_queues(const struct rte_eth_dev_info *info, const char *devargs
 
 	/* When it starts it puts two descriptors per queue into one message to secondary processes,
 	 * and does not look whether they fit. */
-	if (is_tap(info))
+	if (port_tap_is(info))
 		max = RTE_MIN(max, RTE_MP_MAX_FD_NUM / 2);
 	if (queues <= max)
 		return 0;
@@ -251,7 +258,7 @@ static uint64_t usable_offloads(const struct rte_eth_dev_info *info)
 	uint64_t offloads = info->tx_offload_capa & TX_OFFLOADS;
 
 	/* It compares frames with the MTU, and so refuses to cut any of full-sized segments. */
-	if (is_tap(info))
+	if (port_tap_is(info))
 		offloads &= ~RTE_ETH_TX_OFFLOAD_TCP_TSO;
 	return offloads;
 }
@@ -359,18 +366,31 @@ void port_dev_refresh(struct port *port)
 }
 
 /* Of one that the EAL probed at its start we were told the name only. */
-void port_dev_devargs(const struct port *port, FILE *f)
+static char *whole_devargs(const struct port *port, const struct rte_eth_dev_info *info)
 {
-	const struct rte_devargs *args = NULL;
-	struct rte_eth_dev_info info;
+	const struct rte_devargs *args = info->device ? rte_dev_devargs(info->device) : NULL;
 	char *whole = NULL;
 
-	if (rte_eth_dev_info_get(port->dev.eth, &info) == 0 && info.device)
-		args = rte_dev_devargs(info.device);
-	if (!args || strchr(port->dev.devargs, ',') || !args->args || !*args->args ||
-		asprintf(&whole, "%s,%s", port->dev.devargs, args->args) < 0)
-		whole = NULL;
-	cmd_put_word(f, whole ? whole : port->dev.devargs);
+	if (!args || strchr(port->dev.devargs, ',') || !args->args || !*args->args)
+		return strdup(port->dev.devargs);
+	return asprintf(&whole, "%s,%s", port->dev.devargs, args->args) < 0 ? NULL : whole;
+}
+
+/* A TAP keeps its address, which else is made up anew. */
+void port_dev_devargs(const struct port *port, FILE *f)
+{
+	char mac[RTE_ETHER_ADDR_FMT_SIZE], *whole = NULL, *fixed = NULL;
+	struct rte_eth_dev_info info;
+
+	if (rte_eth_dev_info_get(port->dev.eth, &info) == 0) {
+		whole = whole_devargs(port, &info);
+		rte_ether_format_addr(mac, sizeof(mac), &port->mac);
+		if (whole && port_tap_is(&info) && !strstr(whole, ",mac=") &&
+			asprintf(&fixed, "%s,mac=%s", whole, mac) < 0)
+			fixed = NULL;
+	}
+	cmd_put_word(f, fixed ? fixed : whole ? whole : port->dev.devargs);
+	free(fixed);
 	free(whole);
 }
 

@@ -40,6 +40,7 @@ struct sluice {
 		bool dormant; /* VM ports are added dormant */
 		bool given;   /* we own no VM port any more */
 		bool idle;    /* workers have nothing to do and leave the CPU to the other's */
+		char *origin; /* what the first of us was started with; NULL: too much */
 		int number;   /* of the next port that is added; -1: the lowest that is free */
 	} handover;
 

@@ -181,6 +181,8 @@ static void serve(int fd)
 	static struct request r;
 	struct answer a;
 
+	fd = dup2(fd, STDERR_FILENO + 1); /* of what the switch was started with nothing */
+	closefrom(STDERR_FILENO + 2);
 	setsid(); /* who interrupts the switch does not mean us */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
@@ -209,6 +211,20 @@ int starter_remember(int argc, char **argv)
 		at_start.argc++;
 	}
 	return at_start.argv ? 0 : -ENOMEM;
+}
+
+char *starter_words(void)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+
+	if (!f)
+		return NULL;
+	for (int i = 1; i < at_start.argc; i++)
+		fprintf(f, "%s\n", at_start.argv[i]);
+	fclose(f);
+	return text;
 }
 
 int starter_open(void)

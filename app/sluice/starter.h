@@ -19,6 +19,9 @@
 /** Keep the command line, before anybody changes it. @return 0 or -ENOMEM */
 int starter_remember(int argc, char **argv);
 
+/** That command line without the program, a line for each word, for free(). NULL: out of memory */
+char *starter_words(void);
+
 /** Fork it. The first thread, before there is another. @return 0 or a negative errno */
 int starter_open(void);
 

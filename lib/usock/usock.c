@@ -12,6 +12,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "usock_priv.h"
+
 /* Where a path leads to. */
 struct place {
 	int dir;
@@ -203,8 +205,8 @@ static int apply(int handle, const struct usock_access *access)
  * Nobody can connect before we listen. Who may write to the directory could have put a link to
  * something else there meanwhile: a socket of ours with one name is nobody's but ours.
  */
-static int give_away(
-	const struct place *p, const struct usock_access *access, struct usock_file *file)
+static int give_away(const struct place *p, uid_t owner, const struct usock_access *access,
+	struct usock_file *file)
 {
 	int handle = openat(p->dir, p->name, O_PATH | O_NOFOLLOW | O_CLOEXEC), err = 0;
 	struct stat st;
@@ -213,7 +215,7 @@ static int give_away(
 		return -errno;
 	if (fstat(handle, &st) < 0)
 		err = -errno;
-	else if (!S_ISSOCK(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1)
+	else if (!S_ISSOCK(st.st_mode) || st.st_uid != owner || st.st_nlink != 1)
 		err = -EADDRINUSE;
 	else
 		err = apply(handle, access);
@@ -232,7 +234,7 @@ static int bind_and_listen(const struct place *p, int fd, int backlog,
 		fchmod(fd, access->mode);
 	if (bind(fd, (const struct sockaddr *)&p->addr, sizeof(p->addr)) < 0)
 		return -errno;
-	err = give_away(p, access, file);
+	err = give_away(p, geteuid(), access, file);
 	if (!err && listen(fd, backlog) < 0)
 		err = -errno;
 	if (err)
@@ -240,17 +242,45 @@ static int bind_and_listen(const struct place *p, int fd, int backlog,
 	return err;
 }
 
+/* What a process before us left listening there, as it is asked for now; or -1. That one made the file,
+ * whoever owns it by now. */
+static int inherited(const struct place *p, int backlog, const struct usock_access *access,
+	struct usock_file *file)
+{
+	struct usock_file now;
+	struct stat st;
+	int fd;
+
+	if (place_stat(p, &st) != 0)
+		return -1;
+	*file = (struct usock_file){.dev = st.st_dev, .ino = st.st_ino};
+	fd = usock_take_inherited(file);
+	if (fd < 0)
+		return -1;
+	if (give_away(p, st.st_uid, access, &now) == 0 && now.dev == file->dev &&
+		now.ino == file->ino && listen(fd, backlog) == 0)
+		return fd;
+	close(fd);
+	usock_was_removed(file);
+	return -1;
+}
+
 static int make(const struct place *p, const char *path, int backlog,
 	const struct usock_access *access, struct usock_file *file, char *why, size_t why_len)
 {
-	int err = clear(p, path, access, why, why_len), fd;
+	int fd = inherited(p, backlog, access, file), err;
 
+	if (fd >= 0)
+		return fd;
+	err = clear(p, path, access, why, why_len);
 	if (err)
 		return err;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	err = fd < 0 ? -errno : bind_and_listen(p, fd, backlog, access, file);
-	if (!err)
+	if (!err) {
+		usock_was_made(fd, file);
 		return fd;
+	}
 	snprintf(why, why_len, "cannot listen at %s: %s%s", path, strerror(-err), advice(err));
 	if (fd >= 0)
 		close(fd);
@@ -281,6 +311,7 @@ void usock_remove(const char *path, const struct usock_file *file)
 	struct place p;
 	struct stat st;
 
+	usock_was_removed(file);
 	if (place_open(&p, path) != 0)
 		return;
 	if (place_stat(&p, &st) == 0 && st.st_dev == file->dev && st.st_ino == file->ino)

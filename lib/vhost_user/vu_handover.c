@@ -33,9 +33,11 @@
  * front-end starts. A ring that was parked stays so, and so keeps its position.
  */
 
-#define MAGIC   0x7265766f65756c73ull
+#define MAGIC 0x7265766f65756c73ull
+#ifndef VERSION
 #define VERSION 1u
-#define BIT(n)  (1ull << (n))
+#endif
+#define BIT(n) (1ull << (n))
 
 static void check_eventfd(struct vu_cursor *c, int fd)
 {
@@ -145,7 +147,8 @@ static void conn_fields(struct vu_cursor *c, struct vu_device *dev)
 	const size_t most = sizeof(struct vu_header) + sizeof(union vu_payload);
 	struct vu_conn *conn = &dev->conn;
 
-	if (c->reading && !has_option(conn->fd, SO_TYPE, SOCK_STREAM))
+	if (c->reading && (!has_option(conn->fd, SO_TYPE, SOCK_STREAM) ||
+				  !has_option(conn->fd, SO_ACCEPTCONN, 0)))
 		vu_record_wrong(c, "its connection is no stream socket");
 	VU_RECORD(c, conn->in_len, most);
 	vu_record_bytes(c, &conn->in.header, conn->in_len);

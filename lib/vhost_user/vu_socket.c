@@ -119,6 +119,7 @@ int vu_socket_open(struct vu_device *dev, char *why, size_t why_len)
 
 int vu_socket_adopt(struct vu_device *dev, char *why, size_t why_len)
 {
+	usock_claim(&dev->listen_file);
 	return make_events(dev, why, why_len);
 }
 

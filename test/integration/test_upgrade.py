@@ -14,13 +14,14 @@ import time
 from pathlib import Path
 
 import pytest
-from sluice import TOP, Sluice, SluiceError
+from sluice import TOP, Sluice, SluiceError, binary
 from test_switch_ports import Loop, counters, lost
 from testpmd import Testpmd, frontend_eal
 
-(EARLY, PORT, COMMANDS, ADDRESSES, PREPARE, PREPARED, STATE, CONTROL, ALL, READY, COMMIT, TAKEN, ABORT) = range(1, 14)
-MAGIC, VERSION = 0x70756c73, 1
+(ORIGIN, EARLY, PORT, COMMANDS, ADDRESSES, PREPARE, PREPARED, STATE, CONTROL, ALL, READY, COMMIT, TAKEN, ABORT) = range(1, 15)
+MAGIC, VERSION = 0x70756c73, 2
 ROUNDS = int(os.environ.get("SLUICE_ROUNDS", 2))
+LONG = pytest.mark.skipif("SLUICE_ALL" not in os.environ, reason="a long form: set SLUICE_ALL=1")
 
 
 class Upgraded(Sluice):
@@ -122,6 +123,51 @@ def test_what_comes_along(folder):
         assert names == {"vm0": 0, "up": 1, "vm2": 2, "vm3": 3}
         switch.upgrade()
         assert switch.run("config show") == before
+
+
+class Tap:
+    """An interface of the host's, as somebody has configured it."""
+
+    def __init__(self, name, address):
+        self.name = name
+        self.ip("addr", "add", address, "dev", name)
+        self.before = self.look()
+
+    def ip(self, *words):
+        done = subprocess.run(["ip", *words], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    def look(self):
+        link = json.loads(self.ip("-j", "addr", "show", "dev", self.name))[0]
+        told = [a["local"] for a in link["addr_info"] if a["family"] == "inet"]
+        return link["ifindex"], link["address"], "UP" in link["flags"], told
+
+    def received(self):
+        """Frames the host has got, ever."""
+        return int(Path(f"/sys/class/net/{self.name}/statistics/rx_packets").read_text())
+
+    def persistent(self):
+        return bool(int(Path(f"/sys/class/net/{self.name}/tun_flags").read_text(), 16) & 0x800)
+
+    def there(self):
+        return Path(f"/sys/class/net/{self.name}").exists()
+
+
+@pytest.mark.parametrize("by_eal", [pytest.param(False, marks=LONG), True], ids=["command", "eal"])
+def test_a_tap_stays(folder, by_eal):
+    """Whoever configured it on the host finds it as it was; with the last process it goes."""
+    name = f"slup{os.getpid() % 10000}"
+    device = f"net_tap4,iface={name}"
+    switch = Upgraded(folder, commands=["port add up dev " + (device.partition(",")[0] if by_eal else device)])
+    if by_eal:
+        switch.eal[1:1] = ["--vdev", device]
+    with switch:
+        tap = Tap(name, "198.51.100.1/24")
+        for _ in range(2):
+            assert switch.upgrade()["devices"] == 1
+            assert tap.look() == tap.before and not tap.persistent()
+            switch.wait_link("up")
+    assert not tap.there()
 
 
 def test_a_newer_process_that_fails(folder):
@@ -237,7 +283,7 @@ def close_all(frames):
             os.close(fd)
 
 
-STEPS = ["asked", "configured", "prepared", "has everything", "ready", "committed", "refuses", "nonsense"]
+STEPS = ["asked", "configured", "another version", "prepared", "has everything", "ready", "committed", "refuses", "nonsense"]
 
 
 def newer_that_dies(switch, step):
@@ -248,6 +294,10 @@ def newer_that_dies(switch, step):
             return
         until(sock, PREPARE)
         if step == "configured":
+            return
+        if step == "another version":
+            sock.sendall(struct.pack("=5I", MAGIC, VERSION + 1, PREPARED, 0, 0))
+            assert sock.recv(1) == b""
             return
         send(sock, PREPARED)
         if step == "prepared":
@@ -274,7 +324,7 @@ def test_the_newer_one_dies_at_each_step(folder):
             newer_that_dies(switch, step)
             loop.moving()
             switch.wait_until(lambda: switch.json("upgrade show")["state"] == "failed", f"an end after '{step}'")
-        assert "a test does not want it" in switch.log
+        assert "a test does not want it" in switch.log and "it speaks another protocol" in switch.log
         loop.stop()
         assert lost(switch, "vm1", "vm2") == {}
 
@@ -371,8 +421,9 @@ def test_the_older_one_is_killed_at_each_step(folder, last):
 
 # ---- a build that can less, or more ----
 
-def test_a_missing_feature_is_refused(folder):
-    """The newer one says what it lacks, before anything is stopped."""
+@pytest.mark.parametrize("version", [VERSION - 1, VERSION, VERSION + 1])
+def test_a_newer_process_refuses(folder, version):
+    """It says what it lacks, or that it does not understand, before anything is stopped."""
     path = folder / "lacks.sock"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
@@ -386,12 +437,14 @@ def test_a_missing_feature_is_refused(folder):
             sock.settimeout(10)
             while not sock.recv(4096).endswith(b"\n"):
                 pass
-            send(sock, EARLY)
-            send(sock, PORT, struct.pack("=IIQQ", 0, 1, 1 << 60, 0) + b"port add vm1 listen " + bytes(path) + b"x")
-            kind, why, _ = receive(sock)
-        assert kind == ABORT and b"RSS" in why
-        assert newer.wait(20) == 1
-        assert "cannot take over: 'port add vm1" in newer.stdout.read()
+            sock.sendall(struct.pack("=5I", MAGIC, version, EARLY, 0, 0))
+            if version == VERSION:
+                send(sock, PORT, struct.pack("=IIQQ", 0, 1, 1 << 60, 0) + b"port add vm1 listen " + bytes(path) + b"x")
+                kind, why, _ = receive(sock)
+                assert kind == ABORT and b"RSS" in why
+            assert newer.wait(20) == 1
+        said = "'port add vm1" if version == VERSION else "the switch there cannot hand over, or only to another version"
+        assert f"cannot take over: {said}" in newer.stdout.read()
         assert not Path(f"{path}x").exists()
     finally:
         newer.kill()
@@ -400,6 +453,53 @@ def test_a_missing_feature_is_refused(folder):
         listener.close()
         shape.close()
         path.unlink()
+
+
+@pytest.fixture
+def builds():
+    """Built beside the one under test: one that knows no packed rings, and one with another version of the state."""
+    folder = binary().resolve().parents[2] / "test/support/builds"
+    return folder / "sluice_lesser", folder / "sluice_newer"
+
+
+def refused(switch, loop, build, why):
+    """In one line, and the older one goes on."""
+    pid = switch.pid
+    with pytest.raises(SluiceError) as error:
+        switch.upgrade(build)
+    said = str(error.value).strip().splitlines()
+    assert len(said) == 1 and why in said[0] and said[0].endswith("; this one goes on"), said
+    loop.moving()
+    assert switch.pid == pid
+
+
+def offers_packed(path):
+    """What a front-end is told that asks (VHOST_USER_GET_FEATURES)."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(str(path))
+        sock.sendall(struct.pack("=3I", 1, 1, 0))
+        return bool(struct.unpack("=3IQ", exactly(sock, 20))[3] >> 34 & 1)
+
+
+def test_between_builds(folder, builds):
+    """A port goes on with what it offered, so that there is a way back; what a new one offers must not shrink, used or not."""
+    lesser, newer = builds
+    switch, paths = two_ports(folder, "build", program=lesser)
+    with switch, front(*paths) as pmd:
+        loop = Loop(switch, pmd, "vm1", "vm2")
+        switch.run(f"port add vm0 listen {folder}/build0")
+        assert switch.upgrade(binary().resolve())["lost"] == 0
+        loop.moving()
+        switch.run(f"port add vm3 listen {folder}/build3")
+        assert [offers_packed(folder / path) for path in ("build0", "build3")] == [False, True]
+        refused(switch, loop, lesser, "this build lacks features that were offered: RING_PACKED")
+        refused(switch, loop, newer, "the record is no good: it is of another version")
+        switch.run("port del vm3")
+        assert switch.upgrade(lesser)["lost"] == 0
+        loop.moving()
+        assert min(loop.stop()) > 1000
+        assert lost(switch, "vm1", "vm2") == {} and [switch.json(f"port show {p}")["connections"] for p in ("vm1", "vm2")] == [1, 1]
 
 
 def test_options_that_do_not_go_together(folder):

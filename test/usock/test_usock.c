@@ -218,6 +218,124 @@ static void links_are_not_followed(void **state)
 	unlink(victim);
 }
 
+/* ---- what the process before has left ---- */
+
+static unsigned made, removed;
+
+static void on_made(int fd, const struct usock_file *f)
+{
+	assert_true(fd >= 0 && f->ino);
+	made++;
+}
+
+static void on_removed(const struct usock_file *f)
+{
+	assert_true(f->ino);
+	removed++;
+}
+
+static int no_heir(void **state)
+{
+	usock_keep(&(struct usock_keeper){0});
+	return teardown(state);
+}
+
+/* A socket that listens already, and has somebody waiting in it. */
+static int left_behind(int *waits)
+{
+	static const struct usock_keeper keeper = {on_made, on_removed};
+	struct usock_access a = access_of(NULL, NULL, "0600");
+	int fd;
+
+	made = removed = 0;
+	usock_keep(&keeper);
+	fd = make(&a);
+	assert_true(fd >= 0);
+	*waits = usock_connect(path);
+	assert_true(*waits >= 0);
+	assert_int_equal(made, 1);
+	return fd;
+}
+
+static void inherited(void **state)
+{
+	struct usock_access a = access_of(NULL, NULL, "0620");
+	struct usock_file before;
+	int waits, fd = left_behind(&waits), again, peer;
+
+	before = file;
+	assert_int_equal(usock_inherit(fd, &file), 0);
+	again = make(&a);
+	assert_int_equal(again, fd);
+	assert_true(file.dev == before.dev && file.ino == before.ino);
+	assert_int_equal(look(path).st_mode, S_IFSOCK | 0620);
+	peer = accept(again, NULL, NULL);
+	assert_true(peer >= 0);
+	close(peer);
+	close(waits);
+	assert_int_equal(made, 1);
+	assert_int_equal(usock_disinherit(), 0);
+	usock_remove(path, &file);
+	assert_int_equal(removed, 1);
+	close(fd);
+}
+
+static void inherited_by_another_owner(void **state)
+{
+	struct usock_access before = access_of("4242", "4242", "0600"),
+			    now = access_of("4343", NULL, "0660"), any = USOCK_ACCESS_DEFAULT;
+	int fd, again;
+
+	if (geteuid() != 0)
+		ts_skip("only root can give a socket away");
+	fd = make(&before);
+	assert_true(fd >= 0);
+	assert_int_equal(usock_inherit(fd, &file), 0);
+	again = make(&now);
+	assert_int_equal(again, fd);
+	assert_int_equal(look(path).st_uid, 4343);
+	assert_int_equal(look(path).st_mode, S_IFSOCK | 0660);
+	assert_int_equal(usock_inherit(fd, &file), 0);
+	assert_int_equal(make(&any), fd);
+	close(fd);
+}
+
+/* Another file is there by now: nobody would ever reach the old one. */
+static void not_inherited(void **state)
+{
+	struct usock_access a = access_of(NULL, NULL, "0600");
+	struct usock_file before;
+	int waits, fd = left_behind(&waits), again;
+
+	before = file;
+	assert_int_equal(usock_inherit(dup(fd), &file), 0);
+	close(fd);
+	unlink(path);
+	again = make(&a);
+	assert_true(again >= 0 && file.ino != before.ino);
+	assert_int_equal(made, 2);
+	assert_int_equal(usock_disinherit(), 1);
+	assert_int_equal(removed, 1);
+	assert_int_equal(look(path).st_ino, file.ino);
+	assert_int_equal(usock_inherit(waits, &file), -1); /* does not listen */
+	close(again);
+}
+
+static void nobody_wants_it(void **state)
+{
+	int waits, fd = left_behind(&waits);
+
+	assert_int_equal(usock_inherit(dup(fd), &file), 0);
+	usock_claim(&file);
+	assert_int_equal(usock_disinherit(), 0);
+	assert_int_equal(removed, 0);
+	assert_int_equal(usock_inherit(fd, &file), 0);
+	assert_int_equal(usock_disinherit(), 1);
+	assert_int_equal(removed, 1);
+	assert_int_equal(access(path, F_OK), -1);
+	close(waits);
+}
+
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(int argc, char **argv)
@@ -229,6 +347,10 @@ int main(int argc, char **argv)
 		CASE(given_away),
 		CASE(other_ways_there),
 		CASE(links_are_not_followed),
+		cmocka_unit_test_setup_teardown(inherited, setup, no_heir),
+		cmocka_unit_test_setup_teardown(inherited_by_another_owner, setup, no_heir),
+		cmocka_unit_test_setup_teardown(not_inherited, setup, no_heir),
+		cmocka_unit_test_setup_teardown(nobody_wants_it, setup, no_heir),
 	};
 
 	return ts_run_tests(tests, TS_ARRAY_SIZE(tests), argc, argv);

@@ -65,6 +65,33 @@ int usock_listen(const char *path, int backlog, const struct usock_access *acces
 /** Remove it if it is still the one we made. */
 void usock_remove(const char *path, const struct usock_file *file);
 
+/*
+ * A socket can outlive the process: a keeper, who is told of each that listens, holds a second
+ * descriptor of it, and the next process inherits that. Whoever connects meanwhile waits in its queue.
+ * What is inherited is told apart by its file, and usock_listen() at the path of that file takes it
+ * instead of making another. Control thread, all of this.
+ */
+struct usock_keeper {
+	void (*made)(int fd, const struct usock_file *file); /* fd is lent */
+	void (*removed)(const struct usock_file *file);
+};
+
+/** From now on tell who keeps them. */
+void usock_keep(const struct usock_keeper *k);
+
+/**
+ * A listening socket of the process before.
+ * @param fd	ours from here on, also on failure
+ * @return 0, or -1: it does not listen
+ */
+int usock_inherit(int fd, const struct usock_file *file);
+
+/** This file's socket has come another way as well: the inherited descriptor is not needed. */
+void usock_claim(const struct usock_file *file);
+
+/** Nobody listens at what is left: close and remove it. @return how many there were */
+unsigned usock_disinherit(void);
+
 /**
  * Read who may connect from words.
  *
