@@ -30,6 +30,7 @@ struct failcall {
 	uint32_t hit;   /* it has come, the next two are valid */
 	uint64_t where; /* address of the call in the program's file */
 	char name[32];  /* of the function */
+	uint64_t at_call[8192]; /* where each was made */
 };
 
 static struct failcall *shared;
@@ -68,11 +69,15 @@ static void __attribute__((constructor)) begin(void)
 static bool fails(const char *name, const void *from)
 {
 	const uintptr_t at = (uintptr_t)from;
+	uint32_t n;
 
 	if (!shared || !__atomic_load_n(&shared->on, __ATOMIC_ACQUIRE) || at < text ||
 		at >= text_end)
 		return false;
-	if (__atomic_add_fetch(&shared->n, 1, __ATOMIC_RELAXED) != shared->at)
+	n = __atomic_add_fetch(&shared->n, 1, __ATOMIC_RELAXED);
+	if (n <= sizeof(shared->at_call) / sizeof(shared->at_call[0]))
+		shared->at_call[n - 1] = at - base;
+	if (n != shared->at)
 		return false;
 	shared->where = at - base;
 	strncpy(shared->name, name, sizeof(shared->name) - 1);
@@ -81,6 +86,8 @@ static bool fails(const char *name, const void *from)
 }
 
 typedef long any(long, long, long, long, long, long);
+
+#pragma GCC visibility push(default)
 
 /* Memory comes before anything else, also for who looks up the next function. */
 any __libc_malloc, __libc_calloc, __libc_realloc, __libc_memalign;

@@ -35,6 +35,7 @@ class Sluice:
     """One switch. folder: for its control socket and log; options: sluice's own; eal, program: instead of the usual."""
 
     preexec = None  # for the child to call before it becomes the switch
+    env = None  # more of its environment
 
     def __init__(self, folder, options=(), eal=None, commands=(), timeout=20, program=None):
         self.folder, self.options, self.timeout = Path(folder), list(options), timeout
@@ -60,7 +61,7 @@ class Sluice:
             # A session of its own, as the guests have: where the kernel shares CPUs out among sessions, a switch in that of
             # a favoured shell would starve them.
             self.process = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            start_new_session=True, preexec_fn=self.preexec)
+                                            env={**os.environ, **(self.env or {})}, start_new_session=True, preexec_fn=self.preexec)
         deadline = time.monotonic() + self.timeout
         while not self._connect():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -144,7 +145,7 @@ class Sluice:
     def _call(self, command):
         request = {"jsonrpc": "2.0", "id": 1, "method": "run", "params": {"command": command}}
         line = self._ask(json.dumps(request).encode() + b"\n")
-        if not line:
+        if not line.endswith(b"\n"):
             raise SluiceError(f"{self.name} hung up on '{command}':\n{self.log}")
         answer = json.loads(line)
         if "error" in answer:
