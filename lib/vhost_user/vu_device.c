@@ -210,6 +210,11 @@ struct virtq *vu_device_ring(struct vu_device *dev, unsigned ring)
 	return ring < dev->nrings ? dev->queue[ring].vq : NULL;
 }
 
+const struct virtq_mem *vu_device_memory(const struct vu_device *dev)
+{
+	return dev->mem;
+}
+
 int vu_device_reconcile(struct vu_device *dev)
 {
 	int err = vu_reconcile(dev);

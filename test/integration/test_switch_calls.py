@@ -10,24 +10,20 @@ import contextlib
 import itertools
 import json
 import os
-import re
 import signal
 import socket
 import struct
 import subprocess
-import time
-from pathlib import Path
 
 import pytest
 from failcall import Failcall
 from machine import echo_guest
+from sluice import ALL, SluiceError
 from test_switch_ports import Loop, front, lost
 from test_upgrade import Upgraded
 
-from sluice import Sluice, SluiceError, binary
-
-ALL = os.environ.get("SLUICE_ALL") == "1"
 _serial = itertools.count()
+EVERY_DAY = ("port add listen", "handshake", "client")
 SAMPLE = 3  # calls of each operation that fail, every day
 
 
@@ -160,7 +156,8 @@ def nothing_else(busy):
 
 
 @pytest.mark.usefixtures("nothing_else")
-@pytest.mark.parametrize("name", operations("x"))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in EVERY_DAY else pytest.mark.long)
+                                  for name in operations("x")])
 def test_each_call(folder, busy, name):
     switch, loop = busy
     (folder / "lines").write_text(f"port add vm listen {folder}/vm.sock\nset burst 32\n")
@@ -248,6 +245,7 @@ def test_start(folder):
     print(f"P6 start: {len(chosen(firsts, 2))} of {n} calls failed, each at another place of {len(firsts)}, {refused} times it said so")
 
 
+@pytest.mark.long
 def test_upgrade(folder, busy):
     """The older one goes on, or the newer one does; the next upgrade works."""
     switch, loop = busy

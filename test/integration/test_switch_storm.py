@@ -10,12 +10,10 @@ import subprocess
 
 import pytest
 from machine import build_folder
+from sluice import ALL, Sluice, SluiceError
 from test_switch_ports import Loop, front, lost
 
-from sluice import Sluice, SluiceError
-
-ALL = os.environ.get("SLUICE_ALL") == "1"
-PORTS = 1024 if ALL else 48
+PORTS = 1024 if ALL else 32
 STORMS = 3 if ALL else 1
 ATTACH_MS = 100  # judged in the long form only: it says nothing on a machine that is busy with other tests
 
@@ -86,7 +84,7 @@ def test_attach_and_leave(folder, switch):
     assert lost(switch, "near1", "near2") == {}
 
 
-@pytest.mark.skipif(not ALL, reason="SLUICE_ALL=1 has all 1024 ports")
+@pytest.mark.long
 def test_no_more_than_there_can_be(folder, switch):
     """One too many is refused in words, and has a place when another has gone."""
     with pytest.raises(SluiceError, match="^there are 1024 ports already: delete one first$"):

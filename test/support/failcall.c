@@ -24,12 +24,12 @@
 
 /* Of the file, see failcall.py. */
 struct failcall {
-	uint32_t on;    /* written by the test */
-	uint32_t at;    /* the call that fails, the first is 1; 0: none */
-	uint32_t n;     /* calls so far */
-	uint32_t hit;   /* it has come, the next two are valid */
-	uint64_t where; /* address of the call in the program's file */
-	char name[32];  /* of the function */
+	uint32_t on;            /* written by the test */
+	uint32_t at;            /* the call that fails, the first is 1; 0: none */
+	uint32_t n;             /* calls so far */
+	uint32_t hit;           /* it has come, the next two are valid */
+	uint64_t where;         /* address of the call in the program's file */
+	char name[32];          /* of the function */
 	uint64_t at_call[8192]; /* where each was made */
 };
 

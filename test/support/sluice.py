@@ -19,6 +19,7 @@ from pathlib import Path
 from testpmd import lcores
 
 TOP = Path(__file__).resolve().parents[2]
+ALL = os.environ.get("SLUICE_ALL") == "1"  # generated cases: all of them, not a sample
 _serial = itertools.count()
 
 
