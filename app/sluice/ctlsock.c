@@ -75,9 +75,28 @@ static size_t waiting(const struct client *cl)
 	return evbuffer_get_length(bufferevent_get_output(cl->bev));
 }
 
-/* Takes over answer, which may be NULL. */
+/* Who gets no answer must not wait for one: nothing more is read, and what is out is the last. */
+static void give_up(struct client *cl)
+{
+	struct evbuffer *in = bufferevent_get_input(cl->bev);
+
+	evbuffer_drain(in, evbuffer_get_length(in));
+	bufferevent_disable(cl->bev, EV_READ);
+	cl->closing = true;
+}
+
+static void put(struct client *cl, const char *answer, size_t len)
+{
+	if (bufferevent_write(cl->bev, answer, len) < 0 || bufferevent_write(cl->bev, "\n", 1) < 0)
+		give_up(cl);
+}
+
+/* Takes over answer; NULL: there was not enough memory for one. */
 static void send_answer(struct client *cl, char *answer, size_t len)
 {
+	static const char none[] = "{\"jsonrpc\": \"2.0\", \"id\": null, \"error\": "
+				   "{\"code\": -12, \"message\": \"out of memory\"}}";
+
 	char why[96];
 
 	if (len > CTLSOCK_ANSWER_MAX) {
@@ -86,24 +105,21 @@ static void send_answer(struct client *cl, char *answer, size_t len)
 			CTLSOCK_ANSWER_MAX);
 		answer = ctlsock_rpc_error(CTLSOCK_RPC_BUSY, why, &len);
 	}
-	if (answer) {
-		bufferevent_write(cl->bev, answer, len);
-		bufferevent_write(cl->bev, "\n", 1);
-	}
+	if (answer)
+		put(cl, answer, len);
+	else
+		put(cl, none, sizeof(none) - 1);
 	free(answer);
 }
 
 static void refuse_long_line(struct client *cl)
 {
-	struct evbuffer *in = bufferevent_get_input(cl->bev);
 	size_t len;
 	char *answer = ctlsock_rpc_error(
 		CTLSOCK_RPC_REQUEST, "a request is at most 65536 bytes long", &len);
 
 	send_answer(cl, answer, len);
-	evbuffer_drain(in, evbuffer_get_length(in));
-	bufferevent_disable(cl->bev, EV_READ);
-	cl->closing = true;
+	give_up(cl);
 }
 
 /* The socket's permissions let a group in, too, which is to run commands only. */
@@ -157,9 +173,17 @@ static bool serve_one(struct client *cl)
 	return true;
 }
 
-static void serve(struct client *cl)
+/* Later, and if there is no memory for later, at once. */
+static void serve_again(struct client *cl)
 {
 	static const struct timeval now = {0, 0};
+
+	if (event_add(cl->again, &now) < 0)
+		event_active(cl->again, EV_TIMEOUT, 0);
+}
+
+static void serve(struct client *cl)
+{
 	bool more = true;
 
 	for (int i = 0; i < TURN && more && waiting(cl) <= WAITING_MAX; i++)
@@ -167,7 +191,7 @@ static void serve(struct client *cl)
 	if (cl->leaving)
 		hand_off(cl);
 	else if (more && waiting(cl) <= WAITING_MAX)
-		event_add(cl->again, &now);
+		serve_again(cl);
 	else if (cl->closing && waiting(cl) == 0)
 		client_free(cl);
 }
@@ -211,8 +235,10 @@ static struct client *client_new(struct ctlsock *s, evutil_socket_t fd)
 	static const struct timeval stalled = {STALLED_S, 0};
 	struct client *cl = calloc(1, sizeof(*cl));
 
-	if (!cl)
+	if (!cl) {
+		close(fd);
 		return NULL;
+	}
 	cl->sock = s;
 	cl->bev = bufferevent_socket_new(s->base, fd, BEV_OPT_CLOSE_ON_FREE);
 	cl->again = evtimer_new(s->base, on_again, cl);
@@ -269,7 +295,8 @@ static void on_accept_error(struct evconnlistener *l, void *arg)
 	struct ctlsock *s = arg;
 
 	evconnlistener_disable(l);
-	event_add(s->retry, &pause);
+	if (event_add(s->retry, &pause) < 0)
+		event_active(s->retry, EV_TIMEOUT, 0);
 }
 
 static void on_retry(evutil_socket_t fd, short what, void *arg)

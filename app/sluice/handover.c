@@ -39,31 +39,37 @@ void handover_set(enum handover_state state, pid_t pid, const char *fmt, ...)
 
 /* ---- commands ---- */
 
-static void append(char **list, const char *line)
+static int append(char **list, const char *line)
 {
 	char *more = NULL;
 
 	if (asprintf(&more, "%s%s\n", *list ? *list : "", line) < 0)
-		return;
+		return -ENOMEM;
 	free(*list);
 	*list = more;
+	return 0;
 }
 
-void handover_run(struct sluice *sl, const char *lines, char **later)
+int handover_run(struct sluice *sl, const char *lines, char **later)
 {
 	char *copy = strdup(lines), *rest = copy;
+	int err = copy ? 0 : -ENOMEM;
 
 	for (char *line = strsep(&rest, "\n"); line; line = strsep(&rest, "\n")) {
 		struct cmd_result res;
 
-		if (cmd_run(sl->commands, line, &res) != 0 && later)
-			append(later, line);
+		cmd_run(sl->commands, line, &res);
+		if (res.err == -ENOMEM)
+			err = -ENOMEM;
+		else if (res.err && later)
+			err = append(later, line) < 0 ? -ENOMEM : err;
 		else if (res.err)
 			SL_LOG(WARNING, "'%s' was not taken over: %s", line,
 				res.error ? res.error : "out of memory");
 		cmd_result_clear(&res);
 	}
 	free(copy);
+	return err;
 }
 
 int handover_add(struct sluice *sl, uint32_t id, const char *line, char *why, size_t why_len)

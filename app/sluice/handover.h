@@ -111,8 +111,9 @@ struct handover_status *handover_status_edit(void);
 /** Packets that ports have lost since they were added, all together. */
 uint64_t handover_lost(const struct sluice *sl);
 
-/** Run commands, one a line. Those that fail are appended to *later, or (NULL) logged. */
-void handover_run(struct sluice *sl, const char *lines, char **later);
+/** Run commands, one a line. Those that fail are appended to *later, or (NULL) logged.
+ * @return 0, or -ENOMEM: some of them were not run and not appended either */
+int handover_run(struct sluice *sl, const char *lines, char **later);
 
 /** Add a port by its command, with this number. @return 0 or the command's error */
 int handover_add(struct sluice *sl, uint32_t id, const char *line, char *why, size_t why_len);

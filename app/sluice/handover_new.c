@@ -178,6 +178,13 @@ static int take_port(struct taking *t, const struct frame *f)
 	return 0;
 }
 
+static int take_commands(struct taking *t, const struct frame *f, char **later)
+{
+	return handover_run(t->sl, f->payload, later) < 0
+		       ? refuse(t, "there is not enough memory for the configuration")
+		       : 0;
+}
+
 static void take_addresses(struct taking *t, const struct frame *f, struct fdb_cache *cache)
 {
 	struct frame_address a;
@@ -210,11 +217,11 @@ static int take_configuration(struct taking *t)
 		else if (f.type == FRAME_ORIGIN)
 			keep_origin(t->sl, f.payload);
 		else if (f.type == FRAME_EARLY)
-			handover_run(t->sl, f.payload, NULL);
+			err = take_commands(t, &f, NULL);
 		else if (f.type == FRAME_PORT)
 			err = take_port(t, &f);
 		else if (f.type == FRAME_COMMANDS)
-			handover_run(t->sl, f.payload, &t->later);
+			err = take_commands(t, &f, &t->later);
 		else if (f.type == FRAME_ADDRESSES)
 			take_addresses(t, &f, cache);
 		else if (f.type == FRAME_PREPARE)
@@ -362,8 +369,9 @@ static unsigned open_devices(struct taking *t)
 			SL_LOG(ERR, "'%s' was not taken over: %s", d->line, why);
 		}
 	}
-	if (t->later)
-		handover_run(t->sl, t->later, NULL);
+	if (t->later && handover_run(t->sl, t->later, NULL) < 0)
+		SL_LOG(ERR,
+			"not enough memory for some of the configuration: compare `config show`");
 	return n;
 }
 

@@ -99,7 +99,8 @@ struct port_vm {
 	struct vnet_rx_conf rx_conf[RTE_MAX_NUMA_NODES]; /* constant; rings use their node's */
 	const struct virtq_mem *node_mem; /* only compared: the table mem_node is of */
 	int mem_node;
-	uint16_t mtu;         /* what the guest was told; 0: any */
+	int told_node; /* where its memory lay when a line said that it is far; -1: it is not */
+	uint16_t mtu;  /* what the guest was told; 0: any */
 	const char *unmapped; /* why devices must be given copies; NULL: they need none. Static */
 	struct port_vm_options options;
 	bool relay_planned;          /* there was a plan since relay was set */
@@ -288,6 +289,12 @@ bool port_tap_is(const struct rte_eth_dev_info *info);
 
 void port_dev_counters(const struct port *port, struct port_counters *out);
 void port_vm_refresh(struct port *port);
+
+/* The NUMA node of a guest's memory, or -1; asked when the table is another one than the last. */
+int port_vm_node(struct port *port, const struct virtq_mem *mem);
+
+/* Once a second: whether it has moved, and a line if whoever polls the port is far from it. */
+void port_vm_node_tick(struct port *port);
 void port_dev_refresh(struct port *port);
 
 #endif

@@ -3,39 +3,13 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/magic.h>
-#include <linux/mempolicy.h>
 #include <linux/virtio_config.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
-#include <unistd.h>
 
 #include "port.h"
 #include "relay.h"
 #include "sluice.h"
-
-/* The NUMA node of the guest's first region, or -1. */
-static int ask_node(const struct virtq_mem *mem)
-{
-	struct virtq_region_info region;
-	int node = -1;
-
-	if (!mem || !virtq_mem_region(mem, 0, &region))
-		return -1;
-	if (syscall(SYS_get_mempolicy, &node, NULL, 0, region.hva, MPOL_F_NODE | MPOL_F_ADDR) < 0)
-		return -1;
-	return node;
-}
-
-/* The same, asked once per memory table: that is a system call that may bring in a page. */
-static int memory_node(struct port *port, const struct virtq_mem *mem)
-{
-	if (mem != port->vm.node_mem || !mem) {
-		port->vm.node_mem = mem;
-		port->vm.mem_node = ask_node(mem);
-	}
-	return port->vm.mem_node;
-}
 
 void port_vm_refresh(struct port *port)
 {
@@ -43,7 +17,7 @@ void port_vm_refresh(struct port *port)
 
 	vu_device_info(port->vm.dev, &info);
 	port->tx_offloads = vnet_tx_offloads(info.features);
-	port->node = memory_node(port, info.mem);
+	port->node = port_vm_node(port, info.mem);
 	port->vm.mtu = info.mtu;
 	plan_dirty(port->sl);
 }
@@ -77,7 +51,7 @@ static void lend(struct port *port, struct port_rxq *q, struct virtq_view *view,
 static void vm_prepare(void *arg, unsigned ring, struct virtq_view *view)
 {
 	struct port *port = arg;
-	int node = ring & 1 ? memory_node(port, virtq_mem_of_guest(view->mem)) : 0;
+	int node = ring & 1 ? port_vm_node(port, virtq_mem_of_guest(view->mem)) : 0;
 
 	if (node < 0 || node >= RTE_MAX_NUMA_NODES)
 		node = 0;
@@ -252,6 +226,7 @@ static int vm_open(struct port *port, const char *path, bool listen, char *why, 
 
 	snprintf(port->vm.path, sizeof(port->vm.path), "%s", path);
 	port->vm.listen = listen;
+	port->vm.told_node = -1;
 	for (int node = 0; node < RTE_MAX_NUMA_NODES; node++)
 		port->vm.rx_conf[node] = (struct vnet_rx_conf){
 			.pool = sluice_pool(port->sl, node),

@@ -103,8 +103,12 @@ static void tick(int fd, short what, void *arg)
 	vnet_lenders_reap();
 	fdb_age(sl->fdb, sl->now);
 	PORT_FOREACH(sl, port)
-	if (port->kind == PORT_DEV)
-		port_refresh(port);
+	{
+		if (port->kind == PORT_DEV)
+			port_refresh(port);
+		else
+			port_vm_node_tick(port);
+	}
 	plan_retry(sl);
 }
 

@@ -70,8 +70,10 @@ static bool flush(struct vu_device *dev)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN) {
-			event_add(b->writable, NULL);
-			return true;
+			if (event_add(b->writable, NULL) == 0)
+				return true;
+			lose(dev, "out of memory");
+			return false;
 		}
 		if (n < 0) {
 			lose(dev, strerror(errno));
@@ -262,9 +264,9 @@ void vu_backend_go(struct vu_device *dev)
 {
 	if (!dev->backend)
 		return;
-	event_add(dev->backend->readable, NULL);
-	if (dev->backend->n > 0)
-		event_add(dev->backend->writable, NULL);
+	if (event_add(dev->backend->readable, NULL) < 0 ||
+		(dev->backend->n > 0 && event_add(dev->backend->writable, NULL) < 0))
+		lose(dev, "out of memory");
 }
 
 /* A request that is half sent, or an answer half read, goes on where it is. */

@@ -42,7 +42,7 @@ static void deadline_start(struct vu_device *dev)
 	const struct timeval limit = {.tv_sec = dev->peer_timeout_ms / 1000,
 		.tv_usec = dev->peer_timeout_ms % 1000 * 1000};
 
-	evtimer_add(dev->conn.deadline, &limit);
+	vu_timer_set(dev->conn.deadline, &limit);
 }
 
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
@@ -218,9 +218,8 @@ static int flush(struct vu_device *dev)
 			continue;
 		if (n < 0 && errno == EAGAIN) {
 			event_del(c->readable);
-			event_add(c->writable, NULL);
 			deadline_start(dev);
-			return 0;
+			return event_add(c->writable, NULL);
 		}
 		if (n < 0)
 			return -1;
@@ -243,7 +242,8 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 	if (c->out_len == 0) {
 		event_del(c->writable);
 		evtimer_del(c->deadline);
-		event_add(c->readable, NULL);
+		if (event_add(c->readable, NULL) < 0)
+			vu_conn_close(dev, "out of memory");
 	}
 }
 
@@ -341,8 +341,9 @@ void vu_conn_go(struct vu_device *dev)
 
 	if (c->fd < 0)
 		return;
-	event_add(c->out_len ? c->writable : c->readable, NULL);
-	if (c->out_len || c->in_len)
+	if (event_add(c->out_len ? c->writable : c->readable, NULL) < 0)
+		vu_conn_close(dev, "out of memory");
+	else if (c->out_len || c->in_len)
 		deadline_start(dev);
 }
 

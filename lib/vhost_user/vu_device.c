@@ -84,11 +84,12 @@ static int check_conf(const struct vu_device_conf *conf, char *why, size_t why_l
 	return 0;
 }
 
-static bool make_rings(struct vu_device *dev)
+static bool make_rings(struct vu_device *dev, uint16_t nrings)
 {
-	dev->queue = calloc(dev->nrings, sizeof(dev->queue[0]));
+	dev->queue = calloc(nrings, sizeof(dev->queue[0]));
 	if (!dev->queue)
 		return false;
+	dev->nrings = nrings;
 	for (unsigned i = 0; i < dev->nrings; i++) {
 		vu_bell_init(&dev->queue[i]);
 		dev->queue[i].call_fd = dev->queue[i].err_fd = -1;
@@ -111,7 +112,6 @@ static void fill_in(
 	strcpy(dev->path, conf->path);
 	dev->access = conf->access ? *conf->access : USOCK_ACCESS_DEFAULT;
 	dev->listen = conf->listen;
-	dev->nrings = (uint16_t)(conf->queue_pairs * 2);
 	dev->offered = conf->features | BIT(VU_F_PROTOCOL_FEATURES);
 	dev->protocol_offered = vu_default_protocol_features();
 	if (conf->postcopy)
@@ -153,7 +153,8 @@ int vu_device_create(struct event_base *base, const struct vu_device_conf *conf,
 	if (err) {
 		snprintf(why, why_len, "no IOMMU: %s", strerror(-err));
 	} else if (!dev->tick || !dev->vanished || event_add(dev->vanished, NULL) < 0 ||
-		   !make_rings(dev)) {
+		   (conf->state_path && !dev->state_path) ||
+		   !make_rings(dev, (uint16_t)(conf->queue_pairs * 2))) {
 		snprintf(why, why_len, "out of memory");
 		err = -ENOMEM;
 	} else if (!dev->frozen) {
@@ -207,6 +208,11 @@ void vu_device_destroy(struct vu_device *dev)
 struct virtq *vu_device_ring(struct vu_device *dev, unsigned ring)
 {
 	return ring < dev->nrings ? dev->queue[ring].vq : NULL;
+}
+
+const struct virtq_mem *vu_device_memory(const struct vu_device *dev)
+{
+	return dev->mem;
 }
 
 int vu_device_reconcile(struct vu_device *dev)

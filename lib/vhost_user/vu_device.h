@@ -187,6 +187,9 @@ void vu_reap_stuck(struct vu_device *dev);
 void vu_close_call_fd(struct vu_queue *q, int *fd);
 bool vu_any_stuck(const struct vu_device *dev);
 void vu_tick_start(struct vu_device *dev);
+
+/* Set a timer of ours. One for which there is no memory goes off at once: that is better than never. */
+void vu_timer_set(struct event *timer, const struct timeval *after);
 void vu_on_tick(evutil_socket_t fd, short what, void *arg);
 
 /* vu_lend.c: buffers that are lent */

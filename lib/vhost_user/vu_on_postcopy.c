@@ -240,21 +240,23 @@ static void keep(struct vu_device *dev, struct vu_range r)
 	}
 }
 
-static void start_fetching(struct vu_device *dev, const struct vu_range range[3])
+/* False: short of memory or threads, to be tried again. */
+static bool start_fetching(struct vu_device *dev, const struct vu_range range[3])
 {
 	struct fetch *f = calloc(1, sizeof(*f));
 	pthread_t thread;
 
 	if (!f)
-		return;
+		return false;
 	memcpy(f->range, range, sizeof(f->range));
 	f->mem = virtq_mem_get(dev->mem);
 	if (pthread_create(&thread, NULL, fetch_main, f) == 0) {
 		pthread_detach(thread);
-		return;
+		return true;
 	}
 	virtq_mem_put(f->mem);
 	free(f);
+	return false;
 }
 
 bool vu_postcopy_has(struct vu_device *dev, struct vu_queue *q, const struct vu_range range[3])
@@ -269,8 +271,7 @@ bool vu_postcopy_has(struct vu_device *dev, struct vu_queue *q, const struct vu_
 	if (q->fetched)
 		return true;
 	if (!q->fetching)
-		start_fetching(dev, range);
-	q->fetching = true;
+		q->fetching = start_fetching(dev, range);
 	q->fetched = is_here(range[0]) && is_here(range[1]) && is_here(range[2]);
 	if (!q->fetched) {
 		dev->try_again = true;

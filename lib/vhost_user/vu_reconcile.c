@@ -558,6 +558,12 @@ static bool has_drain(const struct vu_device *dev)
 	return false;
 }
 
+void vu_timer_set(struct event *timer, const struct timeval *after)
+{
+	if (evtimer_add(timer, after) < 0)
+		event_active(timer, EV_TIMEOUT, 0);
+}
+
 /* Never later than it was due: a front-end that keeps talking must not put it off. */
 void vu_tick_start(struct vu_device *dev)
 {
@@ -570,7 +576,7 @@ void vu_tick_start(struct vu_device *dev)
 		return;
 	if (dev->conn.fd >= 0 || vu_any_stuck(dev) || dev->lend_later) {
 		dev->tick_us = next.tv_usec;
-		evtimer_add(dev->tick, &next);
+		vu_timer_set(dev->tick, &next);
 	}
 }
 

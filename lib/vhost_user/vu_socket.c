@@ -15,7 +15,7 @@ static void retry_soon(struct vu_device *dev)
 {
 	static const struct timeval soon = {.tv_usec = RETRY_MS * 1000};
 
-	evtimer_add(dev->retry, &soon);
+	vu_timer_set(dev->retry, &soon);
 }
 
 /* ---- we listen ---- */
@@ -85,10 +85,7 @@ static void on_retry(evutil_socket_t fd, short what, void *arg)
 	struct vu_device *dev = arg;
 
 	(void)fd, (void)what;
-	if (dev->listen)
-		event_add(dev->accepting, NULL);
-	else if (dev->conn.fd < 0)
-		try_connect(dev);
+	vu_socket_go(dev);
 }
 
 /* ---- both ---- */
@@ -132,9 +129,9 @@ void vu_socket_pause(struct vu_device *dev)
 
 void vu_socket_go(struct vu_device *dev)
 {
-	if (dev->listen)
-		event_add(dev->accepting, NULL);
-	else if (dev->conn.fd < 0)
+	if (dev->listen && event_add(dev->accepting, NULL) < 0)
+		retry_soon(dev);
+	else if (!dev->listen && dev->conn.fd < 0)
 		try_connect(dev);
 }
 

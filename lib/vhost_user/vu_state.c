@@ -151,11 +151,14 @@ static int open_file(const char *path, struct stat *st, const char **why)
 		*why = fd < 0 && errno == ELOOP ? "it is a symbolic link" : strerror(errno);
 	else
 		*why = foreign(st);
-	/* Only memory files know seals: another file's pages may have to wait for a disk. */
-	if (!*why && fcntl(fd, F_GET_SEALS) < 0)
-		*why = "it is not in memory: choose a folder in a tmpfs";
 	if (!*why && flock(fd, LOCK_EX | LOCK_NB) < 0)
 		*why = "another process has it";
+	/* Only memory files know seals: another file's pages may have to wait for a disk. */
+	if (!*why && fcntl(fd, F_GET_SEALS) < 0) {
+		*why = "it is not in memory: choose a folder in a tmpfs";
+		if (st->st_size == 0) /* we have just made it */
+			unlink(path);
+	}
 	if (*why && fd >= 0)
 		close(fd);
 	return *why ? -1 : fd;

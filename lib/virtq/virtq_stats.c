@@ -14,7 +14,7 @@
 	{"drop_" str, COUNTER(drops[VIRTQ_DROP_##name]), \
 		VIRTQ_DROP_##name <= VIRTQ_DROP_RX_DISABLED ? BIT_RX : BIT_TX},
 
-static const struct stat {
+static const struct counter {
 	const char *name;
 	size_t offset; /* in struct virtq_stats, or NOTHING */
 	unsigned sides;
@@ -41,7 +41,7 @@ static const struct stat {
 
 _Static_assert(VIRTQ_SIZE_BINS == 8, "each bin has its name above");
 
-static uint64_t value_of(const struct stat *stat, const struct virtq_stats *st)
+static uint64_t value_of(const struct counter *stat, const struct virtq_stats *st)
 {
 	if (stat->offset == NOTHING)
 		return 0;
@@ -54,7 +54,7 @@ const char *virtq_stats_next(
 	unsigned side = to_guest ? BIT_TX : BIT_RX;
 
 	while (*i < sizeof(stats) / sizeof(*stats)) {
-		const struct stat *stat = &stats[(*i)++];
+		const struct counter *stat = &stats[(*i)++];
 
 		if (stat->sides & side) {
 			*value = value_of(stat, st);

@@ -70,6 +70,9 @@ void fault_add(const struct fault_case *c, const char *fmt, ...)
  */
 int fault_main(void (*const rows[])(void), unsigned n, int argc, char **argv);
 
+/** The running case is so many in one, of which the figures at the end shall tell. */
+void fault_count(unsigned n);
+
 /** A number of the case's own, the same in every run. */
 uint32_t fault_hash_of(const struct fault_case *c);
 

@@ -18,6 +18,7 @@ static unsigned n_cases, n_left;
 struct figures {
 	char row[8];
 	unsigned of, ran, held;
+	unsigned counted;
 	uint64_t frames;
 	int64_t asleep_us;
 };
@@ -102,10 +103,20 @@ static bool stands_for_others(const struct fault_case *c)
 	return true;
 }
 
+static unsigned counted; /* by the running case */
+
+void fault_count(unsigned n)
+{
+	counted += n;
+}
+
 void fault_note(const struct fault_case *c, const struct lcore *l)
 {
 	struct figures *r = row_of(c);
+
 	r->held++;
+	r->counted += counted;
+	counted = 0;
 	r->frames += l->received[0] + l->received[1] - l->before[0] - l->before[1];
 	if (l->asleep_us > r->asleep_us)
 		r->asleep_us = l->asleep_us;
@@ -116,15 +127,23 @@ bool fault_was_last(void)
 	return --n_left == 0;
 }
 
+static const char *times(const struct figures *r)
+{
+	static char text[40];
+
+	snprintf(text, sizeof(text), r->counted ? ", each of %u failures" : "", r->counted);
+	return text;
+}
+
 static void tell(void)
 {
 	for (const struct figures *r = figures; r < figures + n_figures; r++)
 		if (r->ran > 0)
 			fprintf(stderr,
-				"# %-3s %u of %u cases run, %u hold; neighbours: %llu frames, none "
-				"lost, at most %lld ms asleep\n",
-				r->row, r->ran, r->of, r->held, (unsigned long long)r->frames,
-				(long long)r->asleep_us / 1000);
+				"# %-3s %u of %u cases run, %u hold%s; neighbours: %llu frames, "
+				"none lost, at most %lld ms asleep\n",
+				r->row, r->ran, r->of, r->held, times(r),
+				(unsigned long long)r->frames, (long long)r->asleep_us / 1000);
 }
 
 static bool named(const struct fault_case *c, int argc, char **argv)

@@ -39,6 +39,7 @@ fault_run fault_all_slots;
 fault_run fault_taken_away;
 fault_run fault_ring_border;
 fault_run fault_cycled;
+fault_run fault_slow_pages;
 
 /** What fault_bent_table() and fault_bent_slot() take as data, by its name. */
 const void *rows_bend(const char *name);
@@ -51,5 +52,6 @@ void rows_table(void);   /* T1 to T4 */
 void rows_swap(void);    /* T5 to T7 */
 void rows_slow(void);    /* T9 */
 void rows_migrate(void); /* L1 to L5 */
+void rows_calls(void);   /* P6 */
 
 #endif

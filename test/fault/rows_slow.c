@@ -37,7 +37,7 @@ static void comes_late(struct fault *f, struct vd_source *s)
 	fault_leave(f);
 }
 
-static void slow_pages(struct fault *f, const struct fault_case *c)
+void fault_slow_pages(struct fault *f, const struct fault_case *c)
 {
 	struct vd *t = f->t;
 	struct vd_source s = {.t = t, .uffd = -1, .hold = true};
@@ -47,6 +47,7 @@ static void slow_pages(struct fault *f, const struct fault_case *c)
 	fault_leave(f);
 	fault_rest(f);
 	vd_destroy(t);
+	t->ring[0].sent = t->ring[0].to_send = t->ring[1].consumed = 0;
 	vd_source_begin(&s, c->arg[1]);
 	f->quarantined = true;
 	fault_work(f);
@@ -75,7 +76,7 @@ void rows_slow(void)
 	for (unsigned i = 0; i < TS_ARRAY_SIZE(ms); i++)
 		for (unsigned slots = 0; slots < 2; slots++)
 			for (unsigned gone = 0; gone < 2; gone++)
-				fault_add(&(struct fault_case){.run = slow_pages,
+				fault_add(&(struct fault_case){.run = fault_slow_pages,
 						  .arg = {ms[i], slots, gone}},
 					"T9_pages[%s,%s after %u ms]", slots ? "regions" : "table",
 					gone ? "never, it leaves" : "come", ms[i]);

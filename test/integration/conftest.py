@@ -14,7 +14,17 @@ sys.path.insert(0, str(TOP / "test/support"))
 sys.path.insert(0, str(TOP / "usertools"))
 
 from guest import Guest, Nic  # noqa: E402
-from sluice import Sluice, binary  # noqa: E402
+from sluice import ALL, Sluice, binary  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: runs with SLUICE_ALL=1 (test/run --all) only")
+
+
+def pytest_collection_modifyitems(config, items):
+    left_out = [item for item in items if item.get_closest_marker("long") and not ALL]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,6 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/mempolicy.h>
 
 #include "ts_frontend.h"
 #include "ts_net.h"
@@ -18,12 +22,12 @@
  * are ts_pkt.h's; an echo has its MAC addresses swapped. What the device gives back is poisoned
  * at once (ts_net_reap()), and so is all memory after the rings were stopped, so that a
  * device which still reads it sends frames that cannot be right. At the end, which is a signal or
- * the device's hanging up, one line of JSON says what happened.
+ * the device's hanging up, one line of JSON says what happened. SIGUSR1 has its memory move to the other NUMA node.
  */
 
 #define RING      256
 #define RX_SIZE   2048
-#define FRAME_MAX 9500
+#define FRAME_MAX 65549
 #define CUTS_MAX  15
 #define MEMORY    (16u << 20)
 
@@ -31,7 +35,9 @@ struct echo {
 	const char *path;
 	bool packed;
 	bool huge;
-	bool keep; /* no polite end: as if it had been killed */
+	char flood; /* its own frames are no ts_pkt.h's but one of these, see flood() */
+	int node;   /* of NUMA, where its memory lies at first; -1: anywhere */
+	bool keep;  /* no polite end: as if it had been killed */
 	enum ts_mode mode;
 	uint32_t cuts[CUTS_MAX];
 	unsigned n_cuts;
@@ -44,12 +50,29 @@ struct count {
 	unsigned received, spoiled, echoed, sent, refused;
 };
 
-static volatile sig_atomic_t ending;
+static volatile sig_atomic_t ending, moving;
 
 static void end(int sig)
 {
 	(void)sig;
 	ending = 1;
+}
+
+static void move(int sig)
+{
+	(void)sig;
+	moving = 1;
+}
+
+/* All its pages to the other of two NUMA nodes, from under whoever else maps them. */
+static int to_node(const struct ts_fe *fe, unsigned node)
+{
+	const unsigned long mask = 1ul << node;
+
+	if (syscall(SYS_mbind, fe->guest->r[0].va, MEMORY, MPOL_BIND, &mask, 8 * sizeof(mask),
+		    MPOL_MF_MOVE_ALL) < 0)
+		return -errno;
+	return 0;
 }
 
 static int fail(const char *what, int err, const struct ts_fe *fe)
@@ -109,6 +132,28 @@ static unsigned echo_back(struct ts_net *net, const struct echo *e, struct count
 	return n;
 }
 
+/* Frames of one kind to 02:00:00:00:00:77: b(roadcast, to all), m(any sources), v(LAN tags in any number), r(unts). */
+static void flood(uint8_t *frame, uint32_t len, uint32_t seq, char kind)
+{
+	static const uint8_t to[12] = {2, 0, 0, 0, 0, 0x77, 2, 0, 0, 0, 0, 0x66};
+	uint64_t mix = (seq + 1) * 0x9e3779b97f4a7c15ull;
+	uint8_t whole[FRAME_MAX] = {0};
+
+	mix ^= mix >> 29;
+	memcpy(whole, to, sizeof(to));
+	if (kind == 'b')
+		memset(whole, 0xff, 6);
+	if (kind == 'm')
+		memcpy(whole + 7, &mix, 5);
+	for (unsigned i = 0; kind == 'v' && i < 1 + seq % 9; i++) {
+		const uint8_t tag[4] = {mix >> i & 1 ? 0x88 : 0x81, mix >> i & 1 ? 0xa8 : 0,
+			(uint8_t)(mix >> 8 >> i), (uint8_t)(mix >> 16 >> i)};
+
+		memcpy(whole + 12 + 4 * i, tag, sizeof(tag));
+	}
+	memcpy(frame, whole, len);
+}
+
 static unsigned send_own(struct ts_net *net, const struct echo *e, struct count *c)
 {
 	uint8_t frame[FRAME_MAX];
@@ -117,7 +162,10 @@ static unsigned send_own(struct ts_net *net, const struct echo *e, struct count 
 	while (c->sent < e->to_send && net->tx->n_free > e->n_cuts) {
 		uint32_t len = e->min + c->sent % (e->max - e->min + 1);
 
-		ts_pkt_fill(frame, len, c->sent);
+		if (e->flood)
+			flood(frame, len, c->sent, e->flood);
+		else
+			ts_pkt_fill(frame, len, c->sent);
 		if (put(net, e, frame, len) != 0)
 			break;
 		c->sent++;
@@ -134,8 +182,18 @@ static bool hung_up(const struct ts_fe *fe)
 
 static void work(struct ts_fe *fe, struct ts_net *net, const struct echo *e, struct count *c)
 {
+	unsigned node = e->node > 0;
+
 	while (!ending && !hung_up(fe)) {
-		unsigned n = ts_net_reap(net) + echo_back(net, e, c) + send_own(net, e, c);
+		unsigned n;
+
+		if (moving) {
+			node = !node;
+			moving = 0;
+			printf("node %d\n", to_node(fe, node) == 0 ? (int)node : -1);
+			fflush(stdout);
+		}
+		n = ts_net_reap(net) + echo_back(net, e, c) + send_own(net, e, c);
 
 		ts_ring_kick(net->tx);
 		post(net);
@@ -154,6 +212,8 @@ static int bring_up(struct ts_fe *fe, const struct echo *e)
 
 	fe->guest = ts_guest_new();
 	err = fe->guest ? ts_guest_add(fe->guest, &conf) : -ENOMEM;
+	if (err >= 0 && e->node >= 0)
+		err = to_node(fe, (unsigned)e->node);
 	if (err < 0)
 		return err;
 	err = ts_fe_connect(fe, e->path);
@@ -215,32 +275,38 @@ static int set(struct echo *e, char *word)
 		e->huge = true;
 	else if (strcmp(word, "keep") == 0)
 		e->keep = true;
+	else if (strcmp(word, "node=0") == 0 || strcmp(word, "node=1") == 0)
+		e->node = word[5] - '0';
+	else if (strncmp(word, "flood=", 6) == 0)
+		e->flood = word[6];
 	else if (strcmp(word, "indirect") == 0)
 		e->mode = TS_INDIRECT;
 	else if (strncmp(word, "cuts=", 5) == 0)
 		return set_cuts(e, word + 5);
 	else if (sscanf(word, "send=%u,%u-%u", &e->to_send, &e->min, &e->max) != 3 ||
-		 e->min < TS_PKT_MIN || e->max < e->min || e->max > FRAME_MAX)
+		 e->min < (e->flood ? 1 : TS_PKT_MIN) || e->max < e->min || e->max > FRAME_MAX)
 		return -EINVAL;
 	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	struct echo e = {.path = argv[1], .mode = TS_DIRECT};
+	struct echo e = {.path = argv[1], .mode = TS_DIRECT, .node = -1};
 	struct ts_fe fe;
 	int err = argc < 2 ? -EINVAL : 0;
 
 	for (int i = 2; i < argc && err == 0; i++)
 		err = set(&e, argv[i]);
 	if (err) {
-		fputs("usage: echo_guest SOCKET [packed] [huge] [indirect] [keep] [cuts=BYTES,...] "
+		fputs("usage: echo_guest SOCKET [packed] [huge] [indirect] [keep] [node=0|1] "
+		      "[flood=b|m|v|r] [cuts=BYTES,...] "
 		      "[send=FRAMES,MIN-MAX]\n",
 			stderr);
 		return 2;
 	}
 	signal(SIGTERM, end);
 	signal(SIGINT, end);
+	signal(SIGUSR1, move);
 	ts_fe_init(&fe, &ts_qemu_10, NULL);
 	fe.timeout_ms = 60000;
 	fe.want = TS_BIT(VIRTIO_NET_F_MRG_RXBUF) | TS_BIT(VIRTIO_RING_F_INDIRECT_DESC) |

@@ -63,12 +63,13 @@ def echo_guest():
 class Machine(IommuGuest):
     """nics: their QEMU names; wires[i] is the cable of addresses[i]. width: address bits the IOMMU translates.
 
-    Whatever is run in here finds DPDK's drivers; hugepages are mounted.
+    nodes=2: two NUMA nodes, of which the second has CPU 2. Whatever is run in here finds DPDK's drivers; hugepages are mounted.
     """
 
-    def __init__(self, folder, nics, width=48):
+    def __init__(self, folder, nics, width=48, nodes=1):
         super().__init__("pci", directory=Path(folder) / "pci", memory=1280, cpus=3, accel="tcg",
                          modules=",".join(MODULES), iommu=f"aw-bits={width}", words=f"hugepages={HUGEPAGES}")
+        self.nodes = nodes
         self.drivers, loaded = dpdk()
         self.extra = ["-cpu", "Nehalem"]    # the least DPDK runs on: what is emulated costs time
         self.addresses = [f"0000:00:{slot:02x}.0" for slot in range(3, 3 + len(nics))]
@@ -84,6 +85,13 @@ class Machine(IommuGuest):
         argv = super().argv()
         for option, path in zip(("-kernel", "-initrd"), self.image):
             argv[argv.index(option) + 1] = str(path)
+        if self.nodes == 2:
+            shared = next(i for i, word in enumerate(argv) if word.startswith("memory-backend-memfd,"))
+            argv[shared - 1:shared + 1] = []
+            argv[argv.index("-machine") + 1] = self.machine
+            for node, cpus in ((0, "0-1"), (1, "2")):
+                argv += ["-object", f"memory-backend-ram,id=node{node},size=640M",
+                         "-numa", f"node,nodeid={node},cpus={cpus},memdev=node{node}"]
         return argv
 
     def __enter__(self):
@@ -127,8 +135,8 @@ class Machine(IommuGuest):
 class MachineSluice(Sluice):
     """The switch in a machine, where its folder is /run. plugins: more drivers, files of the machine's image."""
 
-    def __init__(self, machine, commands=(), plugins=(), timeout=90):
-        eal = ["-l", "0,1", "--in-memory", "-m", "128", *(word for path in plugins for word in ("-d", path))]
+    def __init__(self, machine, commands=(), plugins=(), timeout=90, lcores="0,1"):
+        eal = ["-l", lcores, "--in-memory", "-m", "128", *(word for path in plugins for word in ("-d", path))]
         super().__init__("/run", ["--mbufs", "8192"], eal, commands, timeout)
         self.machine, self._job = machine, None
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from testpmd import lcores
 
 TOP = Path(__file__).resolve().parents[2]
+ALL = os.environ.get("SLUICE_ALL") == "1"  # generated cases: all of them, not a sample
 _serial = itertools.count()
 
 
@@ -35,7 +36,8 @@ class Sluice:
     """One switch. folder: for its control socket and log; options: sluice's own; eal, program: instead of the usual."""
 
     preexec = None  # for the child to call before it becomes the switch
-    pass_fds = ()   # descriptors it gets beside
+    pass_fds = ()  # descriptors it gets beside
+    env = None  # more of its environment
 
     def __init__(self, folder, options=(), eal=None, commands=(), timeout=20, program=None):
         self.folder, self.options, self.timeout = Path(folder), list(options), timeout
@@ -61,7 +63,8 @@ class Sluice:
             # A session of its own, as the guests have: where the kernel shares CPUs out among sessions, a switch in that of
             # a favoured shell would starve them.
             self.process = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            start_new_session=True, preexec_fn=self.preexec, pass_fds=self.pass_fds)
+                                            start_new_session=True, preexec_fn=self.preexec, pass_fds=self.pass_fds,
+                                            env={**os.environ, **(self.env or {})})
         deadline = time.monotonic() + self.timeout
         while not self._connect():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -145,7 +148,7 @@ class Sluice:
     def _call(self, command):
         request = {"jsonrpc": "2.0", "id": 1, "method": "run", "params": {"command": command}}
         line = self._ask(json.dumps(request).encode() + b"\n")
-        if not line:
+        if not line.endswith(b"\n"):
             raise SluiceError(f"{self.name} hung up on '{command}':\n{self.log}")
         answer = json.loads(line)
         if "error" in answer:

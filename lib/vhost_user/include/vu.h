@@ -144,6 +144,9 @@ void vu_device_abandon(struct vu_device *dev);
 /** Ring i of 2 * queue_pairs; lives as long as the device. */
 struct virtq *vu_device_ring(struct vu_device *dev, unsigned ring);
 
+/** What vu_device_info() says of the guest's memory, without the rest. Control thread. */
+const struct virtq_mem *vu_device_memory(const struct vu_device *dev);
+
 /**
  * What to poll(2) for, in order to sleep until the guest kicks ring i: readable once it has. It
  * stays the same and open as long as the device, whatever the front-end does.
