@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What targets with a device share: a clock, a data path, a front-end that behaves, and what must be left of one. */
+#ifndef FUZZ_DEVICE_H
+#define FUZZ_DEVICE_H
+
+#include <event2/event.h>
+
+#include "fuzz.h"
+#include "vu.h"
+
+/** Before all else: what stays as long as the process is there, so that nothing seems to be left by an input. */
+void fuzz_begin(void);
+
+/** Time passes, for the device and all who ask for the monotonic clock. */
+void fuzz_time_passes(unsigned ms);
+
+/** The loop, as often as a message and its answer may need. */
+void fuzz_run(struct event_base *base);
+
+/** A virtq_burst_fn: take everything, use both ends of it, give it back. view->arg: NULL towards the guest. */
+uint16_t fuzz_burst(struct virtq *vq, const struct virtq_view *v, void **pkts, uint16_t max);
+
+/** Its vu_device_ops.prepare. */
+void fuzz_prepare_view(void *arg, unsigned ring, struct virtq_view *view);
+
+/** Every ring once. */
+void fuzz_poll(struct vu_device *dev);
+
+/** Send with descriptors; what does not fit is lost. */
+void fuzz_send(int sock, const void *data, size_t len, const int *fds, unsigned n_fds);
+
+/** Read what the device has answered: all of it is of the one form there is. */
+void fuzz_read_answers(int sock);
+
+bool fuzz_connected(const struct vu_device *dev);
+
+int fuzz_lowest_fd(void);
+
+/** The front-end has closed its socket: once the device has noticed nothing is left of what it brought.
+ * @param fd_before fuzz_lowest_fd() before it came */
+void fuzz_gone(struct event_base *base, struct vu_device *dev, int fd_before);
+
+/** A front-end that behaves comes, moves frames on every ring, stops and goes. @param format VIRTIO_F_RING_PACKED's bit or 0 */
+void fuzz_polite(struct event_base *base, struct vu_device *dev, uint64_t format);
+
+#endif
