@@ -37,7 +37,7 @@ bool fuzz_connected(const struct vu_device *dev);
 int fuzz_lowest_fd(void);
 
 /** The front-end has closed its socket: once the device has noticed nothing is left of what it brought.
- * @param fd_before fuzz_lowest_fd() before it came */
+ * @param fd_before fuzz_lowest_fd() before it came; -1: the device may have some more of its own */
 void fuzz_gone(struct event_base *base, struct vu_device *dev, int fd_before);
 
 /** A front-end that behaves comes, moves frames on every ring, stops and goes. @param format VIRTIO_F_RING_PACKED's bit or 0 */
