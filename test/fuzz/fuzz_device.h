@@ -8,6 +8,9 @@
 #include "fuzz.h"
 #include "vu.h"
 
+/* More than so many of an input are not looked at, so that none takes long. */
+#define FUZZ_ACTIONS 100u
+
 /** Before all else: what stays as long as the process is there, so that nothing seems to be left by an input. */
 void fuzz_begin(void);
 
@@ -23,8 +26,8 @@ uint16_t fuzz_burst(struct virtq *vq, const struct virtq_view *v, void **pkts, u
 /** Its vu_device_ops.prepare. */
 void fuzz_prepare_view(void *arg, unsigned ring, struct virtq_view *view);
 
-/** Every ring once. */
-void fuzz_poll(struct vu_device *dev);
+/** Every ring of so many pairs once. */
+void fuzz_poll(struct vu_device *dev, unsigned pairs);
 
 /** Send with descriptors; what does not fit is lost. */
 void fuzz_send(int sock, const void *data, size_t len, const int *fds, unsigned n_fds);
@@ -32,7 +35,8 @@ void fuzz_send(int sock, const void *data, size_t len, const int *fds, unsigned 
 /** Read what the device has answered: all of it is of the one form there is. */
 void fuzz_read_answers(int sock);
 
-bool fuzz_connected(const struct vu_device *dev);
+/** Has the device closed the connection? vu_device_info() knows, but looks at much else. */
+bool fuzz_closed(int sock);
 
 int fuzz_lowest_fd(void);
 

@@ -70,7 +70,7 @@ static void use(struct vu_device *dev)
 	vu_device_resume(dev);
 	for (unsigned i = 0; i < 3; i++) {
 		event_base_loop(base, EVLOOP_NONBLOCK);
-		fuzz_poll(dev);
+		fuzz_poll(dev, 1);
 	}
 }
 

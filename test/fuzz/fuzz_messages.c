@@ -159,7 +159,7 @@ static void act(struct fuzz_input *in, int fd_before)
 		run();
 		break;
 	case POLL:
-		fuzz_poll(dev);
+		fuzz_poll(dev, PAIRS);
 		break;
 	case MEMORY:
 		act_memory(in);
@@ -176,7 +176,7 @@ static void act(struct fuzz_input *in, int fd_before)
 		shutdown(front_end, SHUT_WR);
 		break;
 	}
-	if (!fuzz_connected(dev)) {
+	if (fuzz_closed(front_end)) {
 		detach(fd_before);
 		attach();
 	}

@@ -301,9 +301,7 @@ static void connect_front_end(enum base kind)
 static void leave(void)
 {
 	ts_fe_disconnect(&fe);
-	for (unsigned i = 0; i < 100 && fuzz_connected(dev); i++)
-		fuzz_run(base);
-	PROMISE(!fuzz_connected(dev));
+	fuzz_gone(base, dev, -1);
 }
 
 /* ---- the driver ---- */
@@ -340,8 +338,8 @@ static void settle_accounts(void)
 	if (meddled)
 		return;
 	lend.state = 0;
-	fuzz_poll(dev);
-	fuzz_poll(dev);
+	fuzz_poll(dev, RINGS / 2);
+	fuzz_poll(dev, RINGS / 2);
 	reap();
 	for (unsigned i = 0; i < RINGS; i++)
 		PROMISE(fe.rings[i].ring->n_out == 0);
@@ -493,7 +491,7 @@ static void act(struct fuzz_input *in, bool lends)
 		break;
 	case POLL:
 		lend.state = fuzz_u8(in);
-		fuzz_poll(dev);
+		fuzz_poll(dev, RINGS / 2);
 		reap();
 		break;
 	case DIE:
@@ -556,7 +554,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fe.want |= format;
 	begin_process(settings & LENDS);
 	connect_front_end(AS_QEMU);
-	while (in.left > 0)
+	for (unsigned n = 0; in.left > 0 && n < FUZZ_ACTIONS; n++)
 		act(&in, settings & LENDS);
 	settle_accounts();
 	leave();
