@@ -6,6 +6,7 @@
 #include "virtq_inflight.h"
 #include "virtq_log.h"
 #include "vu_message.h"
+#include "vu_state.h"
 
 /*
  * Theory of operation
@@ -44,6 +45,7 @@ void vu_on_vanished(evutil_socket_t fd, short what, void *arg)
 	const char *vanished = what_vanished(dev);
 
 	(void)fd, (void)what;
+	vu_state_look(dev);
 	if (!vanished || !vu_park_all(dev, VIRTQ_FAULT_NO_MEMORY))
 		return;
 	snprintf(dev->last_error, sizeof(dev->last_error), "%s", vanished);

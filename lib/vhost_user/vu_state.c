@@ -13,6 +13,7 @@
 
 #include "virtq_inflight.h"
 #include "virtq_track.h"
+#include "virtq_trap.h"
 
 #define MAGIC   0x6574617473636c73ull /* "slcstate" */
 #define VERSION 1
@@ -46,6 +47,7 @@ struct vu_state {
 	char *path;
 	struct header *header;
 	size_t header_size;
+	struct virtq_trap *trap; /* the header's */
 	unsigned nrings;
 	struct part part[];
 };
@@ -138,7 +140,8 @@ static int map_header(struct vu_state *s)
 	if (at == MAP_FAILED)
 		return -errno;
 	s->header = at;
-	return 0;
+	s->trap = virtq_trap_set(at, s->header_size, PAGE);
+	return s->trap ? 0 : -ENOMEM;
 }
 
 /* The descriptor, locked, and what is wrong with it (-1). */
@@ -181,6 +184,8 @@ static void state_free(struct vu_state *s)
 {
 	for (unsigned i = 0; i < s->nrings; i++)
 		virtq_inflight_put(s->part[i].region);
+	if (s->trap)
+		virtq_trap_remove(s->trap);
 	if (s->header)
 		munmap(s->header, s->header_size);
 	if (s->fd >= 0)
@@ -271,6 +276,29 @@ void vu_state_close(struct vu_state *s, bool leave)
 		st.st_dev == now.st_dev && st.st_ino == now.st_ino)
 		unlink(s->path);
 	state_free(s);
+}
+
+static bool gone(const struct vu_state *s)
+{
+	bool any = virtq_trap_sprung(s->trap);
+
+	for (unsigned i = 0; i < s->nrings && !any; i++)
+		any = s->part[i].region && virtq_inflight_gone(s->part[i].region);
+	return any;
+}
+
+void vu_state_look(struct vu_device *dev)
+{
+	struct vu_state *s = dev->state;
+
+	if (!s || !gone(s))
+		return;
+	vu_log(dev, VU_LOG_WARNING,
+		"rings cannot go on after a crash: state file %s was cut off while it was used",
+		s->path);
+	dev->state = NULL;
+	vu_reconcile(dev);
+	vu_state_close(s, false);
 }
 
 /* ---- rings ---- */

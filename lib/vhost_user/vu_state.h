@@ -24,7 +24,8 @@
  * ring that was stopped in order (GET_VRING_BASE) leaves a part that tells nothing.
  *
  * A file that is not ours, or not as we write it, is not used: one line says so, and it is
- * written anew if it may be. Without a file everything works but a crash.
+ * written anew if it may be. Without a file everything works but a crash. One that is cut off while it is
+ * used is given up, with a line: what is mapped of it is trapped (virtq_trap.h).
  *
  * A front-end's in-flight region, where there is one, is used instead.
  */
@@ -39,6 +40,9 @@ struct vu_state *vu_state_anew(struct vu_device *dev);
 
 /** The device ends in order: the file goes. NULL is fine. @param leave but not if it tells of rings that run */
 void vu_state_close(struct vu_state *state, bool leave);
+
+/** Pages of somebody's memory have vanished (virtq_trap.h): of the file? Then the device goes on without. */
+void vu_state_look(struct vu_device *dev);
 
 /** Say in a view where the ring's part is; prepare() has not been asked yet. */
 void vu_state_describe(struct vu_device *dev, unsigned ring, struct virtq_view *v);

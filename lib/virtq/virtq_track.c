@@ -87,19 +87,20 @@ static enum state settled(enum state state, bool published)
 	}
 }
 
+/* Each id is announced once; whoever else can write to the record ends neither us nor the loop. */
 void virtq_track_settle(const struct virtq_view *v)
 {
 	struct virtq_window *w = v->lender ? &v->lender->window : NULL;
+	uint32_t next = w ? w->changed : 0, left = v->num;
 
-	if (!w)
-		return;
-	for (uint32_t next = w->changed; next != 0;) {
+	for (; next != 0 && next <= v->num && left > 0; left--) {
 		struct entry e = entry_of(v, (uint16_t)(next - 1));
 
 		next = virtq_load(e.next);
 		set_state(e, settled(virtq_load(e.state), true));
 	}
-	w->changed = 0;
+	if (w)
+		w->changed = 0;
 }
 
 /* ---- the next process ---- */

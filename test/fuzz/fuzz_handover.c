@@ -11,12 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <event2/event.h>
-
-#include "fuzz.h"
-#include "virtq_packed.h"
-#include "virtq_split.h"
-#include "virtq_trap.h"
+#include "fuzz_device.h"
 #include "vu_handover.h"
 
 enum kind {
@@ -34,38 +29,12 @@ enum kind {
 static struct event_base *base;
 static int kinds[KINDS];
 
-static uint16_t burst(struct virtq *vq, const struct virtq_view *v, void **pkts, uint16_t max)
-{
-	const struct virtq_ops *ops = v->packed ? &virtq_packed_ops : &virtq_split_ops;
-	struct virtq_chain chain[VIRTQ_BURST];
-	enum virtq_dir dir = v->arg ? VIRTQ_FROM_GUEST : VIRTQ_TO_GUEST;
-	uint16_t n = ops->ready(vq, v, VIRTQ_BURST), taken = 0;
-	struct virtq_segs segs;
-
-	(void)pkts, (void)max;
-	virtq_segs_begin(&segs);
-	while (!vq->fault && taken < n && ops->take(vq, v, dir, &segs, &chain[taken]))
-		taken++;
-	for (uint16_t i = 0; i < taken; i++)
-		ops->give(vq, v, &chain[i], 0);
-	if (taken > 0)
-		ops->publish(vq, v);
-	return taken;
-}
-
-static void on_prepare(void *arg, unsigned ring, struct virtq_view *view)
-{
-	(void)arg;
-	view->burst = burst;
-	view->arg = ring & 1 ? &kinds : NULL;
-}
-
 static void prepare(void)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int fds[2];
 
-	virtq_trap_fd(); /* stays open as long as the process */
+	fuzz_begin();
 	base = event_base_new();
 	kinds[MEMORY] = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	kinds[EVENT] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -82,7 +51,7 @@ static void prepare(void)
 
 static struct vu_device *make_device(void)
 {
-	static const struct vu_device_ops ops = {.prepare = on_prepare};
+	static const struct vu_device_ops ops = {.prepare = fuzz_prepare_view};
 	const struct vu_device_conf conf = {.path = "/nowhere",
 		.listen = true,
 		.queue_pairs = 1,
@@ -96,21 +65,12 @@ static struct vu_device *make_device(void)
 	return dev;
 }
 
-static int lowest_fd(void)
-{
-	int fd = dup(0);
-
-	close(fd);
-	return fd;
-}
-
 static void use(struct vu_device *dev)
 {
 	vu_device_resume(dev);
 	for (unsigned i = 0; i < 3; i++) {
 		event_base_loop(base, EVLOOP_NONBLOCK);
-		virtq_burst(vu_device_ring(dev, 0), NULL, VIRTQ_BURST);
-		virtq_burst(vu_device_ring(dev, 1), NULL, VIRTQ_BURST);
+		fuzz_poll(dev, 1);
 	}
 }
 
@@ -125,7 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!base)
 		prepare();
-	lowest = lowest_fd();
+	lowest = fuzz_lowest_fd();
 	dev = make_device();
 	n = fuzz_u8(&in) % (FDS_MAX + 1);
 	while (rec.nfds < n)
@@ -137,6 +97,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		use(dev);
 	free(rec.bytes);
 	vu_device_destroy(dev);
-	PROMISE(lowest_fd() == lowest);
+	PROMISE(fuzz_lowest_fd() == lowest);
 	return 0;
 }

@@ -3,25 +3,16 @@
 
 /*
  * An input is a list of actions, see enum action. The device is attached to one end of a
- * socketpair; its data path is polled by action; time passes by action too, because
- * clock_gettime() is ours. After each input the front-end goes, and nothing may be left.
+ * socketpair; its data path is polled by action; time passes by action too. After each input the
+ * front-end goes, and nothing may be left.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <event2/event.h>
-
-#include "fuzz.h"
-#include "virtq_log.h"
-#include "virtq_packed.h"
-#include "virtq_split.h"
-#include "vu.h"
+#include "fuzz_device.h"
 
 enum action {
 	MESSAGE,   /* id, how, number of fds, their kinds, length, payload; then the loop runs */
@@ -51,76 +42,6 @@ static uint8_t *file[3];
 static struct event_base *base;
 static struct vu_device *dev;
 static int front_end = -1;
-static long long skew_ns;
-
-/* libevent asks for the time here. libFuzzer asks for another clock, which stays as it is. */
-__attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct timespec *ts)
-{
-	int rc = (int)syscall(SYS_clock_gettime, id, ts);
-	long long ns = ts->tv_nsec;
-
-	if (id == CLOCK_REALTIME)
-		return rc;
-	ns += skew_ns;
-	ts->tv_sec += ns / 1000000000;
-	ts->tv_nsec = ns % 1000000000;
-	return rc;
-}
-
-/* ---- the data path: take everything, use both ends of it, give it back ---- */
-
-/* Wherever the front-end said the log and the ring lie. */
-static void mark(const struct virtq *vq, const struct virtq_view *v, uint16_t from,
-	const struct virtq_chain *chain, uint16_t n)
-{
-	uint32_t hint = 0;
-
-	virtq_log_begin();
-	virtq_log_used(vq, v, from);
-	for (uint16_t i = 0; i < n; i++)
-		virtq_log_chain(v, &hint, &chain[i], chain[i].len);
-}
-
-static uint16_t churn(struct virtq *vq, const struct virtq_view *v, void **pkts, uint16_t max)
-{
-	const struct virtq_ops *ops = v->packed ? &virtq_packed_ops : &virtq_split_ops;
-	enum virtq_dir dir = v->arg ? VIRTQ_FROM_GUEST : VIRTQ_TO_GUEST;
-	struct virtq_chain chain[VIRTQ_BURST];
-	struct virtq_segs segs;
-	uint16_t n, taken = 0, from = vq->used;
-
-	(void)pkts;
-	if (vq->fault)
-		return 0;
-	n = ops->ready(vq, v, max);
-	virtq_segs_begin(&segs);
-	while (taken < n && ops->take(vq, v, dir, &segs, &chain[taken]))
-		taken++;
-	for (uint16_t i = 0; i < taken; i++) {
-		for (uint16_t k = 0; k < chain[i].nseg; k++) {
-			const struct virtq_seg *s = &chain[i].seg[k];
-
-			PROMISE(s->len > 0);
-			if (dir == VIRTQ_TO_GUEST)
-				s->va[0] = s->va[s->len - 1] = (uint8_t)i;
-			else
-				PROMISE((virtq_load(&s->va[s->len - 1]) & 0x100) == 0);
-		}
-		ops->give(vq, v, &chain[i], chain[i].len);
-	}
-	if (taken)
-		ops->publish(vq, v);
-	if (taken && v->log)
-		mark(vq, v, from, chain, taken);
-	return taken;
-}
-
-static void on_prepare(void *arg, unsigned ring, struct virtq_view *view)
-{
-	(void)arg;
-	view->burst = churn;
-	view->arg = ring & 1 ? &base : NULL;
-}
 
 /* Lines are formatted from what the front-end said: that is worth doing too. */
 static void on_log(void *arg, enum vu_log_level level, const char *line)
@@ -129,7 +50,7 @@ static void on_log(void *arg, enum vu_log_level level, const char *line)
 	PROMISE(strlen(line) < 400);
 }
 
-static const struct vu_device_ops ops = {.prepare = on_prepare, .log = on_log};
+static const struct vu_device_ops ops = {.prepare = fuzz_prepare_view, .log = on_log};
 
 /* ---- life ---- */
 
@@ -142,6 +63,7 @@ static void prepare(void)
 	char why[200], path[40];
 	int pipes[2];
 
+	fuzz_begin();
 	for (unsigned i = 0; i < 3; i++) {
 		kinds[i] = memfd_create("fuzz", MFD_CLOEXEC);
 		PROMISE(ftruncate(kinds[i], (off_t)file_size[i]) == 0);
@@ -175,91 +97,14 @@ static void run(void)
 	event_base_loop(base, EVLOOP_NONBLOCK);
 }
 
-static int lowest_free_fd(void)
-{
-	int fd = dup(0);
-
-	close(fd);
-	return fd;
-}
-
-static bool connected(void)
-{
-	struct vu_info info;
-
-	vu_device_info(dev, &info);
-	return info.connection == VU_CONNECTED;
-}
-
-static unsigned count_maps(void)
-{
-	FILE *f = fopen("/proc/self/maps", "re");
-	char line[512];
-	unsigned n = 0;
-
-	PROMISE(f != NULL);
-	while (fgets(line, sizeof(line), f))
-		n += strstr(line, "memfd:fuzz") != NULL;
-	fclose(f);
-	return n;
-}
-
-/* The front-end goes: now nothing is left of what it brought. */
 static void detach(int fd_before)
 {
-	static unsigned inputs;
-
 	close(front_end);
 	front_end = -1;
-	for (unsigned i = 0; connected() && i < 100; i++)
-		run();
-	PROMISE(!connected());
-	for (unsigned i = 0; i < 2 * PAIRS; i++) {
-		struct vu_ring_info info;
-
-		vu_ring_info(dev, i, &info);
-		PROMISE(!info.usable && !info.started && info.call_fd < 0 && info.kick_fd < 0);
-	}
-	PROMISE(lowest_free_fd() == fd_before);
-	if (inputs++ % 64 == 0)
-		PROMISE(count_maps() == 3);
+	fuzz_gone(base, dev, fd_before);
 }
 
 /* ---- actions ---- */
-
-/* Everything the device says is an answer of the one form there is. */
-static void read_answers(void)
-{
-	struct {
-		uint32_t request, flags, size;
-	} h;
-	uint8_t payload[24];
-
-	while (recv(front_end, &h, sizeof(h), MSG_DONTWAIT) == sizeof(h)) {
-		PROMISE(h.flags == 5 && (h.size == 8 || h.size == 16 || h.size == 24));
-		PROMISE(recv(front_end, payload, h.size, MSG_DONTWAIT) == (ssize_t)h.size);
-	}
-}
-
-static void transmit(const void *data, size_t len, const int *fds, unsigned n_fds)
-{
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(sizeof(int) * 15)];
-	} control = {0};
-	struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
-
-	if (n_fds) {
-		mh.msg_control = &control;
-		mh.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
-		*CMSG_FIRSTHDR(&mh) = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int) * n_fds),
-			.cmsg_level = SOL_SOCKET,
-			.cmsg_type = SCM_RIGHTS};
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&mh)), fds, sizeof(int) * n_fds);
-	}
-	sendmsg(front_end, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
 
 static void act_message(struct fuzz_input *in)
 {
@@ -277,11 +122,11 @@ static void act_message(struct fuzz_input *in)
 	len = fuzz_u8(in);
 	m.size = how & CLAIM ? fuzz_u16(in) : len;
 	fuzz_bytes(in, m.payload, len);
-	transmit(&m, 12u + len, fds, n_fds);
+	fuzz_send(front_end, &m, 12u + len, fds, n_fds);
 	if (!(how & NO_RUN))
 		run();
 	if (!(how & NO_READ))
-		read_answers();
+		fuzz_read_answers(front_end);
 }
 
 static void act_bytes(struct fuzz_input *in)
@@ -289,7 +134,7 @@ static void act_bytes(struct fuzz_input *in)
 	uint8_t bytes[255], len = fuzz_u8(in);
 
 	fuzz_bytes(in, bytes, len);
-	transmit(bytes, len, &kinds[4], len & 1);
+	fuzz_send(front_end, bytes, len, &kinds[4], len & 1);
 }
 
 static void act_memory(struct fuzz_input *in)
@@ -299,12 +144,6 @@ static void act_memory(struct fuzz_input *in)
 
 	if (at + len <= file_size[which])
 		fuzz_bytes(in, file[which] + at, len);
-}
-
-static void act_poll(void)
-{
-	for (unsigned i = 0; i < 2 * PAIRS; i++)
-		virtq_burst(vu_device_ring(dev, i), NULL, VIRTQ_BURST);
 }
 
 static void act(struct fuzz_input *in, int fd_before)
@@ -320,13 +159,13 @@ static void act(struct fuzz_input *in, int fd_before)
 		run();
 		break;
 	case POLL:
-		act_poll();
+		fuzz_poll(dev, PAIRS);
 		break;
 	case MEMORY:
 		act_memory(in);
 		break;
 	case TIME:
-		skew_ns += (1 + fuzz_u8(in)) * 10000000ll;
+		fuzz_time_passes(10 * (1u + fuzz_u8(in)));
 		run();
 		break;
 	case RECONNECT:
@@ -337,7 +176,7 @@ static void act(struct fuzz_input *in, int fd_before)
 		shutdown(front_end, SHUT_WR);
 		break;
 	}
-	if (!connected()) {
+	if (fuzz_closed(front_end)) {
 		detach(fd_before);
 		attach();
 	}
@@ -352,7 +191,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		prepare();
 	for (unsigned i = 0; i < 3; i++)
 		memset(file[i], 0, file_size[i]);
-	fd_before = lowest_free_fd();
+	fd_before = fuzz_lowest_fd();
 	attach();
 	while (in.left > 0)
 		act(&in, fd_before);

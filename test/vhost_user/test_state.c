@@ -151,6 +151,29 @@ static void cut_and_foreign_files(void **state)
 	vd_destroy(t);
 }
 
+/* Somebody empties the file under a switch that uses it: rings go on, as without one. */
+static void one_that_is_cut_off_while_it_is_used(void **state)
+{
+	static const off_t left[] = {0, 4096};
+	struct vd *t = *state;
+
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(left); i++) {
+		vd_forget_log(t);
+		begin(t, path);
+		assert_int_equal(truncate(path, left[i]), 0);
+		vd_assert_traffic(t, 0, 1);
+		/* The next start looks at the header. */
+		vd_ok(t, ts_fe_stop(&t->fe));
+		vd_ok(t, ts_fe_start(&t->fe));
+		vd_ok(t, ts_fe_barrier(&t->fe));
+		vd_assert_traffic(t, 0, 1);
+		assert_true(vd_logged(t, "was cut off while it was used"));
+		assert_int_equal(access(path, F_OK), -1);
+		vd_disconnect(t);
+		vd_destroy(t);
+	}
+}
+
 static void works_without(struct vd *t, const char *file, const char *said)
 {
 	vd_forget_log(t);
@@ -262,6 +285,7 @@ int main(int argc, char **argv)
 		CASE(it_is_small_and_ours_only),
 		CASE(damaged_files_are_written_anew),
 		CASE(cut_and_foreign_files),
+		CASE(one_that_is_cut_off_while_it_is_used),
 		CASE(files_that_cannot_be_had),
 		CASE(another_guest_starts_clean),
 		CASE(an_end_in_order),

@@ -343,10 +343,37 @@ static void the_front_end_served_meanwhile(struct vq *t)
 	assert_true(served > 30);
 }
 
+/* Between announcing and publishing somebody else writes to the file. */
+static void announcements_of_somebody_elses(struct vq *t)
+{
+	static const uint16_t next[] = {1, UINT16_MAX, SIZE + 1};
+	struct play p;
+
+	begin(&p, t, ts_seed());
+	for (unsigned i = 0; i < TS_ARRAY_SIZE(next); i++) {
+		struct virtq_inflight_split *split = t->view.inflight_ring;
+		struct virtq_inflight_packed *packed = t->view.inflight_ring;
+
+		if (t->view.packed)
+			packed->desc[0].next = next[i];
+		else
+			split->desc[0].next = next[i];
+		p.lender.window.changed = 1;
+		virtq_track_settle(&t->view);
+		assert_int_equal(p.lender.window.changed, 0);
+	}
+	t->view.inflight_ring = NULL;
+	t->view.tracked = false;
+	t->view.lender = NULL;
+	virtq_inflight_put(p.region);
+}
+
 static const struct vq_test tests[] = {
 	{"killed_at_any_instruction", killed_at_any_instruction, SIZE, 0, VQ_OVER_LAYOUT},
 	{"killed_while_going_on", killed_while_going_on, SIZE, 0, VQ_OVER_FORMAT},
 	{"killed_between_bursts", killed_between_bursts, SIZE, 0, VQ_OVER_LAYOUT},
+	{"announcements_of_somebody_elses", announcements_of_somebody_elses, SIZE, 0,
+		VQ_OVER_FORMAT},
 	{"the_driver_was_reset_meanwhile", the_driver_was_reset_meanwhile, SIZE, 0, VQ_OVER_FORMAT},
 	{"the_front_end_served_meanwhile", the_front_end_served_meanwhile, SIZE, 0,
 		VQ_OVER_FORMAT | VQ_PACKED},
