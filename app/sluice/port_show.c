@@ -128,6 +128,10 @@ static json_t *ring_json(const struct port *port, unsigned ring)
 		set_number(row, "zero_copy", r.stats.lent);
 		set_number(row, "lent_now", vnet_lender_out(q->lender));
 	}
+	if (r.stats.recovered || r.stats.repeated) {
+		set_number(row, "recovered", r.stats.recovered);
+		set_number(row, "repeated", r.stats.repeated);
+	}
 	if (r.fault)
 		set_text(row, "fault", virtq_fault_text(r.fault));
 	return row;
