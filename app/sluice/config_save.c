@@ -186,6 +186,8 @@ static void save_forwarding(const struct sluice *sl, bool same_numbers, FILE *f)
 	save_portlist(sl, same_numbers, f);
 	fprintf(f, "set topology %s\n", topology_name(sl->topology));
 	fprintf(f, "set burst %u\n", sl->conf.burst);
+	if (sl->conf.share_us != SHARE_US)
+		fprintf(f, "set share %u\n", sl->conf.share_us);
 	fprintf(f, "set burst tx delay %u retry %u\n", sl->conf.retry_delay_us,
 		sl->conf.retry_count);
 	save_packets(&sl->conf, f);

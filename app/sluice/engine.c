@@ -8,6 +8,8 @@
 #include <rte_ip.h>
 #include <rte_udp.h>
 
+#include "share.h"
+
 const struct engine *const engines[] = {
 	&engine_bridge,
 	&engine_cross,
@@ -36,6 +38,7 @@ void engine_conf_init(struct engine_conf *conf)
 		.burst = BURST_MAX,
 		.retry_count = 64,
 		.retry_delay_us = 1,
+		.share_us = SHARE_US,
 		.tx_segs = 1,
 		.tx_seg_len = {64},
 		/* RFC 2544: benchmarking addresses, and the discard port. */

@@ -74,6 +74,7 @@ struct engine_conf {
 	uint16_t retry_count;
 	uint32_t retry_delay_us;
 	uint32_t sleep_us; /* `set sleep`: idle so long, a worker sleeps; 0: it never does */
+	uint32_t share_us; /* `set share`: a port with so much debt is left out; 0: none is */
 	/* Packets of txonly, flowgen and start tx_first. */
 	uint16_t tx_segs; /* 1..TXPKT_SEGS_MAX */
 	uint16_t tx_seg_len[TXPKT_SEGS_MAX];

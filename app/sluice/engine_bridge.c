@@ -59,7 +59,7 @@ static uint16_t bridge_poll(struct worker *w, const struct plan *plan, const str
 	struct rte_mbuf *pkts[BURST_MAX];
 	uint64_t dst[BURST_MAX], src[BURST_MAX], bad;
 	uint16_t port[BURST_MAX];
-	uint16_t n = forward_receive(plan, st, pkts);
+	uint16_t n = forward_receive(w, st, pkts);
 	struct verdict v;
 
 	if (n == 0)
@@ -76,7 +76,7 @@ static uint16_t bridge_poll(struct worker *w, const struct plan *plan, const str
 		else if (unlikely(port[i] == st->port))
 			v.same[v.n_same++] = pkts[i];
 		else if (likely(port[i] < plan->n_ports))
-			forward_later(w, plan, port[i], pkts[i]);
+			forward_later(w, plan, st->port, port[i], pkts[i]);
 		else
 			v.flood[v.n_flood++] = pkts[i];
 	}

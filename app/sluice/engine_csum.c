@@ -106,7 +106,7 @@ static void sum_packet(struct rte_mbuf *pkt, uint64_t hw)
 static uint16_t csum_poll(struct worker *w, const struct plan *plan, const struct stream *st)
 {
 	struct rte_mbuf *pkts[BURST_MAX];
-	uint16_t n = forward_receive(plan, st, pkts);
+	uint16_t n = forward_receive(w, st, pkts);
 
 	for (uint16_t i = 0; i < n; i++) {
 		struct rte_ether_hdr *eth = rte_pktmbuf_mtod(pkts[i], struct rte_ether_hdr *);

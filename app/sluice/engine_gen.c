@@ -61,18 +61,10 @@ static bool fill_packet(
 	return true;
 }
 
-static uint32_t next_random(struct worker *w)
-{
-	w->rand ^= w->rand << 13;
-	w->rand ^= w->rand >> 7;
-	w->rand ^= w->rand << 17;
-	return (uint32_t)(w->rand >> 32);
-}
-
 static unsigned choose_segs(struct worker *w, const struct engine_conf *conf)
 {
 	if (conf->tx_split == TXSPLIT_RAND)
-		return 1 + next_random(w) % conf->tx_segs;
+		return 1 + worker_random(w) % conf->tx_segs;
 	return conf->tx_segs;
 }
 
@@ -142,7 +134,7 @@ static void flowgen_flow(struct gen_headers *h, const struct engine_conf *conf, 
 static uint16_t flowgen_poll(struct worker *w, const struct plan *plan, const struct stream *st)
 {
 	struct rte_mbuf *pkts[BURST_MAX];
-	uint16_t received = forward_receive(plan, st, pkts), n;
+	uint16_t received = forward_receive(w, st, pkts), n;
 
 	if (received)
 		forward_drop(w, st->port, SWITCH_DROP_CONSUMED, pkts, received);

@@ -104,7 +104,7 @@ static bool answer(struct rte_mbuf *pkt, const struct rte_ether_addr *us)
 static uint16_t icmpecho_poll(struct worker *w, const struct plan *plan, const struct stream *st)
 {
 	struct rte_mbuf *pkts[BURST_MAX], *others[BURST_MAX];
-	uint16_t n = forward_receive(plan, st, pkts), n_answers = 0, n_others = 0;
+	uint16_t n = forward_receive(w, st, pkts), n_answers = 0, n_others = 0;
 
 	for (uint16_t i = 0; i < n; i++) {
 		if (answer(pkts[i], &st->src))

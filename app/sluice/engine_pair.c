@@ -5,7 +5,7 @@
 static uint16_t io_poll(struct worker *w, const struct plan *plan, const struct stream *st)
 {
 	struct rte_mbuf *pkts[BURST_MAX];
-	uint16_t n = forward_receive(plan, st, pkts);
+	uint16_t n = forward_receive(w, st, pkts);
 
 	if (n)
 		forward_stream(w, plan, st, pkts, n);
@@ -16,7 +16,7 @@ static uint16_t io_poll(struct worker *w, const struct plan *plan, const struct 
 static uint16_t mac_poll(struct worker *w, const struct plan *plan, const struct stream *st)
 {
 	struct rte_mbuf *pkts[BURST_MAX];
-	uint16_t n = forward_receive(plan, st, pkts);
+	uint16_t n = forward_receive(w, st, pkts);
 
 	for (uint16_t i = 0; i < n; i++) {
 		struct rte_ether_hdr *eth = rte_pktmbuf_mtod(pkts[i], struct rte_ether_hdr *);
@@ -32,7 +32,7 @@ static uint16_t mac_poll(struct worker *w, const struct plan *plan, const struct
 static uint16_t macswap_poll(struct worker *w, const struct plan *plan, const struct stream *st)
 {
 	struct rte_mbuf *pkts[BURST_MAX];
-	uint16_t n = forward_receive(plan, st, pkts);
+	uint16_t n = forward_receive(w, st, pkts);
 
 	for (uint16_t i = 0; i < n; i++) {
 		struct rte_ether_hdr *eth = rte_pktmbuf_mtod(pkts[i], struct rte_ether_hdr *);
@@ -49,7 +49,7 @@ static uint16_t macswap_poll(struct worker *w, const struct plan *plan, const st
 static uint16_t rxonly_poll(struct worker *w, const struct plan *plan, const struct stream *st)
 {
 	struct rte_mbuf *pkts[BURST_MAX];
-	uint16_t n = forward_receive(plan, st, pkts);
+	uint16_t n = forward_receive(w, st, pkts);
 
 	if (n)
 		forward_drop(w, st->port, SWITCH_DROP_CONSUMED, pkts, n);

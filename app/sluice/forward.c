@@ -423,13 +423,45 @@ void forward_reclaim(struct worker *w, const struct plan *plan)
 	w->n_lending = kept;
 }
 
-void forward_flush_all(struct worker *w, const struct plan *plan)
+/* One of several senders is to pay for a delivery: by lot, weighed by their bytes, so that in the long
+ * run each pays his part. */
+static __rte_noinline uint16_t draw_payer(struct worker *w, const struct output *out)
 {
+	uint64_t bytes = 0, lot;
+	uint16_t i = 0;
+
+	for (uint16_t k = 0; k < out->n; k++)
+		bytes += out->pkts[k]->pkt_len;
+	lot = worker_random(w) % RTE_MAX(bytes, UINT64_C(1));
+	while (i + 1 < out->n && lot >= out->pkts[i]->pkt_len)
+		lot -= out->pkts[i++]->pkt_len;
+	return out->from[i];
+}
+
+/* Who sent what waits: streams of a port are polled one after the other, so the first and the last
+ * packet tell whether it was one. */
+static uint16_t payer(struct worker *w, const struct output *out)
+{
+	return likely(out->from[0] == out->from[out->n - 1]) ? out->from[0] : draw_payer(w, out);
+}
+
+uint64_t forward_flush_all(struct worker *w, const struct plan *plan)
+{
+	uint64_t begin = w->stamp;
+
 	for (uint16_t i = 0; i < w->n_dirty; i++) {
-		forward_flush(w, plan, w->dirty[i]);
-		w->outputs[w->dirty[i]].dirty = false;
+		struct output *out = &w->outputs[w->dirty[i]];
+
+		if (out->n) {
+			uint16_t from = payer(w, out);
+
+			forward_flush(w, plan, w->dirty[i]);
+			worker_charge(w, from, worker_lap(w));
+		}
+		out->dirty = false;
 	}
 	w->n_dirty = 0;
+	return w->stamp - begin;
 }
 
 /* One more owner, or where the outlet would have to change the packet, a copy. */

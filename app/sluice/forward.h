@@ -39,9 +39,9 @@ static inline uint16_t port_rx(const struct source *src, struct rte_mbuf **pkts,
 
 /** Receive from a stream, and count. */
 static inline uint16_t forward_receive(
-	const struct plan *plan, const struct stream *st, struct rte_mbuf **pkts)
+	const struct worker *w, const struct stream *st, struct rte_mbuf **pkts)
 {
-	uint16_t n = port_rx(&st->rx, pkts, plan->conf.burst);
+	uint16_t n = port_rx(&st->rx, pkts, w->burst);
 
 	if (n)
 		virtq_count(&st->q->stats.rx_packets, n);
@@ -71,12 +71,12 @@ void forward_flush(struct worker *w, const struct plan *plan, uint16_t port);
 /** Have devices give back what was lent to them, if it is time. Now and then, if worker.n_lending. */
 void forward_reclaim(struct worker *w, const struct plan *plan);
 
-/** Send all that waits. */
-void forward_flush_all(struct worker *w, const struct plan *plan);
+/** Send all that waits, and charge who sent it. @return the cycles it took, worker.stamp being now */
+uint64_t forward_flush_all(struct worker *w, const struct plan *plan);
 
-/** Send one packet to a port, soon, and give it away. port < plan->n_ports. */
-static inline void forward_later(
-	struct worker *w, const struct plan *plan, uint16_t port, struct rte_mbuf *pkt)
+/** Send one packet that came in by port @from to a port, soon, and give it away. port < plan->n_ports. */
+static inline void forward_later(struct worker *w, const struct plan *plan, uint16_t from,
+	uint16_t port, struct rte_mbuf *pkt)
 {
 	struct output *out = &w->outputs[port];
 
@@ -84,6 +84,7 @@ static inline void forward_later(
 		out->dirty = true;
 		w->dirty[w->n_dirty++] = port;
 	}
+	out->from[out->n] = from;
 	out->pkts[out->n++] = pkt;
 	if (out->n == OUTPUT_MAX)
 		forward_flush(w, plan, port);

@@ -273,13 +273,17 @@ int port_del(struct port *port)
 
 /* ---- counters ---- */
 
-static void add_drops(const struct port *port, struct port_counters *c)
+static void add_workers(const struct port *port, struct port_counters *c)
 {
 	const struct sluice *sl = port->sl;
 
-	for (unsigned i = 0; i < sl->n_workers; i++)
+	for (unsigned i = 0; i < sl->n_workers; i++) {
+		const struct worker_port *at = &sl->workers[i]->ports[port->id];
+
 		for (unsigned d = 0; d < SWITCH_DROP_COUNT; d++)
-			c->drops[d] += virtq_load(&sl->workers[i]->ports[port->id].drops[d]);
+			c->drops[d] += virtq_load(&at->drops[d]);
+		c->left_out += virtq_load(&at->left_out);
+	}
 }
 
 /* What no other place subtracts an earlier reading from; a VM's rings do so themselves. */
@@ -288,7 +292,7 @@ static void absolute_counters(const struct port *port, struct port_counters *c)
 	memset(c, 0, sizeof(*c));
 	if (port->kind == PORT_DEV)
 		port_dev_counters(port, c);
-	add_drops(port, c);
+	add_workers(port, c);
 }
 
 /* a -= b, for structs of nothing but uint64_t. */

@@ -143,6 +143,7 @@ struct port_counters {
 	uint64_t tx_errors;
 	uint64_t ring_drops[VIRTQ_DROP_COUNT]; /* VM ports, sum of port_ring_stats() */
 	uint64_t drops[SWITCH_DROP_COUNT];
+	uint64_t left_out; /* polls put off because it had used more than its share: share.h */
 };
 
 /* What `show port stats` showed last, for its rates. */

@@ -128,6 +128,10 @@ static json_t *ring_json(const struct port *port, unsigned ring)
 		set_number(row, "zero_copy", r.stats.lent);
 		set_number(row, "lent_now", vnet_lender_out(q->lender));
 	}
+	if (r.stats.recovered || r.stats.repeated) {
+		set_number(row, "recovered", r.stats.recovered);
+		set_number(row, "repeated", r.stats.repeated);
+	}
 	if (r.fault)
 		set_text(row, "fault", virtq_fault_text(r.fault));
 	return row;
@@ -344,10 +348,11 @@ static json_t *drops_by_place(const struct port *port, const struct port_counter
 
 static json_t *counters_json(const struct port_counters *c)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "rx_packets", (json_int_t)c->rx_packets,
-		"rx_bytes", (json_int_t)c->rx_bytes, "tx_packets", (json_int_t)c->tx_packets,
-		"tx_bytes", (json_int_t)c->tx_bytes, "rx_errors", (json_int_t)c->rx_errors,
-		"tx_errors", (json_int_t)c->tx_errors);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "rx_packets",
+		(json_int_t)c->rx_packets, "rx_bytes", (json_int_t)c->rx_bytes, "tx_packets",
+		(json_int_t)c->tx_packets, "tx_bytes", (json_int_t)c->tx_bytes, "rx_errors",
+		(json_int_t)c->rx_errors, "tx_errors", (json_int_t)c->tx_errors, "left_out_polls",
+		(json_int_t)c->left_out);
 }
 
 json_t *port_json(const struct port *port)

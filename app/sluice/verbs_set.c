@@ -53,6 +53,16 @@ static int set_sleep(struct cmd *c)
 	return cmd_updated(c);
 }
 
+static int set_share(struct cmd *c)
+{
+	struct sluice *sl = cmd_ctx(c);
+
+	sl->conf.share_us = (uint32_t)cmd_u64(c, "US", 0);
+	verb_json_number(c, "share_us", sl->conf.share_us);
+	cmd_quiet(c);
+	return cmd_updated(c);
+}
+
 static int set_retry(struct cmd *c)
 {
 	struct sluice *sl = cmd_ctx(c);
@@ -384,6 +394,13 @@ const struct command set_commands[] = {
 		"`show "
 		"config cores`.",
 		set_sleep, 0},
+	{"set share US:0..1000",
+		"microseconds of an lcore a port may take beyond its share; 0: any number",
+		RTE_STR(SHARE_US) " at first. A port that has taken more is left out while others "
+				  "on its lcore have work, until they have had theirs; devices "
+				  "never are. `show "
+				  "port xstats` counts it (left_out_polls).",
+		set_share, 0},
 	{"set txpkts LENGTHS", "lengths of the segments of packets made here, as in 64 or 64,128",
 		"For txonly, flowgen and start tx_first. The first holds the headers, 42 bytes.",
 		set_txpkts, 0},

@@ -103,13 +103,14 @@ static int put_dev(struct sink *s, const struct port *port)
 
 /* ---- the verbs ---- */
 
-static void put_switch_drops(struct sink *s, const struct port *port)
+static void put_switch(struct sink *s, const struct port *port)
 {
 	struct port_counters c;
 
 	port_counters_get(port, &c);
 	for (unsigned d = 0; d < SWITCH_DROP_COUNT; d++)
 		put(s, c.drops[d], "drop_%s", switch_drop_name(d));
+	put(s, c.left_out, "left_out_polls");
 }
 
 static int show_port(struct cmd *c, const struct port *port, json_t *o)
@@ -122,7 +123,7 @@ static int show_port(struct cmd *c, const struct port *port, json_t *o)
 		put_vm(&s, port);
 	else
 		err = put_dev(&s, port);
-	put_switch_drops(&s, port);
+	put_switch(&s, port);
 	json_object_set_new(o, "xstats", s.o);
 	return err;
 }

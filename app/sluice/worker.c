@@ -27,46 +27,103 @@
 /* ---- the loop ---- */
 
 /*
- * Poll every stream once. The clock is read after polls that moved packets and before
- * those that follow an idle one, so that no idle poll is counted as work.
+ * The clock is read once a poll, for two reasons: polls that moved packets are what a worker is busy
+ * with, and all that cost something are charged to the port.
  */
+static inline uint16_t poll_stream(
+	struct worker *w, const struct plan *plan, const struct stream *st, uint64_t *busy)
+{
+	uint16_t n = plan->engine->poll(w, plan, st);
+	uint64_t cycles = worker_lap(w);
+
+	/* An idle poll of a device may be a system call. */
+	if (n == 0 && (likely(cycles < SHARE_DEAR) || st->rx.kind == PORT_DEV))
+		return 0;
+	worker_charge(w, st->port, cycles);
+	if (n == 0)
+		return 0;
+	virtq_count(&st->q->stats.cycles, cycles);
+	virtq_count(&st->q->stats.bursts, 1);
+	*busy += cycles;
+	return n;
+}
+
+/* Not polled now, or with care: w->burst. */
+static bool is_left_out(struct worker *w, const struct plan *plan, uint16_t port)
+{
+	struct worker_port *at = &w->ports[port];
+
+	if (at->share.left_out)
+		virtq_count(&at->left_out, 1);
+	else
+		w->burst = share_burst(w, plan, port);
+	return at->share.left_out;
+}
+
 static uint32_t poll_streams(struct worker *w, const struct plan *plan, uint64_t *busy)
 {
 	const struct plan_worker *work = w->work;
-	uint64_t stamp = 0;
 	uint32_t moved = 0;
 
 	for (uint32_t i = 0; i < work->n_streams; i++) {
 		const struct stream *st = &work->streams[i];
-		uint64_t begin = stamp ? stamp : rte_rdtsc();
-		uint16_t n = plan->engine->poll(w, plan, st);
 
-		stamp = 0;
-		if (n == 0)
+		if (unlikely(w->n_left_out | w->n_halved) && is_left_out(w, plan, st->port))
 			continue;
-		stamp = rte_rdtsc();
-		virtq_count(&st->q->stats.cycles, stamp - begin);
-		virtq_count(&st->q->stats.bursts, 1);
-		*busy += stamp - begin;
-		moved += n;
+		moved += poll_stream(w, plan, st, busy);
+	}
+	return moved;
+}
+
+static uint32_t poll_port(struct worker *w, const struct plan *plan, uint16_t port, uint64_t *busy)
+{
+	uint32_t moved = 0;
+
+	for (uint32_t i = 0; i < w->work->n_streams; i++)
+		if (w->work->streams[i].port == port)
+			moved += poll_stream(w, plan, &w->work->streams[i], busy);
+	return moved;
+}
+
+/* Nobody else had work. */
+static __rte_noinline uint32_t poll_left_out(
+	struct worker *w, const struct plan *plan, uint64_t *busy)
+{
+	uint64_t begin = w->stamp, limit = plan->conf.share_us * w->us;
+	uint32_t moved = 0;
+
+	for (uint16_t i = w->n_left_out; i > 0 && w->stamp - begin <= limit; i--) {
+		uint64_t before = w->unsettled;
+		uint16_t port = share_next(w);
+
+		w->burst = share_burst(w, plan, port);
+		moved += poll_port(w, plan, port, busy);
+		if (w->unsettled == before)
+			share_forgive(w, port);
 	}
 	return moved;
 }
 
 uint32_t worker_iterate(struct worker *w, const struct plan *plan)
 {
-	uint64_t busy = 0, begin;
+	uint64_t busy = 0, before = w->unsettled;
 	uint32_t moved;
 
 	w->work = &plan->workers[w->index];
+	w->burst = plan->conf.burst;
+	if (w->stamp == 0)
+		w->stamp = rte_rdtsc();
 	moved = poll_streams(w, plan, &busy);
-	if (w->n_dirty) {
-		begin = rte_rdtsc();
-		forward_flush_all(w, plan);
-		busy += rte_rdtsc() - begin;
-	}
-	if (unlikely(w->n_lending) && w->stats.iterations % RECLAIM_EVERY == 0)
+	if (unlikely(w->n_left_out) && w->unsettled == before)
+		moved += poll_left_out(w, plan, &busy);
+	if (w->n_dirty)
+		busy += forward_flush_all(w, plan);
+	if (w->unsettled > before && w->unsettled * SHARE_SETTLE >= plan->conf.share_us * w->us)
+		share_settle(w, plan);
+	if (unlikely(w->n_lending) && w->stats.iterations % RECLAIM_EVERY == 0) {
 		forward_reclaim(w, plan);
+		w->stamp = 0;
+	}
 	virtq_count(&w->stats.iterations, 1);
 	if (moved) {
 		virtq_count(&w->stats.iterations_busy, 1);
@@ -100,6 +157,7 @@ static void serve(struct worker *w, const struct plan *plan)
 	if (unlikely(plan->conf.sleep_us) && is_tired(w, plan, moved)) {
 		worker_sleep(w, plan);
 		w->idle_since = 0;
+		w->stamp = 0;
 	}
 }
 
@@ -139,6 +197,8 @@ static void worker_free(struct worker *w)
 	rte_free(w->ports);
 	rte_free(w->dirty);
 	rte_free(w->lending);
+	rte_free(w->working);
+	rte_free(w->left_out);
 	rte_free(w);
 }
 
@@ -160,14 +220,17 @@ static struct worker *worker_new(struct sluice *sl, unsigned lcore, uint16_t ind
 	w->index = index;
 	w->lcore = lcore;
 	w->node = node;
+	w->us = rte_get_tsc_hz() / US_PER_S;
 	w->rand = rte_rdtsc() | 1;
 	w->outputs = worker_zalloc(PORT_MAX * sizeof(*w->outputs), node);
 	w->ports = worker_zalloc(PORT_MAX * sizeof(*w->ports), node);
 	w->dirty = worker_zalloc(PORT_MAX * sizeof(*w->dirty), node);
 	w->lending = worker_zalloc(PORT_MAX * sizeof(*w->lending), node);
+	w->working = worker_zalloc(PORT_MAX * sizeof(*w->working), node);
+	w->left_out = worker_zalloc(PORT_MAX * sizeof(*w->left_out), node);
 	w->soft = vnet_soft_create(name, node);
 	if (worker_sleep_init(w) < 0 || !w->outputs || !w->ports || !w->dirty || !w->lending ||
-		!w->soft) {
+		!w->working || !w->left_out || !w->soft) {
 		worker_free(w);
 		return NULL;
 	}

@@ -6,17 +6,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <rte_cycles.h>
 #include <rte_mempool.h>
 #include <rte_rcu_qsbr.h>
 
 #include "fdb.h"
 #include "plan.h"
+#include "share.h"
 
 struct vnet_soft;
 
 /* What one worker did for one port. Written by the worker, read by anybody (virtq_load). */
 struct worker_port {
 	uint64_t drops[SWITCH_DROP_COUNT];
+	uint64_t left_out; /* polls of its queues that were put off: share.h */
+	struct share share;
 };
 
 /* Written by the worker, read by anybody (virtq_load). Cycles are rte_rdtsc()'s. */
@@ -46,6 +50,7 @@ struct output {
 	bool dirty; /* its port is in worker.dirty */
 	struct lending lending;
 	struct rte_mbuf *pkts[OUTPUT_MAX];
+	uint16_t from[OUTPUT_MAX]; /* the port each came in by */
 };
 
 struct worker {
@@ -60,6 +65,7 @@ struct worker {
 	uint16_t index; /* in sluice.workers and plan.workers; also its rcu thread id */
 	unsigned lcore;
 	int node;
+	uint64_t us;    /* cycles in a microsecond */
 	int doorbell;   /* eventfd: control has something for it */
 	int interrupts; /* epoll instance for its devices' interrupts */
 
@@ -74,6 +80,14 @@ struct worker {
 	uint16_t n_lending;
 	uint16_t *lending;   /* numbers of the devices that may hold what was lent */
 	uint64_t idle_since; /* cycle count; 0: it is not idle */
+	uint64_t
+		stamp; /* cycle count when it was read last; 0: what came since counts for nobody */
+	uint64_t unsettled; /* cycles charged to ports since accounts were settled: share.h */
+	uint16_t *working;  /* numbers of the ports they were charged to */
+	uint16_t *left_out; /* of those that are left out */
+	uint16_t n_working, n_left_out;
+	uint16_t n_halved; /* ports whose bursts are */
+	uint16_t burst;    /* packets the next poll takes at most */
 	struct fdb_cache fdb_cache;
 
 	/* Control's. */
@@ -109,6 +123,14 @@ struct worker *worker_of_lcore(const struct sluice *sl, unsigned lcore);
 /** Measure the load of workers and queues; call once a second. Control thread. */
 void workers_measure(struct sluice *sl);
 
+static inline uint32_t worker_random(struct worker *w)
+{
+	w->rand ^= w->rand << 13;
+	w->rand ^= w->rand >> 7;
+	w->rand ^= w->rand << 17;
+	return (uint32_t)(w->rand >> 32);
+}
+
 /* Packets over guest memory go to this port, a device. */
 static inline void worker_lends(struct worker *w, uint16_t port)
 {
@@ -124,6 +146,25 @@ static inline void worker_lends(struct worker *w, uint16_t port)
 static inline void worker_drop(struct worker *w, uint16_t port, enum switch_drop why, uint64_t n)
 {
 	virtq_count(&w->ports[port].drops[why], n);
+}
+
+static inline void worker_charge(struct worker *w, uint16_t port, uint64_t cycles)
+{
+	struct share *s = &w->ports[port].share;
+
+	if (s->used == 0)
+		w->working[w->n_working++] = port;
+	s->used += cycles;
+	w->unsettled += cycles;
+}
+
+/* Cycles since the last look at the clock. */
+static inline uint64_t worker_lap(struct worker *w)
+{
+	uint64_t before = w->stamp;
+
+	w->stamp = rte_rdtsc();
+	return w->stamp - before;
 }
 
 #endif

@@ -258,6 +258,7 @@ static void split_hand_back(
 		virtq_store(&part->desc[i].next, virtq_load(&part->last_batch_head));
 		virtq_store_release(&part->last_batch_head, i);
 		split_give(vq, v, &(const struct virtq_chain){.id = i}, 0);
+		virtq_count(&vq->stats.recovered, 1);
 	}
 	virtq_store_release(&v->used->idx, vq->used); /* D */
 	split_clear(part, v->num);
@@ -401,6 +402,7 @@ static bool packed_hand_back_one(struct virtq *vq, const struct virtq_view *v,
 	virtq_store(&part->desc[last].next, virtq_load(&part->free_head));
 	virtq_store_release(&part->free_head, i);
 	packed_give(vq, v, &chain, 0);
+	virtq_count(&vq->stats.recovered, 1);
 	*total = (uint16_t)(*total + n);
 	return true;
 }
@@ -449,12 +451,31 @@ static bool packed_start(struct virtq *vq, const struct virtq_view *v)
 	return back;
 }
 
+/*
+ * What a burst has copied it gives back before anybody sends it. What it lends is sent before, and is home
+ * again by the next burst; of that a front-end's region does not tell. Ours does.
+ */
+static uint32_t may_be_repeated(struct virtq *vq, const struct virtq_view *v)
+{
+	const struct virtq_ops *ops = v->packed ? &virtq_packed_ops : &virtq_split_ops;
+	struct virtq_chain chain;
+	uint32_t n = 0;
+
+	while (n < VIRTQ_BURST && ops->skip(vq, v, &chain))
+		n++;
+	vq->avail = vq->avail_seen = vq->used;
+	return n;
+}
+
 void virtq_inflight_start(struct virtq *vq, const struct virtq_view *v)
 {
+	const bool died = virtq_track_tells(v->inflight_ring, v->packed);
 	bool back = v->tracked  ? virtq_track_start(vq, v)
 		    : v->packed ? packed_start(vq, v)
 				: split_start(vq, v);
 
+	if (died && !back && v->lender && !v->tracked)
+		virtq_count(&vq->stats.repeated, may_be_repeated(vq, v));
 	if (back && v->call_fd >= 0)
 		virtq_call(vq, v);
 }

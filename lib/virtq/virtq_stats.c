@@ -35,7 +35,9 @@ static const struct counter {
 	{"inflight_submitted", NOTHING, BOTH}, {"inflight_completed", NOTHING, BOTH},
 	{"mbuf_alloc_failed", COUNTER(no_mbuf), BIT_RX},
 	{"zero_copy_packets", COUNTER(lent), BIT_RX},
-	{"zero_copy_declined_packets", COUNTER(lent_not), BIT_RX}, VIRTQ_DROPS(X)};
+	{"zero_copy_declined_packets", COUNTER(lent_not), BIT_RX},
+	{"recovered_chains", COUNTER(recovered), BOTH},
+	{"repeated_chains", COUNTER(repeated), BIT_RX}, VIRTQ_DROPS(X)};
 
 #undef X
 

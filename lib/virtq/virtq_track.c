@@ -143,6 +143,7 @@ static void give_marked(struct virtq *vq, const struct virtq_view *v, const stru
 			chain.ndesc = virtq_load(&packed->desc[i].num);
 		set_state(entry_of(v, i), GOING);
 		ops->give(vq, v, &chain, 0);
+		virtq_count(&vq->stats.recovered, 1);
 	}
 }
 
@@ -154,6 +155,7 @@ static void give_taken(
 
 	while (n > 0 && ops->skip(vq, v, &chain)) {
 		ops->give(vq, v, &chain, 0);
+		virtq_count(&vq->stats.recovered, 1);
 		n -= chain.ndesc < n ? chain.ndesc : n;
 	}
 }

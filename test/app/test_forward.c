@@ -15,7 +15,7 @@
 #define MAX_SEGS 3
 
 static struct rte_mempool *pool;
-static struct worker_port ports[PORT + 1];
+static struct worker_port ports[PORT + 3];
 static struct worker worker;
 static const struct plan plan; /* no retries */
 static struct outlet out = {
@@ -197,6 +197,46 @@ static int set_up(void)
 	return rte_eth_dev_start(out.eth);
 }
 
+/* Deliver frames of these lengths from these ports. @return which of them it was charged to */
+static uint16_t payer_of(const uint16_t *from, const uint32_t *len, unsigned n)
+{
+	struct rte_mbuf *got;
+	uint64_t took;
+	uint16_t paid;
+
+	worker_lap(&worker);
+	for (unsigned i = 0; i < n; i++)
+		forward_later(&worker, &plan, from[i], PORT, packet(len[i], 1));
+	took = forward_flush_all(&worker, &plan);
+	assert_int_equal(took, worker.unsettled);
+	while ((got = received()) != NULL)
+		rte_pktmbuf_free(got);
+	assert_int_equal(worker.n_working, 1);
+	paid = worker.working[--worker.n_working];
+	assert_int_equal(ports[paid].share.used, worker.unsettled);
+	ports[paid].share.used = worker.unsettled = 0;
+	return paid;
+}
+
+/* Where several have sent, one in sixteen frames of 100 bytes, and fifteen of 1500. */
+static void test_senders_pay(void **state)
+{
+	struct output outputs[PORT + 1] = {0};
+	uint16_t dirty[1], working[1];
+	struct plan_worker work = {.outlets = (struct outlet[]){out, out}};
+	unsigned paid = 0;
+
+	worker.outputs = outputs;
+	worker.dirty = dirty;
+	worker.working = working;
+	worker.work = &work;
+	worker.rand = 1;
+	assert_int_equal(payer_of((uint16_t[]){2, 2, 2}, (uint32_t[]){60, 1500, 100}, 3), 2);
+	for (unsigned i = 0; i < 2000; i++)
+		paid += payer_of((uint16_t[]){2, 3}, (uint32_t[]){100, 1500}, 2) == 3;
+	assert_in_range(paid, 1800, 1940);
+}
+
 #define TEST(name) cmocka_unit_test_teardown(test_##name, check_no_leak)
 
 int main(int argc, char **argv)
@@ -209,6 +249,7 @@ int main(int argc, char **argv)
 		TEST(longer_than_the_mtu),
 		TEST(segmentation),
 		TEST(in_a_burst),
+		TEST(senders_pay),
 	};
 
 	int failed;

@@ -16,6 +16,7 @@ pytestmark = NEEDS
 
 def test_set_values_as_json(idle):
     assert idle.json("set burst 17") == {"burst": 17}
+    assert idle.json("set share 70") == {"share_us": 70} and idle.json("set share 50") == {"share_us": 50}
     assert idle.json("set txpkts 64,65") == {"segments": [64, 65]}
     assert idle.json("set portlist 1,0") == {"ports": ["vm1", "vm0"]}
     assert idle.json("set fwd mac retry") == {"engine": "mac", "retry": True}
@@ -53,6 +54,7 @@ def test_portlist_by_name(idle):
 @pytest.mark.parametrize("line,message", [
     ("set burst 600", r"nb pkt per burst: 600 > 64 \(maximum packet per burst\)  ignored$"),
     ("set burst 0", "set burst: 0 is out of range"),
+    ("set share 1001", "set share: 1001 is out of range"),
     ("set fwd nonsense", "set fwd: .*'nonsense'"),
     ("set txpkts 10", r"set txpkts 10: .*42 bytes"),
     ("set txpkts 64,", r"'64,' is not a list of numbers"),

@@ -252,6 +252,7 @@ set portlist 3,1
 set topology chained
 set burst 17
 set burst tx delay 5 retry 7
+set share 70
 set corelist 1
 set txpkts 64,128
 set txsplit rand
@@ -277,7 +278,7 @@ def test_save_and_load(folder):
         before.run(f"config save {conf}")
     assert conf.read_text() == shown
     for line in ("set corelist 1", "set promisc ring off", "set link-down port ring", "queue pin one 2 2",
-                 "cross add one two", "fdb set ageing 17", "set burst 17", "set fwd mac retry"):
+                 "cross add one two", "fdb set ageing 17", "set burst 17", "set share 70", "set fwd mac retry"):
         assert f"\n{line}\n" in shown and f"\n{line}\n" not in usual
     assert not list(folder.glob("saved.conf.*")), "a temporary file is left"
     with Sluice(folder, ["--commands", conf], eal=eal(TWO_WORKERS)) as after:

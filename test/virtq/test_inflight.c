@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "virtq_lend.h"
 #include "vq_inflight.h"
 
 /* Offsets as QEMU and DPDK have them, written down a second time. */
@@ -163,6 +164,31 @@ static void stopped(struct vq *t)
 	virtq_inflight_put(region);
 }
 
+/* What the dead one had lent may be sent twice; what it had not, it had not sent before it gave it back. */
+static void repeated(struct vq *t)
+{
+	static struct virtq_lender lender;
+	struct virtq_inflight *region = vq_inflight_begin(t, 256, 3);
+	struct virtq_chain chain[VIRTQ_BURST];
+	uint64_t posted = 0, reaped = 0, twice;
+
+	for (unsigned i = 0; i < 20; i++) {
+		vq_post_some(t, 10 * i, &posted);
+		t->view.lender = i % 4 == 0 ? NULL : &lender;
+		memset(t->q, 0, sizeof(*t->q));
+		virtq_start(t->q, &t->view, vq_base(t, 0, 0));
+		twice = posted - reaped < VIRTQ_BURST ? posted - reaped : VIRTQ_BURST;
+		assert_int_equal(t->q->stats.repeated, i % 4 == 0 ? 0 : twice);
+		assert_int_equal(t->q->stats.recovered, 0);
+		t->view.lender = NULL;
+		while (reaped < posted) {
+			vq_give_all(t, chain, vq_take_some(t, chain, VIRTQ_BURST));
+			vq_reap_all(t, &reaped);
+		}
+	}
+	virtq_inflight_put(region);
+}
+
 /* ---- any bytes at all ---- */
 
 static void noise(struct vq *t, uint64_t len)
@@ -215,6 +241,7 @@ static const struct vq_test tests[] = {
 	{"regions", regions, 256, 0, VQ_OVER_FORMAT},
 	{"recorded", recorded, 256, 0, VQ_OVER_LAYOUT},
 	{"stopped", stopped, 256, 0, VQ_OVER_LAYOUT},
+	{"repeated", repeated, 256, 0, VQ_OVER_LAYOUT},
 	{"hostile_bytes", hostile_bytes, 256, 0, VQ_OVER_FORMAT},
 };
 

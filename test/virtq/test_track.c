@@ -262,6 +262,31 @@ static void killed_between_bursts(struct vq *t)
 	}
 }
 
+/* What the next process gives back is what it says, and nothing is taken again. */
+static void given_back_is_counted(struct vq *t)
+{
+	uint64_t seed = ts_seed(), total = 0;
+
+	for (unsigned scenario = 0; scenario < 200; scenario++, seed++) {
+		struct play p;
+		unsigned before;
+
+		begin(&p, t, seed);
+		reap(&p);
+		before = p.back;
+		p.lender.window = (struct virtq_window){.chain = places};
+		virtq_window_resize(&p.lender.window, SIZE);
+		memset(t->q, 0, sizeof(*t->q));
+		virtq_start(t->q, &t->view, p.base);
+		reap(&p);
+		assert_int_equal(t->q->stats.recovered, p.back - before);
+		assert_int_equal(t->q->stats.repeated, 0);
+		total += t->q->stats.recovered;
+		end(&p);
+	}
+	assert_true(total > 200);
+}
+
 /* Nobody was here when the driver was reset: its ring begins anew, whatever the record says. */
 static void the_driver_was_reset_meanwhile(struct vq *t)
 {
@@ -374,6 +399,7 @@ static const struct vq_test tests[] = {
 	{"killed_between_bursts", killed_between_bursts, SIZE, 0, VQ_OVER_LAYOUT},
 	{"announcements_of_somebody_elses", announcements_of_somebody_elses, SIZE, 0,
 		VQ_OVER_FORMAT},
+	{"given_back_is_counted", given_back_is_counted, SIZE, 0, VQ_OVER_LAYOUT},
 	{"the_driver_was_reset_meanwhile", the_driver_was_reset_meanwhile, SIZE, 0, VQ_OVER_FORMAT},
 	{"the_front_end_served_meanwhile", the_front_end_served_meanwhile, SIZE, 0,
 		VQ_OVER_FORMAT | VQ_PACKED},

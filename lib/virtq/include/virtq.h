@@ -103,9 +103,11 @@ struct virtq_stats {
 	uint64_t calls;        /* notifications sent to the guest */
 	uint64_t calls_failed; /* its eventfd was full or broken */
 	uint64_t iotlb_misses; /* addresses that had to be asked for */
+	uint64_t recovered;    /* chains that a dead process had, given back by the next one */
 	uint64_t no_mbuf;      /* times a burst found the mbuf pool empty; nothing was lost */
 	uint64_t lent;         /* packets that were not copied */
 	uint64_t lent_not;     /* that were, because too much was lent, or for too long */
+	uint64_t repeated;     /* that it may have sent, taken again: VIRTQ_BURST at most */
 	uint64_t drops[VIRTQ_DROP_COUNT];
 };
 

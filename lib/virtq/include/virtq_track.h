@@ -29,7 +29,7 @@
  *
  * The next process gives back what is in flight, with nothing written, in one such batch: once, also
  * when it dies of that. Most of those packets were sent; those that were not are lost. What was taken
- * in the last burst and not noted yet is taken again, and perhaps sent twice.
+ * in the last burst and not noted yet is taken again: it was not sent, a burst notes before it returns.
  *
  * A driver that was reset while nobody was here must not be met with such a record. It has cleared its
  * ring. Of a packed one we note the descriptor that we used last: it must be as it was, or made
