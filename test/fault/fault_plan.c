@@ -131,7 +131,9 @@ static const char *times(const struct figures *r)
 {
 	static char text[40];
 
-	snprintf(text, sizeof(text), r->counted ? ", each of %u failures" : "", r->counted);
+	text[0] = '\0';
+	if (r->counted)
+		snprintf(text, sizeof(text), ", each of %u failures", r->counted);
 	return text;
 }
 

@@ -256,9 +256,13 @@ def test_upgrade(folder, busy):
     refused = 0
     for at in chosen(firsts, 2):
         switch.calls.arm(at)
+        print(f"upgrade, call {at}", flush=True)
         try:
             switch.upgrade()
             said = None
+        except subprocess.TimeoutExpired:
+            switch.calls.disarm()
+            pytest.fail(f"upgrade, call {at} of {n}: {switch.calls.hit}: no end:\n{switch.log[-2000:]}")
         except SluiceError as error:
             refused, said = refused + 1, str(error).splitlines()[-1]
         switch.calls.disarm()

@@ -28,7 +28,7 @@ FLOODS = {
 def switch(folder):
     """A bridge of two neighbours who know each other's address, a VM that floods, and a port to which it does."""
     ports = [f"port add {name} listen {folder}/{name}" for name in ("near1", "near2", "bad", "sink")]
-    with Sluice(folder, commands=[*ports, "fdb static add 02:00:00:00:00:77 sink"]) as running:
+    with Sluice(folder, commands=[*ports, "fdb static add 02:00:00:00:00:77 sink", "fdb set ageing 0"]) as running:
         yield running
 
 
@@ -102,7 +102,7 @@ def test_they_age(switch, folder):
         assert switch.json("fdb stats")["learnt_now"] == 100
         switch.run("fdb set ageing 1")
         switch.wait_until(lambda: switch.json("fdb stats")["learnt_now"] == 0, "oblivion", 60)
-    switch.run("fdb set ageing 300")
+    switch.run("fdb set ageing 0")
     switch.run("fdb set limit bad 8192")
 
 

@@ -145,7 +145,7 @@ def test_a_worker_there(machine):
     """Queues go to a worker of the memory's node, and there is nothing to say."""
     with MachineSluice(machine, ["port add vm1 listen /run/vm1", "port add vm2 listen /run/vm2"], lcores="0,1,2") as switch:
         with talking(machine, switch, node=1):
-            assert [switch.json(f"port show {port}")["queues"][0]["lcore"] for port in ("vm1", "vm2")] == [2, 2]
+            assert [stream["lcore"] for stream in switch.json("show config fwd")["streams"]] == [2, 2]
             time.sleep(3)
             assert "its guest's memory lies" not in switch.log
         assert switch.stop() == 0, switch.log
