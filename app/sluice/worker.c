@@ -111,8 +111,7 @@ uint32_t worker_iterate(struct worker *w, const struct plan *plan)
 
 	w->work = &plan->workers[w->index];
 	w->burst = plan->conf.burst;
-	if (w->stamp == 0)
-		w->stamp = rte_rdtsc();
+	w->stamp = rte_rdtsc(); /* what was between two rounds is nobody's */
 	moved = poll_streams(w, plan, &busy);
 	if (unlikely(w->n_left_out) && w->unsettled == before)
 		moved += poll_left_out(w, plan, &busy);
@@ -120,10 +119,8 @@ uint32_t worker_iterate(struct worker *w, const struct plan *plan)
 		busy += forward_flush_all(w, plan);
 	if (w->unsettled > before && w->unsettled * SHARE_SETTLE >= plan->conf.share_us * w->us)
 		share_settle(w, plan);
-	if (unlikely(w->n_lending) && w->stats.iterations % RECLAIM_EVERY == 0) {
+	if (unlikely(w->n_lending) && w->stats.iterations % RECLAIM_EVERY == 0)
 		forward_reclaim(w, plan);
-		w->stamp = 0;
-	}
 	virtq_count(&w->stats.iterations, 1);
 	if (moved) {
 		virtq_count(&w->stats.iterations_busy, 1);
@@ -157,7 +154,6 @@ static void serve(struct worker *w, const struct plan *plan)
 	if (unlikely(plan->conf.sleep_us) && is_tired(w, plan, moved)) {
 		worker_sleep(w, plan);
 		w->idle_since = 0;
-		w->stamp = 0;
 	}
 }
 

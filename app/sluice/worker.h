@@ -80,11 +80,10 @@ struct worker {
 	uint16_t n_lending;
 	uint16_t *lending;   /* numbers of the devices that may hold what was lent */
 	uint64_t idle_since; /* cycle count; 0: it is not idle */
-	uint64_t
-		stamp; /* cycle count when it was read last; 0: what came since counts for nobody */
-	uint64_t unsettled; /* cycles charged to ports since accounts were settled: share.h */
-	uint16_t *working;  /* numbers of the ports they were charged to */
-	uint16_t *left_out; /* of those that are left out */
+	uint64_t stamp;      /* cycle count when it was read last, in this round */
+	uint64_t unsettled;  /* cycles charged to ports since accounts were settled: share.h */
+	uint16_t *working;   /* numbers of the ports they were charged to */
+	uint16_t *left_out;  /* of those that are left out */
 	uint16_t n_working, n_left_out;
 	uint16_t n_halved; /* ports whose bursts are */
 	uint16_t burst;    /* packets the next poll takes at most */
