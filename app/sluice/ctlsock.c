@@ -91,7 +91,7 @@ static void put(struct client *cl, const char *answer, size_t len)
 		give_up(cl);
 }
 
-/* Takes over answer; NULL: there was not enough memory for one. */
+/* Takes over answer; NULL: there was not enough memory for one; empty: nobody waits for any. */
 static void send_answer(struct client *cl, char *answer, size_t len)
 {
 	static const char none[] = "{\"jsonrpc\": \"2.0\", \"id\": null, \"error\": "
@@ -105,9 +105,9 @@ static void send_answer(struct client *cl, char *answer, size_t len)
 			CTLSOCK_ANSWER_MAX);
 		answer = ctlsock_rpc_error(CTLSOCK_RPC_BUSY, why, &len);
 	}
-	if (answer)
+	if (answer && len > 0)
 		put(cl, answer, len);
-	else
+	else if (!answer)
 		put(cl, none, sizeof(none) - 1);
 	free(answer);
 }

@@ -58,7 +58,7 @@ unsigned int ctlsock_clients(const struct ctlsock *sock);
 
 /*
  * Answer one JSON-RPC request, `line` without its end. Returns the answer without a line end, for
- * the caller to free, with its length in *len; NULL for a notification (or without memory).
+ * the caller to free, with its length in *len; empty for a notification, NULL without memory.
  */
 char *ctlsock_rpc(struct cmd_registry *reg, const char *line, size_t line_len, size_t *len);
 

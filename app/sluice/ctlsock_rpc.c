@@ -155,10 +155,12 @@ char *ctlsock_rpc(struct cmd_registry *reg, const char *line, size_t line_len, s
 		json_t *body = call(reg, request);
 		json_t *id = json_object_get(request, "id");
 
-		if (id)
+		if (id) {
 			answer = finish(body, id, len);
-		else
+		} else {
 			json_decref(body);
+			answer = strdup("");
+		}
 	}
 	json_decref(request);
 	return answer;
