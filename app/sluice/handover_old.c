@@ -162,15 +162,20 @@ static void give_up(const char *why)
 
 /* ---- while nothing is forwarded: state ---- */
 
-static const char *freeze_all(struct sluice *sl, char *why, size_t why_len)
+static const char *freeze_all(struct sluice *sl, unsigned tries, char *why, size_t why_len)
 {
 	struct port *port;
 
 	sl->handover.idle = true;
 	if (sluice_stop(sl) < 0)
 		return "not enough memory";
-	if (!plan_settled(sl))
-		return "a worker has not come round for a second";
+	while (!plan_settled(sl)) {
+		if (--tries == 0)
+			return "a worker has not come round for a second";
+		usleep(100000);
+		if (sluice_stop(sl) < 0)
+			return "not enough memory";
+	}
 	PORT_FOREACH(sl, port)
 	if (port->kind == PORT_VM && vu_device_freeze(port->vm.dev, why, why_len) != 0)
 		return why;
@@ -334,7 +339,7 @@ static void hand_over(int fd)
 	const char *wrong;
 
 	now.lost = handover_lost(sl);
-	wrong = freeze_all(sl, why, sizeof(why));
+	wrong = freeze_all(sl, 1, why, sizeof(why));
 	if (!wrong) {
 		wrong = send_all(fd, since, STEP_MS, why, sizeof(why));
 		if (wrong)
@@ -426,7 +431,8 @@ void handover_begin(void *old, int fd)
 
 /* ---- nobody has asked, but somebody will ---- */
 
-#define ROOM (1 << 29) /* the socket is somebody's memory only as far as it is filled */
+#define TRIES 40        /* over four seconds: nobody asks a second time */
+#define ROOM  (1 << 29) /* the socket is somebody's memory only as far as it is filled */
 
 /* A socket to write to without waiting, and the one in which that lies; what root may is not much less. */
 static int make_pair(int pair[2])
@@ -462,7 +468,7 @@ static const char *write_all(int fd, char *why, size_t why_len)
 	uint64_t since = frame_clock();
 
 	if (!wrong)
-		wrong = freeze_all(now.old->sl, why, why_len);
+		wrong = freeze_all(now.old->sl, TRIES, why, why_len);
 	if (!wrong)
 		wrong = send_all(fd, since, 0, why, why_len);
 	if (!wrong && frame_send(fd, FRAME_COMMIT, "", 0, NULL, 0, 0) != 0)

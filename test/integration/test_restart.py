@@ -11,6 +11,7 @@ import time
 
 import pytest
 from sluice import binary
+from test_switch_late import stopped
 from test_switch_ports import Loop, lost
 from test_upgrade import COMMIT, LONG, STATE, Tap, Upgraded, close_all, front, receive, send
 
@@ -138,6 +139,22 @@ def test_restart_after_an_upgrade(folder):
         assert connections(switch) == [1, 1]
         loop.stop()
         assert lost(switch, "vm1", "vm2") == {}
+
+
+def test_a_worker_comes_late(folder):
+    """On a busy machine one has no CPU for a while. There is only this chance, so it is waited for."""
+    switch, paths = service(folder, "rs_late")
+    with switch, socket.socket(socket.AF_UNIX) as old:
+        old.connect(str(paths[0]))
+        switch.wait_until(lambda: connections(switch) == [1, 0], "front-end")
+        switch._hang_up()
+        with stopped(switch, 1):
+            switch.process.send_signal(signal.SIGTERM)
+            time.sleep(1.5)
+        assert switch.process.wait(20) == 0
+        switch.hear()
+        switch.start()
+        assert switch.json("upgrade show")["state"] == "done" and connections(switch) == [1, 0], switch.log
 
 
 def test_crash(folder):
