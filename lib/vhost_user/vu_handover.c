@@ -165,11 +165,18 @@ static void conn_fields(struct vu_cursor *c, struct vu_device *dev)
 
 /* ---- memory ---- */
 
-static void share_fields(struct vu_cursor *c, struct virtq_share *share)
+/* Without one this hand-over would be the last. */
+static void must_be_kept(struct vu_cursor *c, int fd)
 {
-	if (!c->reading && share->fd < 0)
+	if (fd < 0)
 		vu_record_wrong(c, "a descriptor of its memory could not be kept: raise the limit "
 				   "(ulimit -n)");
+}
+
+static void share_fields(struct vu_cursor *c, struct virtq_share *share)
+{
+	if (!c->reading)
+		must_be_kept(c, share->fd);
 	VU_RECORD(c, share->offset, INT64_MAX);
 	VU_RECORD(c, share->size, INT64_MAX);
 	vu_record_fd(c, &share->fd);
@@ -193,8 +200,13 @@ static void make_table(
 	if (!c->wrong && virtq_mem_create(reqs, n, NULL, &dev->mem, dev->last_error,
 				 sizeof(dev->last_error)) != 0)
 		vu_record_wrong(c, dev->last_error);
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < n; i++) {
+		struct virtq_region_info info;
+
+		if (!c->wrong && virtq_mem_region(dev->mem, i, &info))
+			must_be_kept(c, info.share.fd);
 		vu_close_fd(&reqs[i].fd);
+	}
 }
 
 static void table_fields(struct vu_cursor *c, struct vu_device *dev)
@@ -254,6 +266,8 @@ static void log_fields(struct vu_cursor *c, struct vu_device *dev)
 		virtq_log_create(share.fd, share.size, share.offset, &dev->log, dev->last_error,
 			sizeof(dev->last_error)) != 0)
 		vu_record_wrong(c, dev->last_error);
+	if (c->reading && dev->log)
+		must_be_kept(c, virtq_log_share(dev->log).fd);
 	if (c->reading)
 		vu_close_fd(&share.fd);
 	vu_record_fd(c, &dev->log_fd);

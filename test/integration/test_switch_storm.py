@@ -78,7 +78,7 @@ def test_attach_and_leave(folder, switch):
                 loop.moving()
                 assert not ALL or median < ATTACH_MS
                 crowd.do("leave")
-                switch.wait_until(lambda: held(switch) == before, "return of every descriptor", timeout=60)
+                switch.wait_until(lambda: held(switch) == before, "return of every descriptor", timeout=600)
                 loop.moving()
         assert min(loop.stop()) > 2000
     assert lost(switch, "near1", "near2") == {}
