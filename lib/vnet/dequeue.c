@@ -458,6 +458,34 @@ virtq_inline void lend_all(
 	virtq_count(&vq->stats.lent, t->n_lent);
 }
 
+/* What a ring with a lender does with what was taken, whichever its format: once, not inlined into each of its bursts. */
+#define LENDERS(name, variant)                                                  \
+	static __rte_noinline void lend_all##name(                              \
+		struct virtq *vq, const struct virtq_view *v, struct taking *t) \
+	{                                                                       \
+		lend_all(vq, v, t, variant);                                    \
+	}                                                                       \
+	static __rte_noinline void copy_all##name(                              \
+		struct virtq *vq, const struct virtq_view *v, struct taking *t) \
+	{                                                                       \
+		copy_all(vq, v, t, variant);                                    \
+	}
+
+LENDERS(_plain, 0)
+LENDERS(_offloads, VNET_OFFLOADS)
+
+virtq_inline bool lend_or_copy(
+	struct virtq *vq, const struct virtq_view *v, struct taking *t, const int variant)
+{
+	const bool lends = !lends_nothing(v, t);
+
+	if (variant & VNET_OFFLOADS)
+		lends ? lend_all_offloads(vq, v, t) : copy_all_offloads(vq, v, t);
+	else
+		lends ? lend_all_plain(vq, v, t) : copy_all_plain(vq, v, t);
+	return lends;
+}
+
 /* Chains that are done with go back, now or when it is their turn. True: something went back. @param gave: before */
 virtq_inline bool lend_give(struct virtq *vq, const struct virtq_view *v, const struct taking *t,
 	bool gave, const struct virtq_ops *ops)
@@ -502,15 +530,14 @@ virtq_inline bool receive(struct virtq *vq, const struct virtq_view *v, struct t
 {
 	struct virtq_segs segs;
 	uint16_t taken;
-	bool lends;
+	bool lends = false;
 
 	take_all(vq, v, t, &segs, n, ops, variant);
 	taken = t->n;
 	if (taken == 0)
 		return gave;
-	lends = (variant & VNET_LEND) && !lends_nothing(v, t);
-	if (lends)
-		lend_all(vq, v, t, variant);
+	if (variant & VNET_LEND)
+		lends = lend_or_copy(vq, v, t, variant);
 	else
 		copy_all(vq, v, t, variant);
 	if (unlikely(t->n < taken))
