@@ -39,18 +39,17 @@ static void run(char *line)
 	cmd_result_clear(&res);
 }
 
-/* Whatever is asked, an answer is JSON, or there is none. */
+/* Whatever is asked, an answer is JSON, or empty: who sends a notification waits for none. */
 static void request(const char *line, size_t len)
 {
 	size_t answer_len;
 	char *answer = ctlsock_rpc(reg, line, len, &answer_len);
 	json_t *json;
 
-	if (!answer)
-		return;
+	PROMISE(answer);
 	PROMISE(!memchr(answer, '\n', answer_len));
 	json = json_loadb(answer, answer_len, 0, NULL);
-	PROMISE(json);
+	PROMISE(json || answer_len == 0);
 	json_decref(json);
 	free(answer);
 }
