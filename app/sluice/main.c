@@ -267,8 +267,10 @@ static int serve(struct program *p)
 	char why[256] = "";
 	int status;
 
-	if (catch_signals(p) || commands_create(&p->sl, &p->sl.commands, why, sizeof(why)) < 0)
-		return *why ? fail(why) : EXIT_FAILURE;
+	if (catch_signals(p))
+		return EXIT_FAILURE;
+	if (commands_create(&p->sl, &p->sl.commands, why, sizeof(why)) < 0)
+		return fail(*why ? why : "not enough memory for the commands");
 	if (open_control(p, why, sizeof(why)) < 0)
 		return fail(why);
 	if (opt->commands && !p->resumed) {

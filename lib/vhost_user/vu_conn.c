@@ -339,11 +339,12 @@ void vu_conn_go(struct vu_device *dev)
 {
 	struct vu_conn *c = &dev->conn;
 
+	dev->conn_again = false;
 	if (c->fd < 0)
 		return;
-	if (event_add(c->out_len ? c->writable : c->readable, NULL) < 0)
-		vu_conn_close(dev, "out of memory");
-	else if (c->out_len || c->in_len)
+	/* The front-end has done nothing wrong: the tick tries again. */
+	dev->conn_again = event_add(c->out_len ? c->writable : c->readable, NULL) < 0;
+	if (c->out_len || c->in_len)
 		deadline_start(dev);
 }
 

@@ -134,6 +134,7 @@ struct vu_device {
 	unsigned log_lines; /* in that second */
 
 	bool try_again;       /* memory was short; the tick reconciles once more */
+	bool conn_again;      /* the connection could not be listened to: the tick tries again */
 	bool lend_later;      /* lent buffers hold memory: the tick looks after them */
 	int64_t lend_wait_us; /* until when rings wait for lent buffers */
 	unsigned drain_first;

@@ -598,6 +598,8 @@ void vu_on_tick(evutil_socket_t fd, short what, void *arg)
 	vu_iommu_tick(dev);
 	vu_reap_stuck(dev);
 	vu_lend_reap(dev);
+	if (dev->conn_again)
+		vu_conn_go(dev);
 	if (dev->try_again) {
 		dev->try_again = false;
 		vu_reconcile(dev);
