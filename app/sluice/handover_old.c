@@ -290,23 +290,17 @@ static void close_devices(struct sluice *sl)
 	}
 }
 
-/* From here on only the newer one says whose it is: what it has sent before we hang up counts. */
-static const char *commit(int fd, char *why, size_t why_len)
+/*
+ * From here on only the newer one says whose it is: what it has sent before we hang up counts. To hear it we need nothing
+ * that could be short, for then both of us would be the owner.
+ */
+static const char *commit(int fd)
 {
-	const char *wrong = "it is gone";
-
-	if (frame_send(fd, FRAME_COMMIT, "", 0, NULL, 0, STEP_MS) == 0)
-		wrong = expect(fd, FRAME_TAKEN, why, why_len);
-	if (wrong) {
-		struct frame f;
-
-		shutdown(fd, SHUT_RDWR);
-		if (frame_recv(fd, &f, 0) == 0) {
-			wrong = f.type == FRAME_TAKEN ? NULL : wrong;
-			frame_clear(&f);
-		}
-	}
-	return wrong;
+	if (frame_send(fd, FRAME_COMMIT, "", 0, NULL, 0, STEP_MS) == 0 &&
+		frame_is_next(fd, FRAME_TAKEN, STEP_MS))
+		return NULL;
+	shutdown(fd, SHUT_RDWR);
+	return frame_is_next(fd, FRAME_TAKEN, 0) ? NULL : "it is gone, or does not want it";
 }
 
 /* Nobody else has it: all goes on where it stopped. */
@@ -350,7 +344,7 @@ static void hand_over(int fd)
 	if (wrong)
 		frame_send(fd, FRAME_ABORT, wrong, strlen(wrong), NULL, 0, 100);
 	else
-		wrong = commit(fd, why, sizeof(why));
+		wrong = commit(fd);
 	if (wrong) {
 		go_on(sl, forwarding);
 		failed(wrong);

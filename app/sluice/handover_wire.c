@@ -167,18 +167,34 @@ static int recv_rest(int sock, struct frame *f, unsigned expect, uint64_t deadli
 	return err;
 }
 
+static int recv_header(int sock, struct frame_header *h, uint64_t deadline)
+{
+	int err = recv_part(sock, h, sizeof(*h), NULL, 0, &(unsigned){0}, deadline);
+
+	if (err)
+		return err;
+	return h->magic != FRAME_MAGIC || h->version != FRAME_VERSION || h->len > FRAME_MAX ||
+			       h->nfds > FRAME_FDS_MAX
+		       ? -EPROTO
+		       : 0;
+}
+
+bool frame_is_next(int sock, enum frame_type type, int ms)
+{
+	struct frame_header h;
+
+	return recv_header(sock, &h, deadline_in(ms)) == 0 && h.type == (uint32_t)type;
+}
+
 int frame_recv(int sock, struct frame *f, int ms)
 {
 	uint64_t deadline = deadline_in(ms);
 	struct frame_header h;
-	int err = recv_part(sock, &h, sizeof(h), NULL, 0, &(unsigned){0}, deadline);
+	int err = recv_header(sock, &h, deadline);
 
 	*f = (struct frame){0};
 	if (err)
 		return err;
-	if (h.magic != FRAME_MAGIC || h.version != FRAME_VERSION || h.len > FRAME_MAX ||
-		h.nfds > FRAME_FDS_MAX)
-		return -EPROTO;
 	f->type = h.type;
 	f->len = h.len;
 	f->payload = calloc(1, h.len + 1u);

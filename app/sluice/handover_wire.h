@@ -3,6 +3,7 @@
 #ifndef HANDOVER_WIRE_H
 #define HANDOVER_WIRE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -85,6 +86,9 @@ int frame_send(int sock, enum frame_type type, const void *payload, size_t len, 
  *	   is no frame of ours; -ETIMEDOUT, -ENOMEM, or recvmsg's error
  */
 int frame_recv(int sock, struct frame *f, int ms);
+
+/** Receive what should be a frame of this type, of which nothing but its type matters. It needs no memory. */
+bool frame_is_next(int sock, enum frame_type type, int ms);
 
 /** Free it and close the descriptors that were not taken (set to -1). */
 void frame_clear(struct frame *f);
