@@ -169,13 +169,13 @@ static const char *freeze_all(struct sluice *sl, unsigned tries, char *why, size
 	sl->handover.idle = true;
 	if (sluice_stop(sl) < 0)
 		return "not enough memory";
-	while (!plan_settled(sl)) {
+	while (!plan_advance(sl)) {
 		if (--tries == 0)
 			return "a worker has not come round for a second";
 		usleep(100000);
-		if (sluice_stop(sl) < 0)
-			return "not enough memory";
 	}
+	if (sl->plan_is_dirty)
+		return "not enough memory";
 	PORT_FOREACH(sl, port)
 	if (port->kind == PORT_VM && vu_device_freeze(port->vm.dev, why, why_len) != 0)
 		return why;

@@ -458,8 +458,7 @@ bool plan_settled(const struct sluice *sl)
 	return !sl->plan || !sl->plan->older;
 }
 
-/* Finish what can be finished. @return whether all is */
-static bool advance(struct sluice *sl)
+bool plan_advance(struct sluice *sl)
 {
 	if (plan_settled(sl))
 		return true;
@@ -507,7 +506,7 @@ static void plan_look(int fd, short what, void *arg)
 {
 	struct sluice *sl = arg;
 
-	if (advance(sl))
+	if (plan_advance(sl))
 		return;
 	if (is_late(sl))
 		warn_late(sl);
@@ -519,7 +518,7 @@ int plan_update(struct sluice *sl)
 	placement_assign(sl);
 	if (publish(sl) < 0)
 		return -ENOMEM;
-	while (!advance(sl)) {
+	while (!plan_advance(sl)) {
 		if (is_late(sl)) {
 			warn_late(sl);
 			look_again(sl);

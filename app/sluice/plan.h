@@ -107,6 +107,9 @@ int plan_update(struct sluice *sl);
 /** Whether every worker follows the newest plan. */
 bool plan_settled(const struct sluice *sl);
 
+/** Do what is to be done once they follow it. @return whether they do: no other plan is needed for that */
+bool plan_advance(struct sluice *sl);
+
 /** Whether this worker is one that a plan has waited for longer than a second, and is waiting
  * for still. */
 bool plan_is_waiting(const struct sluice *sl, const struct worker *w);
