@@ -13,7 +13,7 @@ import pytest
 from sluice import binary
 from test_switch_late import stopped
 from test_switch_ports import Loop, lost
-from test_upgrade import COMMIT, LONG, STATE, Tap, Upgraded, close_all, front, receive, send
+from test_upgrade import COMMIT, LONG, STATE, Tap, Upgraded, close_all, front, link_changes, receive, send, talking
 
 
 class Service(Upgraded):
@@ -337,13 +337,8 @@ def switch(folder):
 @LONG
 def test_guests_notice_nothing(switch, guests):
     """A TCP connection goes on over restarts, and the link never goes down."""
-    def changes():
-        return [vm.check("cat /sys/class/net/eth0/carrier_changes") for vm in guests]
-    guests[0].check("for i in $(seq 40); do ping -c 1 -W 1 10.0.0.2 && exit 0; sleep 0.5; done; exit 1", 60)
-    before = changes()
-    server = guests[1].popen("iperf3 -s -1")
-    guests[1].check("for i in $(seq 50); do netstat -ltn | grep -q :5201 && exit 0; sleep 0.2; done; exit 1", 30)
-    tcp = guests[0].popen("iperf3 -c 10.0.0.2 -t 10")
+    server, tcp = talking(guests, 10)
+    before = link_changes(guests)
     restarts = 0
     while tcp.running():
         switch.restart()
@@ -354,4 +349,4 @@ def test_guests_notice_nothing(switch, guests):
     status, said = tcp.wait(60)
     assert status == 0 and restarts > 1, said
     server.wait(20)
-    assert changes() == before and connections(switch) == [1, 1]
+    assert link_changes(guests) == before and connections(switch) == [1, 1]

@@ -201,15 +201,23 @@ def switch(folder):
         yield running
 
 
-def test_guests_notice_nothing(switch, guests):
-    """A TCP connection and a ping go on over upgrades, and the link never goes down."""
-    def changes():
-        return [vm.check("cat /sys/class/net/eth0/carrier_changes") for vm in guests]
+def link_changes(guests):
+    """How often each link went up or down."""
+    return [vm.check("cat /sys/class/net/eth0/carrier_changes") for vm in guests]
+
+
+def talking(guests, seconds):
+    """A server and a client of TCP, for so long."""
     guests[0].check("for i in $(seq 40); do ping -c 1 -W 1 10.0.0.2 && exit 0; sleep 0.5; done; exit 1", 60)
-    before = changes()
     server = guests[1].popen("iperf3 -s -1")
     guests[1].check("for i in $(seq 50); do netstat -ltn | grep -q :5201 && exit 0; sleep 0.2; done; exit 1", 30)
-    tcp = guests[0].popen("iperf3 -c 10.0.0.2 -t 8")
+    return server, guests[0].popen(f"iperf3 -c 10.0.0.2 -t {seconds}")
+
+
+def test_guests_notice_nothing(switch, guests):
+    """A TCP connection and a ping go on over upgrades, and the link never goes down."""
+    server, tcp = talking(guests, 8)
+    before = link_changes(guests)
     pings = guests[1].popen("ping -i 0.2 -c 40 -w 40 10.0.0.1")
     upgrades = 0
     while upgrades < ROUNDS:
@@ -226,7 +234,7 @@ def test_guests_notice_nothing(switch, guests):
     status, said = pings.wait(60)
     assert status == 0 and "40 packets received, 0% packet loss" in said, said
     server.wait(20)
-    assert changes() == before
+    assert link_changes(guests) == before
     assert [switch.json(f"port show {port}")["connections"] for port in ("vm1", "vm2")] == [1, 1]
 
 
