@@ -79,10 +79,8 @@ static void warn(struct port *port)
 	port->vm.told_node = port->node;
 	SL_LOG(WARNING,
 		"port %s: its guest's memory lies on NUMA node %d, and lcore %u, which polls it, "
-		"is of "
-		"node %d: each packet crosses between them; start with an lcore of node %d (-l), "
-		"or "
-		"keep the guest on node %d",
+		"is of node %d: each packet crosses between them; start with an lcore of node %d "
+		"(-l), or keep the guest on node %d",
 		port->name, port->node, w->lcore, w->node, port->node, w->node);
 }
 

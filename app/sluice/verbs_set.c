@@ -43,24 +43,27 @@ static int set_burst(struct cmd *c)
 	return cmd_updated(c);
 }
 
+/* A time that workers go by. */
+static int set_us(struct cmd *c, uint32_t *us, const char *name)
+{
+	*us = (uint32_t)cmd_u64(c, "US", 0);
+	verb_json_number(c, name, *us);
+	cmd_quiet(c);
+	return cmd_updated(c);
+}
+
 static int set_sleep(struct cmd *c)
 {
 	struct sluice *sl = cmd_ctx(c);
 
-	sl->conf.sleep_us = (uint32_t)cmd_u64(c, "US", 0);
-	verb_json_number(c, "sleep_us", sl->conf.sleep_us);
-	cmd_quiet(c);
-	return cmd_updated(c);
+	return set_us(c, &sl->conf.sleep_us, "sleep_us");
 }
 
 static int set_share(struct cmd *c)
 {
 	struct sluice *sl = cmd_ctx(c);
 
-	sl->conf.share_us = (uint32_t)cmd_u64(c, "US", 0);
-	verb_json_number(c, "share_us", sl->conf.share_us);
-	cmd_quiet(c);
-	return cmd_updated(c);
+	return set_us(c, &sl->conf.share_us, "share_us");
 }
 
 static int set_retry(struct cmd *c)

@@ -187,6 +187,9 @@ bool vu_park_all(struct vu_device *dev, enum virtq_fault fault);
 void vu_reap_stuck(struct vu_device *dev);
 void vu_close_call_fd(struct vu_queue *q, int *fd);
 bool vu_any_stuck(const struct vu_device *dev);
+bool vu_wake_caller(const struct virtq_view *v);
+
+/* vu_tick.c: what is looked at from time to time */
 void vu_tick_start(struct vu_device *dev);
 
 /* Set a timer of ours. One for which there is no memory goes off at once: that is better than never. */

@@ -91,16 +91,17 @@ static enum state settled(enum state state, bool published)
 void virtq_track_settle(const struct virtq_view *v)
 {
 	struct virtq_window *w = v->lender ? &v->lender->window : NULL;
-	uint32_t next = w ? w->changed : 0, left = v->num;
+	uint32_t next, left = v->num;
 
-	for (; next != 0 && next <= v->num && left > 0; left--) {
+	if (!w)
+		return;
+	for (next = w->changed; next != 0 && next <= v->num && left > 0; left--) {
 		struct entry e = entry_of(v, (uint16_t)(next - 1));
 
 		next = virtq_load(e.next);
 		set_state(e, settled(virtq_load(e.state), true));
 	}
-	if (w)
-		w->changed = 0;
+	w->changed = 0;
 }
 
 /* ---- the next process ---- */

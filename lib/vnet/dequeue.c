@@ -4,6 +4,7 @@
 #include <rte_malloc.h>
 
 #include "lend.h"
+#include "mbuf_rx.h"
 #include "offload.h"
 #include "virtq_log.h"
 #include "virtq_packed.h"
@@ -51,47 +52,6 @@ static uint16_t alloc_some(struct rte_mempool *pool, struct rte_mbuf **pkts, uin
 	while (got < n && rte_mempool_get(pool, (void **)&pkts[got]) == 0)
 		got++;
 	return got;
-}
-
-/*
- * What a driver has to fill in of an mbuf, data_off to hash, lies side by side: it is copied
- * from a template instead of set field by field. The rest is as the pool keeps it, so that the
- * mbuf's second line is not touched.
- */
-#define MBUF_RX_AT  offsetof(struct rte_mbuf, data_off)
-#define MBUF_RX_LEN (offsetof(struct rte_mbuf, hash) + sizeof(uint32_t) - MBUF_RX_AT)
-
-struct mbuf_rx {
-	uint16_t data_off, refcnt, nb_segs, port;
-	uint64_t ol_flags;
-	uint32_t packet_type, pkt_len;
-	uint16_t data_len, vlan_tci;
-	uint32_t hash;
-};
-#define SAME_PLACE(field) \
-	(offsetof(struct mbuf_rx, field) + MBUF_RX_AT == offsetof(struct rte_mbuf, field))
-_Static_assert(MBUF_RX_AT == 16 && sizeof(struct mbuf_rx) == MBUF_RX_LEN && SAME_PLACE(refcnt) &&
-		       SAME_PLACE(nb_segs) && SAME_PLACE(port) && SAME_PLACE(ol_flags) &&
-		       SAME_PLACE(packet_type) && SAME_PLACE(pkt_len) && SAME_PLACE(data_len) &&
-		       SAME_PLACE(vlan_tci),
-	"a driver's part of an mbuf has moved: look whether it still lies side by side");
-
-static struct mbuf_rx mbuf_template(const struct vnet_rx_conf *conf)
-{
-	uint32_t pinned = rte_pktmbuf_priv_flags(conf->pool) & RTE_PKTMBUF_POOL_F_PINNED_EXT_BUF;
-
-	return (struct mbuf_rx){
-		.data_off = RTE_MIN(RTE_PKTMBUF_HEADROOM, rte_pktmbuf_data_room_size(conf->pool)),
-		.refcnt = 1,
-		.nb_segs = 1,
-		.port = conf->port,
-		.ol_flags = pinned ? RTE_MBUF_F_EXTERNAL : 0,
-	};
-}
-
-virtq_inline void mbuf_init(struct rte_mbuf *m, const struct mbuf_rx *template)
-{
-	memcpy((uint8_t *)m + MBUF_RX_AT, template, MBUF_RX_LEN);
 }
 
 /* Copy what the chain holds from the cursor on, chaining mbufs as needed. */
@@ -391,37 +351,31 @@ virtq_inline bool is_large(
 	       chain->len <= VNET_FRAME_MAX;
 }
 
-/* Whether there is nothing to lend, and nothing lent that what was taken must wait for: most bursts of small
- * packets are as if there were no lender. */
-virtq_inline bool lends_nothing(const struct virtq_view *v, const struct taking *t)
+/* How many packets are too small to be lent. */
+virtq_inline uint16_t count_small(
+	const struct virtq_view *v, const struct taking *t, uint32_t least)
 {
-	const uint32_t least = virtq_load(&lender_of(v)->least);
-	const struct virtq_window *w = &v->lender->window;
-	bool large = false;
+	uint16_t small = 0;
 
 	for (const struct virtq_chain *chain = t->chain; chain != t->end; chain++)
-		large |= is_large(v, chain, least);
-	return !large && !virtq_window_waits(w, w->tail);
+		small += !is_large(v, chain, least);
+	return small;
 }
 
-/* As copy_all(), but large packets are lent. */
-virtq_inline void lend_all(
-	struct virtq *vq, const struct virtq_view *v, struct taking *t, const int variant)
+/* As copy_all(), but packets of @least bytes or more are lent; the @small ones are others. */
+virtq_inline void lend_all(struct virtq *vq, const struct virtq_view *v, struct taking *t,
+	uint32_t least, uint16_t small, const int variant)
 {
 	const struct vnet_rx_conf *conf = v->arg;
 	const struct mbuf_rx template = mbuf_template(conf), lent = lent_template(v);
 	const uint32_t data_room = rte_pktmbuf_data_room_size(conf->pool) - template.data_off;
 	struct vnet_lender *l = lender_of(v);
-	const uint32_t least = virtq_load(&l->least);
 	struct rte_mbuf *mbuf[VIRTQ_BURST];
 	const struct virtq_window *w = &l->base.window;
 	uint32_t room = lend_room(l), place = w->tail; /* in the window, of the next that waits */
 	struct made made = {t->pkts, 0};
-	uint16_t small = 0, got, used = 0, i;
+	uint16_t got = small ? mbufs_get(vq, v, mbuf, small) : 0, used = 0, i;
 
-	for (i = 0; i < t->n; i++)
-		small += !is_large(v, &t->chain[i], least);
-	got = small ? mbufs_get(vq, v, mbuf, small) : 0;
 	for (i = 0; i < t->n; i++) {
 		const struct virtq_chain *chain = &t->chain[i];
 		struct rte_mbuf *m = NULL;
@@ -458,33 +412,27 @@ virtq_inline void lend_all(
 	virtq_count(&vq->stats.lent, t->n_lent);
 }
 
-/* What a ring with a lender does with what was taken, whichever its format: once, not inlined into each of its bursts. */
-#define LENDERS(name, variant)                                                  \
-	static __rte_noinline void lend_all##name(                              \
+/* What a ring with a lender does with what was taken, whichever its format: once, not inlined into each of its bursts.
+ * With nothing to lend, and nothing lent that what was taken must wait for, which is so of most bursts of small
+ * packets, it is as if there were no lender. True: there was something. */
+#define LEND_OR_COPY(name, variant)                                             \
+	static __rte_noinline bool name(                                        \
 		struct virtq *vq, const struct virtq_view *v, struct taking *t) \
 	{                                                                       \
-		lend_all(vq, v, t, variant);                                    \
-	}                                                                       \
-	static __rte_noinline void copy_all##name(                              \
-		struct virtq *vq, const struct virtq_view *v, struct taking *t) \
-	{                                                                       \
-		copy_all(vq, v, t, variant);                                    \
+		const uint32_t least = virtq_load(&lender_of(v)->least);        \
+		const struct virtq_window *w = &v->lender->window;              \
+		const uint16_t small = count_small(v, t, least);                \
+                                                                                \
+		if (small == t->n && !virtq_window_waits(w, w->tail)) {         \
+			copy_all(vq, v, t, variant);                            \
+			return false;                                           \
+		}                                                               \
+		lend_all(vq, v, t, least, small, variant);                      \
+		return true;                                                    \
 	}
 
-LENDERS(_plain, 0)
-LENDERS(_offloads, VNET_OFFLOADS)
-
-virtq_inline bool lend_or_copy(
-	struct virtq *vq, const struct virtq_view *v, struct taking *t, const int variant)
-{
-	const bool lends = !lends_nothing(v, t);
-
-	if (variant & VNET_OFFLOADS)
-		lends ? lend_all_offloads(vq, v, t) : copy_all_offloads(vq, v, t);
-	else
-		lends ? lend_all_plain(vq, v, t) : copy_all_plain(vq, v, t);
-	return lends;
-}
+LEND_OR_COPY(lend_or_copy, 0)
+LEND_OR_COPY(lend_or_copy_offloads, VNET_OFFLOADS)
 
 /* Chains that are done with go back, now or when it is their turn. True: something went back. @param gave: before */
 virtq_inline bool lend_give(struct virtq *vq, const struct virtq_view *v, const struct taking *t,
@@ -537,7 +485,8 @@ virtq_inline bool receive(struct virtq *vq, const struct virtq_view *v, struct t
 	if (taken == 0)
 		return gave;
 	if (variant & VNET_LEND)
-		lends = lend_or_copy(vq, v, t, variant);
+		lends = variant & VNET_OFFLOADS ? lend_or_copy_offloads(vq, v, t)
+						: lend_or_copy(vq, v, t);
 	else
 		copy_all(vq, v, t, variant);
 	if (unlikely(t->n < taken))

@@ -61,8 +61,9 @@ static uint8_t *frame_of(uint8_t *buffer)
 static void reclaim(struct lean *l)
 {
 	uint8_t *buffer;
+	uint32_t len;
 
-	while ((buffer = lean_ring_reclaim(&l->tx)) != NULL)
+	while ((buffer = lean_ring_take(&l->tx, &len)) != NULL)
 		l->free[l->n_free++] = buffer;
 }
 

@@ -158,20 +158,12 @@ static inline int32_t lean_ring_next(struct lean_ring *r, uint32_t *len)
 	return (int32_t)id;
 }
 
-/** A buffer the device has written `*len` bytes to, its header among them; NULL when there is none. */
+/** A buffer the device is done with; it has written `*len` bytes, a header among them. NULL when there is none. */
 static inline uint8_t *lean_ring_take(struct lean_ring *r, uint32_t *len)
 {
 	int32_t id = lean_ring_next(r, len);
 
 	return id < 0 ? NULL : lean_ring_done(r, (uint16_t)id);
-}
-
-/** A buffer the device has read; NULL when there is none. */
-static inline uint8_t *lean_ring_reclaim(struct lean_ring *r)
-{
-	uint32_t len;
-
-	return lean_ring_take(r, &len);
 }
 
 #endif

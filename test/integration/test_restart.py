@@ -10,7 +10,7 @@ import socket
 import time
 
 import pytest
-from sluice import binary
+from sluice import binary, crossed
 from test_switch_late import stopped
 from test_switch_ports import Loop, lost
 from test_upgrade import COMMIT, LONG, STATE, Tap, Upgraded, close_all, front, link_changes, receive, send, talking
@@ -90,8 +90,7 @@ class Service(Upgraded):
 
 def service(folder, name, lines=(), **more):
     paths = [folder / f"{name}{n}" for n in (1, 2)]
-    ports = [f"port add vm{n} listen {path}" for n, path in enumerate(paths, 1)]
-    return Service(folder, commands=[*ports, "cross add vm1 vm2", "set fwd cross", *lines], **more), paths
+    return Service(folder, commands=[*crossed(dict(zip(("vm1", "vm2"), paths))), *lines], **more), paths
 
 
 def connections(switch):

@@ -18,7 +18,7 @@ import subprocess
 import pytest
 from failcall import Failcall
 from machine import echo_guest
-from sluice import ALL, SluiceError
+from sluice import ALL, SluiceError, crossed
 from test_switch_ports import Loop, front, lost
 from test_upgrade import Upgraded
 
@@ -88,9 +88,8 @@ class Failing(Upgraded):
 @pytest.fixture(scope="module")
 def busy(folder):
     """Such a switch, and traffic between two of its ports."""
-    ports = [f"port add near{n} listen {folder}/near{n}" for n in (1, 2)]
-    cross = ["cross add near1 near2", "set fwd cross"]
-    with Failing(folder, commands=ports + cross, timeout=10) as switch, front(folder / "near1", folder / "near2") as pmd:
+    near = crossed({name: folder / name for name in ("near1", "near2")})
+    with Failing(folder, commands=near, timeout=10) as switch, front(folder / "near1", folder / "near2") as pmd:
         yield switch, Loop(switch, pmd, "near1", "near2")
     switch.calls.close()
 

@@ -11,9 +11,8 @@ import socket
 import subprocess
 
 import pytest
-from sluice import ALL, Sluice, SluiceError
-from test_switch_ports import Loop, lost
-from testpmd import Testpmd, frontend_eal
+from sluice import ALL, Sluice, SluiceError, crossed
+from test_switch_ports import Loop, front, lost
 
 CLONE_NEWNS, MS_RDONLY, MS_REC, MS_PRIVATE = 0x20000, 1, 1 << 14, 1 << 18
 
@@ -33,10 +32,9 @@ def private_tmpfs(path, options, flags=0):
     return mount
 
 
-def front(*paths):
-    """Packed rings, of which most must be kept."""
-    vdevs = [f"net_virtio_user{n},path={path},mac=02:00:00:00:01:{n:02x},packed_vq=1" for n, path in enumerate(paths)]
-    return Testpmd("front", frontend_eal(*vdevs), ["--port-topology=paired"])
+def packed(*paths):
+    """Of their rings most must be kept."""
+    return front(*paths, more=",packed_vq=1")
 
 
 def two_ports(folder, name):
@@ -44,12 +42,12 @@ def two_ports(folder, name):
 
 
 def ports(paths):
-    return [f"port add vm{n} listen {path}" for n, path in enumerate(paths, 1)] + ["cross add vm1 vm2", "set fwd cross"]
+    return crossed({f"vm{n}": path for n, path in enumerate(paths, 1)})
 
 
 def forwards(switch, paths):
     switch.run("clear port stats all")
-    with front(*paths) as pmd:
+    with packed(*paths) as pmd:
         assert min(Loop(switch, pmd, "vm1", "vm2").stop()) > 1000
     assert lost(switch, "vm1", "vm2") == {}
 
@@ -90,7 +88,7 @@ def test_socket_folder_removed(folder):
     home.mkdir()
     paths = two_ports(home, "vm")
     with Sluice(folder, commands=ports(paths)) as switch:
-        with front(*paths) as pmd:
+        with packed(*paths) as pmd:
             loop = Loop(switch, pmd, "vm1", "vm2")
             shutil.rmtree(home)
             loop.moving()

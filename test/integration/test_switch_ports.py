@@ -29,9 +29,9 @@ def eal(lcore_option=None, memory=("--in-memory", "-m", "256")):
             f"--file-prefix=sl{os.getpid()}_p{next(_serial)}"]
 
 
-def front(*paths):
+def front(*paths, more=""):
     """A testpmd with a virtio-user port at each path."""
-    vdevs = [f"net_virtio_user{n},path={path},mac=02:00:00:00:01:{n:02x}" for n, path in enumerate(paths)]
+    vdevs = [f"net_virtio_user{n},path={path},mac=02:00:00:00:01:{n:02x}{more}" for n, path in enumerate(paths)]
     return Testpmd("front", frontend_eal(*vdevs), ["--port-topology=paired"])
 
 

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from sluice import ALL, TOP, Sluice, SluiceError
+from sluice import ALL, TOP, Sluice, SluiceError, crossed
 from test_switch_ports import Loop, front, lost
 
 STOPPED_S = 10 if ALL else 2
@@ -17,8 +17,7 @@ STOPPED_S = 10 if ALL else 2
 @pytest.fixture
 def switch(folder):
     names = ["near1", "near2", "far1", "far2"]
-    with Sluice(folder, commands=[*(f"port add {name} listen {folder}/{name}" for name in names),
-                                  "cross add near1 near2", "cross add far1 far2", "set fwd cross"]) as running:
+    with Sluice(folder, commands=crossed({name: folder / name for name in names})) as running:
         yield running
 
 

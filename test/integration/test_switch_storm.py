@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 from machine import build_folder
-from sluice import ALL, Sluice, SluiceError
+from sluice import ALL, Sluice, SluiceError, crossed
 from test_switch_ports import Loop, front, lost
 
 PORTS = 1024 if ALL else 32
@@ -54,11 +54,11 @@ class Crowd:
 
 @pytest.fixture(scope="module")
 def switch(folder):
-    ports = [f"port add near{n} listen {folder}/near{n}" for n in (1, 2)]
+    near = crossed({name: folder / name for name in ("near1", "near2")})
     crowd = [f"port add vm{n} listen {folder}/crowd{n} queues 2" for n in range(PORTS - 2)]
     if PORTS * EACH + 500 > HARD:
         pytest.skip(f"{PORTS} ports need {PORTS * EACH + 500} descriptors, and the limit (ulimit -Hn) is {HARD}")
-    with Sluice(folder, commands=[*ports, "cross add near1 near2", "set fwd cross", *crowd], timeout=60) as running:
+    with Sluice(folder, commands=[*near, *crowd], timeout=60) as running:
         assert len(running.json("port show")) == PORTS  # it has made all of them
         yield running
         running.timeout = 120

@@ -4,7 +4,7 @@
 import signal
 
 import pytest
-from sluice import Sluice
+from sluice import Sluice, crossed
 from test_switch_ports import Loop, front
 
 PARKED = "all rings are parked: guest memory has vanished"
@@ -13,8 +13,7 @@ PARKED = "all rings are parked: guest memory has vanished"
 @pytest.fixture
 def switch(folder):
     names = ["good0", "good1", "bad0", "bad1"]
-    with Sluice(folder, commands=[*(f"port add {name} listen {folder}/{name}" for name in names),
-                                  "cross add good0 good1", "cross add bad0 bad1", "set fwd cross"]) as running:
+    with Sluice(folder, commands=crossed({name: folder / name for name in names})) as running:
         yield running
 
 

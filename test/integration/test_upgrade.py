@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sluice import TOP, Sluice, SluiceError, binary
+from sluice import TOP, Sluice, SluiceError, binary, crossed
 from test_switch_ports import Loop, counters, lost
 from testpmd import Testpmd, frontend_eal
 
@@ -88,8 +88,7 @@ def front(*paths, ring="split"):
 
 def two_ports(folder, name, **more):
     paths = [folder / f"{name}{n}" for n in (1, 2)]
-    lines = [f"port add vm{n} listen {path}" for n, path in enumerate(paths, 1)] + ["cross add vm1 vm2", "set fwd cross"]
-    return Upgraded(folder, commands=lines, **more), paths
+    return Upgraded(folder, commands=crossed(dict(zip(("vm1", "vm2"), paths))), **more), paths
 
 
 @pytest.mark.parametrize("ring", ["split", "packed"])

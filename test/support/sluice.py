@@ -23,6 +23,13 @@ ALL = os.environ.get("SLUICE_ALL") == "1"  # generated cases: all of them, not a
 _serial = itertools.count()
 
 
+def crossed(ports):
+    """Commands for VM ports (name: path) every two of which are connected."""
+    names = list(ports)
+    return [*(f"port add {name} listen {path}" for name, path in ports.items()),
+            *(f"cross add {a} {b}" for a, b in zip(names[::2], names[1::2])), "set fwd cross"]
+
+
 class SluiceError(AssertionError):
     """A command failed (the switch's one line), or the switch itself did; what it printed follows."""
 
