@@ -122,6 +122,7 @@ def test_runs_before_its_memory_has_come(folder, host, switches, kind):
             guest.qmp("migrate-start-postcopy")
             longest = neighbours.watch(lambda: status(guest) in ("completed", "failed"))
             assert status(guest) == "completed"
+            lost = {drop["reason"] for port in "cd" for drop in switches["b"].json(f"port show {port}")["drops"]}
         told = guest.qmp("query-migrate")
         twin._number = guest._number
         guest.stop()
@@ -133,7 +134,6 @@ def test_runs_before_its_memory_has_come(folder, host, switches, kind):
         print(f"{kind}: {told['total-time']} ms, down {told['downtime']} ms, {told['ram']['postcopy-requests']} pages asked for; "
               f"the neighbours stood still {longest * 1000:.0f} ms at most (before: {usual * 1000:.0f} ms)")
         assert told["ram"]["postcopy-requests"] > 0
-        lost = {drop["reason"] for port in "cd" for drop in switches["b"].json(f"port show {port}")["drops"]}
         assert not lost, lost
         assert longest < 2
         for switch in switches.values():
