@@ -282,7 +282,8 @@ void fault_post(struct fault *f, unsigned ring, unsigned n)
 		vd_guest_sends(f->t, ring, n);
 	} else {
 		vd_guest_posts(f->t, ring, n);
-		virtq_store(&r->to_send, virtq_load(&r->sent) + n);
+		/* Not from what was sent: that is counted after the guest can see it. */
+		virtq_store(&r->to_send, virtq_load(&r->to_send) + n);
 	}
 }
 
