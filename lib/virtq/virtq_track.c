@@ -185,6 +185,8 @@ static bool split_resume(struct virtq *vq, const struct virtq_view *v)
 		give_taken(vq, v, ahead, &virtq_split_ops);
 	virtq_store_release(&v->used->idx, vq->used); /* D */
 	settle_all(v, true);
+	/* The next batch is another one: who dies before it is published announced in vain. */
+	virtq_store_release(&part->used_idx, vq->used);
 	vq->avail = vq->avail_seen = vq->used;
 	virtq_store(&part->features, vq->used);
 	return true;

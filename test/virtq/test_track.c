@@ -239,6 +239,29 @@ static void killed_while_going_on(struct vq *t)
 	}
 }
 
+/* Between two publications, of which the first was the next process's, who gave back what it found. */
+static void killed_soon_after_going_on(struct vq *t)
+{
+	uint64_t seed = ts_seed();
+
+	for (unsigned scenario = 0; scenario < 10 * SCENARIOS; scenario++, seed++) {
+		for (unsigned at = scenario % 7; at < 600; at += TS_SANITIZED ? 150 : 30) {
+			struct play p;
+
+			begin(&p, t, seed);
+			forget(&p);
+			reap(&p);
+			post(&p, SIZE);
+			for (unsigned n = ts_rand_below(&p.rng, 3); n > 0; n--)
+				lend_burst(&p);
+			vq_kill_after(a_burst, at);
+			forget(&p);
+			reap(&p);
+			end(&p);
+		}
+	}
+}
+
 /* Died again and again between bursts, never emptied. */
 static void killed_between_bursts(struct vq *t)
 {
@@ -396,6 +419,7 @@ static void announcements_of_somebody_elses(struct vq *t)
 static const struct vq_test tests[] = {
 	{"killed_at_any_instruction", killed_at_any_instruction, SIZE, 0, VQ_OVER_LAYOUT},
 	{"killed_while_going_on", killed_while_going_on, SIZE, 0, VQ_OVER_FORMAT},
+	{"killed_soon_after_going_on", killed_soon_after_going_on, SIZE, 0, VQ_OVER_FORMAT},
 	{"killed_between_bursts", killed_between_bursts, SIZE, 0, VQ_OVER_LAYOUT},
 	{"announcements_of_somebody_elses", announcements_of_somebody_elses, SIZE, 0,
 		VQ_OVER_FORMAT},
