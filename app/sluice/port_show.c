@@ -188,8 +188,9 @@ static void add_trouble(json_t *o, const struct port *port, const struct vu_info
 	const char *more = is_told_by_last_error(info->trouble) ? info->last_error : "";
 
 	if (info->trouble != VU_TROUBLE_NONE) {
-		if (info->trouble == VU_TROUBLE_CONNECT_REFUSED)
-			more = strerror(info->connect_errno);
+		if (info->trouble == VU_TROUBLE_CONNECT_REFUSED ||
+			info->trouble == VU_TROUBLE_CANNOT_ACCEPT)
+			more = strerror(info->socket_errno);
 		snprintf(text, sizeof(text), "%s%s%s%s", vu_trouble_text(info->trouble),
 			*more ? " (" : "", more, *more ? ")" : "");
 		set_text(o, "trouble", text);

@@ -284,7 +284,7 @@ int vu_conn_open(struct vu_device *dev, int fd)
 		return -ENOMEM;
 	}
 	dev->connections++;
-	dev->connect_errno = 0;
+	dev->socket_errno = 0;
 	vu_tick_start(dev);
 	vu_log(dev, VU_LOG_INFO, "front-end connected");
 	return 0;

@@ -312,7 +312,9 @@ static enum vu_trouble find_trouble(const struct vu_device *dev)
 	if (dev->conn.fd < 0) {
 		if (dev->refused != VU_TROUBLE_NONE)
 			return dev->refused;
-		return dev->connect_errno ? VU_TROUBLE_CONNECT_REFUSED : VU_TROUBLE_NO_FRONT_END;
+		if (dev->socket_errno == 0)
+			return VU_TROUBLE_NO_FRONT_END;
+		return dev->listen ? VU_TROUBLE_CANNOT_ACCEPT : VU_TROUBLE_CONNECT_REFUSED;
 	}
 	trouble = vu_memory_gone(dev) ? VU_TROUBLE_MEMORY_GONE : ring_trouble(dev);
 	if (trouble != VU_TROUBLE_NONE && trouble != VU_TROUBLE_PARKED &&
@@ -331,6 +333,9 @@ const char *vu_trouble_text(enum vu_trouble trouble)
 		[VU_TROUBLE_CONNECT_REFUSED] =
 			"the front-end's socket cannot be reached: is the VM running with "
 			"server=on, is the path right, may we open it?",
+		[VU_TROUBLE_CANNOT_ACCEPT] =
+			"a front-end waits, but cannot be accepted: raise the limit of open files "
+			"(LimitNOFILE= of the service) or remove ports",
 		[VU_TROUBLE_NO_DRIVER] =
 			"connected, but the guest's driver has not started: is the "
 			"guest booted, is its virtio-net driver loaded and the link up?",
@@ -378,7 +383,7 @@ void vu_device_info(const struct vu_device *dev, struct vu_info *info)
 		.path = dev->path,
 		.listen = dev->listen,
 		.connection = dev->conn.fd >= 0 ? VU_CONNECTED : VU_WAITING,
-		.connect_errno = dev->connect_errno,
+		.socket_errno = dev->socket_errno,
 		.link = dev->link,
 		.queue_pairs = dev->nrings / 2,
 		.features_offered = dev->offered,

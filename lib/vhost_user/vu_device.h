@@ -103,7 +103,7 @@ struct vu_device {
 	struct event *accepting, *retry, *tick;
 	struct event *vanished; /* pages of somebody's memory have */
 	long tick_us;           /* how far ahead the tick was set */
-	int connect_errno;
+	int socket_errno;       /* why none connected, at the last attempt; told once */
 	uint64_t connections;
 
 	struct vu_conn conn;

@@ -29,19 +29,25 @@ static bool peer_is_gone(int fd)
 	return poll(&p, 1, 0) == 1;
 }
 
-static void on_acceptable(evutil_socket_t lfd, short what, void *arg)
+/* Asked about again in a moment, for the socket stays readable. */
+static void cannot_accept(struct vu_device *dev, int err)
 {
-	struct vu_device *dev = arg;
-	int fd = accept4(lfd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (err != dev->socket_errno)
+		vu_log(dev, VU_LOG_WARNING, "cannot accept a front-end: %s", strerror(err));
+	dev->socket_errno = err;
+	event_del(dev->accepting);
+	retry_soon(dev);
+}
 
-	(void)what;
+static void try_accept(struct vu_device *dev)
+{
+	int fd = accept4(dev->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
 	if (fd < 0) {
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
-			vu_log(dev, VU_LOG_WARNING, "cannot accept a front-end: %s",
-				strerror(errno));
-			event_del(dev->accepting);
-			retry_soon(dev);
-		}
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+			cannot_accept(dev, errno);
+		else
+			dev->socket_errno = 0;
 		return;
 	}
 	if (dev->conn.fd >= 0 && peer_is_gone(dev->conn.fd))
@@ -52,6 +58,12 @@ static void on_acceptable(evutil_socket_t lfd, short what, void *arg)
 		return;
 	}
 	vu_conn_open(dev, fd);
+}
+
+static void on_acceptable(evutil_socket_t lfd, short what, void *arg)
+{
+	(void)lfd, (void)what;
+	try_accept(arg);
 }
 
 static int listen_on(struct vu_device *dev, char *why, size_t why_len)
@@ -74,9 +86,9 @@ static void try_connect(struct vu_device *dev)
 		vu_conn_open(dev, fd);
 		return;
 	}
-	if (fd != -dev->connect_errno)
+	if (fd != -dev->socket_errno)
 		vu_log(dev, VU_LOG_INFO, "cannot connect to %s yet: %s", dev->path, strerror(-fd));
-	dev->connect_errno = -fd;
+	dev->socket_errno = -fd;
 	retry_soon(dev);
 }
 
@@ -86,6 +98,8 @@ static void on_retry(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	vu_socket_go(dev);
+	if (dev->listen && dev->socket_errno != 0)
+		try_accept(dev); /* who waited may have gone */
 }
 
 /* ---- both ---- */

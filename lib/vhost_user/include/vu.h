@@ -190,7 +190,8 @@ enum vu_connection {
 enum vu_trouble {
 	VU_TROUBLE_NONE,
 	VU_TROUBLE_NO_FRONT_END,    /* nobody has connected / nobody listens at the path */
-	VU_TROUBLE_CONNECT_REFUSED, /* connecting: error in vu_info.connect_errno */
+	VU_TROUBLE_CONNECT_REFUSED, /* connecting: error in vu_info.socket_errno */
+	VU_TROUBLE_CANNOT_ACCEPT,   /* listening: likewise */
 	VU_TROUBLE_NO_DRIVER,       /* connected, but the guest's driver has not started */
 	VU_TROUBLE_NO_MEMORY_TABLE, /* the driver has started, no memory table was accepted */
 	VU_TROUBLE_MEMORY_REJECTED, /* see vu_info.last_error */
@@ -209,7 +210,7 @@ struct vu_info {
 	const char *path;
 	bool listen;
 	enum vu_connection connection;
-	int connect_errno;
+	int socket_errno; /* why a front-end could not be reached or accepted; 0: none */
 	bool link;
 	uint16_t queue_pairs; /* configured */
 	uint64_t features_offered;
