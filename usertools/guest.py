@@ -17,6 +17,7 @@ guest. From a shell, "guest.py DIRECTORY COMMAND..." runs a command in a guest t
 """
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -512,6 +513,17 @@ class Guest:
         code = self._qemu.returncode if self._qemu else 0
         how = f" by signal {-code}" if code < 0 else ""
         return f"QEMU has ended{how}: {lines[-1] if lines else 'it said nothing'}"
+
+
+@contextlib.contextmanager
+def together(*guests, timeout=90):
+    """Guests that are all ready, and none of them left afterwards."""
+    with contextlib.ExitStack() as stack:
+        for guest in guests:
+            stack.enter_context(guest)
+        for guest in guests:
+            guest.wait_ready(timeout)
+        yield guests
 
 
 def _comma(path):

@@ -140,6 +140,8 @@ static void on_console_end(enum console_end why, void *arg)
 
 static int catch_signals(struct program *p)
 {
+	/* What libevent gives back: a second one does not cut our end short. */
+	signal(SIGTERM, SIG_IGN);
 	p->sigint = evsignal_new(p->sl.base, SIGINT, on_signal, p);
 	p->sigterm = evsignal_new(p->sl.base, SIGTERM, on_signal, p);
 	signal(SIGPIPE, SIG_IGN);

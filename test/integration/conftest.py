@@ -13,7 +13,7 @@ TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "test/support"))
 sys.path.insert(0, str(TOP / "usertools"))
 
-from guest import Guest, Nic  # noqa: E402
+from guest import Guest, Nic, together  # noqa: E402
 from sluice import ALL, Sluice, binary  # noqa: E402
 
 
@@ -69,12 +69,5 @@ def guests(folder, switch):
     """Two Linux guests on the switch, up and addressed 10.0.0.1 and 10.0.0.2."""
     vms = [Guest(vm, [Nic(f"{folder}/{vm}.sock", address=f"10.0.0.{n}/24")], directory=folder / vm)
            for n, vm in enumerate(("vm1", "vm2"), 1)]
-    try:
-        for vm in vms:
-            vm.start()
-        for vm in vms:
-            vm.wait_ready(90)
-        yield vms
-    finally:
-        for vm in vms:
-            vm.stop()
+    with together(*vms) as running:
+        yield running

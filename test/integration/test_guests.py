@@ -3,21 +3,7 @@
 
 import time
 
-
-def ping(vm, address, count=3, patience=20):
-    """Every answer arrives; the first may take a while (ARP, a link that comes up)."""
-    vm.check(f"for i in $(seq {patience * 2}); do ping -c 1 -W 1 {address} && exit 0; sleep 0.5; done; exit 1",
-             patience * 2 + 10)
-    status, output = vm.run(f"ping -c {count} -i 0.2 -w 10 {address}", 20)
-    assert status == 0 and f"{count} packets received, 0% packet loss" in output, output
-
-
-def fetch(server, client, address, megabytes=8):
-    """A file over HTTP; its checksum must survive."""
-    server.check(f"mkdir -p /srv && dd if=/dev/urandom of=/srv/file bs=1M count={megabytes} 2>/dev/null", 60)
-    server.run("killall httpd; httpd -h /srv")
-    want = server.check("sha256sum < /srv/file", 60)
-    assert client.check(f"wget -q -O - http://{address}/file | sha256sum", 120) == want
+from talk import fetch, ping, rebind
 
 
 def counters(switch, port):
@@ -64,12 +50,7 @@ def test_file_arrives_intact_without_offloads(guests):
 
 def test_driver_unbind_and_bind(switch, guests):
     """The guest's driver goes and comes back: new rings on the same connection."""
-    guests[0].check("cd /sys/bus/virtio/drivers/virtio_net && echo virtio0 > unbind")
-    switch.wait_link("vm1", "down")
-    guests[0].check("cd /sys/bus/virtio/drivers/virtio_net && echo virtio0 > bind && "
-                    "ip addr add 10.0.0.1/24 dev eth0; ip link set eth0 up")
-    switch.wait_link("vm1", "up")
-    ping(guests[0], "10.0.0.2")
+    rebind(switch, guests[0])
 
 
 def test_guest_reboots(switch, guests):

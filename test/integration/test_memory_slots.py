@@ -2,9 +2,9 @@
 """Memory modules that come and go in a running guest with two queue pairs."""
 
 import pytest
-from guest import Guest, Nic
+from guest import Guest, Nic, together
 from sluice import Sluice
-from test_guests import fetch, ping
+from talk import fetch, ping
 
 MODULE = 128  # MiB: what Linux on x86 adds and removes as a whole
 FIRST_BLOCK = (4 << 30) // (MODULE << 20)  # the first module lies at 4 GiB
@@ -23,15 +23,8 @@ def guests(folder, switch):
     more = ["-m", "slots=8,maxmem=4G"]
     vms = [Guest("vm1", [Nic(f"{folder}/vm1.sock", address="10.0.0.1/24", queues=2)], directory=folder / "vm1", extra=more),
            Guest("vm2", [Nic(f"{folder}/vm2.sock", address="10.0.0.2/24")], directory=folder / "vm2")]
-    try:
-        for vm in vms:
-            vm.start()
-        for vm in vms:
-            vm.wait_ready(90)
-        yield vms
-    finally:
-        for vm in vms:
-            vm.stop()
+    with together(*vms) as running:
+        yield running
 
 
 def regions(switch):

@@ -169,9 +169,7 @@ class Pings:
 @pytest.fixture(scope="module")
 def host():
     with Namespace(f"slmig{os.getpid()}") as namespace:
-        namespace.run("ip", "link", "add", "br0", "type", "bridge")
-        namespace.run("ip", "address", "add", f"{HOST}/24", "dev", "br0")
-        namespace.run("ip", "link", "set", "br0", "up")
+        namespace.bridge("br0", f"{HOST}/24")
         yield namespace
 
 

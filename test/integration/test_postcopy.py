@@ -18,9 +18,7 @@ HOST, VM, MAC = "10.0.8.1", "10.0.8.2", "52:54:00:08:00:02"
 @pytest.fixture(scope="module")
 def host():
     with Namespace(f"slpc{os.getpid()}") as namespace:
-        namespace.run("ip", "link", "add", "br0", "type", "bridge")
-        namespace.run("ip", "address", "add", f"{HOST}/24", "dev", "br0")
-        namespace.run("ip", "link", "set", "br0", "up")
+        namespace.bridge("br0", f"{HOST}/24")
         yield namespace
 
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from guest import Guest, Nic
+from guest import Guest, Nic, together
 from sluice import Sluice
 
 KILLS = int(os.environ.get("SLUICE_KILLS", 100 if os.environ.get("SLUICE_ALL") == "1" else 3))
@@ -108,14 +108,9 @@ def pair(folder, states):
     two = Pair(folder, states)
     try:
         two.start_switch()
-        for vm in two.guests:
-            vm.start()
-        for vm in two.guests:
-            vm.wait_ready(90)
-        yield two
+        with together(*two.guests):
+            yield two
     finally:
-        for vm in two.guests:
-            vm.stop()
         two.switch.close()
         for path in two.paths:
             path.unlink(missing_ok=True)

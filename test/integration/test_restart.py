@@ -10,10 +10,12 @@ import socket
 import time
 
 import pytest
+from handover import COMMIT, STATE, Upgraded, close_all, receive, send
+from hostnet import Tap
+from loop import Loop, front, lost
 from sluice import binary, crossed
+from talk import link_changes, talking
 from test_switch_late import stopped
-from test_switch_ports import Loop, lost
-from test_upgrade import COMMIT, LONG, STATE, Tap, Upgraded, close_all, front, link_changes, receive, send, talking
 
 
 class Service(Upgraded):
@@ -97,7 +99,7 @@ def connections(switch):
     return [switch.json(f"port show {port}")["connections"] for port in ("vm1", "vm2")]
 
 
-@pytest.mark.parametrize("ring", [pytest.param("split", marks=LONG), "packed"])
+@pytest.mark.parametrize("ring", [pytest.param("split", marks=pytest.mark.long), "packed"])
 def test_restart(folder, ring):
     """Connections, rings, counters, addresses and what was changed since go on: as over an upgrade."""
     switch, paths = service(folder, f"rs_{ring}")
@@ -273,7 +275,7 @@ def test_a_port_that_cannot_go_on(folder):
                 assert connections(switch) == [0, 1] and not select.select([second], [], [], 0)[0]
 
 
-@pytest.mark.parametrize("by_eal", [pytest.param(False, marks=LONG), True], ids=["command", "eal"])
+@pytest.mark.parametrize("by_eal", [pytest.param(False, marks=pytest.mark.long), True], ids=["command", "eal"])
 def test_a_tap_stays(folder, by_eal):
     """As long as somebody follows; it goes with the store."""
     name = f"slrs{os.getpid() % 10000}"
@@ -333,7 +335,7 @@ def switch(folder):
         yield running
 
 
-@LONG
+@pytest.mark.long
 def test_guests_notice_nothing(switch, guests):
     """A TCP connection goes on over restarts, and the link never goes down."""
     server, tcp = talking(guests, 10)

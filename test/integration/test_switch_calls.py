@@ -17,10 +17,10 @@ import subprocess
 
 import pytest
 from failcall import Failcall
+from handover import Upgraded
+from loop import Loop, front, lost
 from machine import echo_guest
 from sluice import ALL, SluiceError, crossed
-from test_switch_ports import Loop, front, lost
-from test_upgrade import Upgraded
 
 _serial = itertools.count()
 EVERY_DAY = ("port add listen", "handshake", "client")

@@ -6,8 +6,8 @@ import socket
 import time
 
 import pytest
+from loop import Loop, front, lost
 from machine import build_folder
-from test_switch_ports import Loop, front, lost
 from testpmd import cpus
 
 from sluice import ALL, Sluice

@@ -11,8 +11,8 @@ import socket
 import subprocess
 
 import pytest
+from loop import Loop, front, lost
 from sluice import ALL, Sluice, SluiceError, crossed
-from test_switch_ports import Loop, front, lost
 
 CLONE_NEWNS, MS_RDONLY, MS_REC, MS_PRIVATE = 0x20000, 1, 1 << 14, 1 << 18
 
@@ -34,7 +34,7 @@ def private_tmpfs(path, options, flags=0):
 
 def packed(*paths):
     """Of their rings most must be kept."""
-    return front(*paths, more=",packed_vq=1")
+    return front(*paths, ring="packed")
 
 
 def two_ports(folder, name):

@@ -10,9 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from loop import Loop, front, lost
 from machine import echo_guest
 from sluice import ALL, Sluice
-from test_switch_ports import Loop, front, lost
 
 LIMIT = 8192  # addresses a port may have learnt, unless told otherwise
 # What is sent: how many in the long form, and every day, and their lengths.

@@ -14,9 +14,9 @@ import threading
 import time
 
 import pytest
-from testpmd import Testpmd, cpus, frontend_eal, lcores
-
+from loop import Loop, counters, front, lost
 from sluice import Sluice, SluiceError, binary
+from testpmd import cpus, lcores
 
 _serial = itertools.count()
 EVERY = ",".join(map(str, cpus()))
@@ -27,64 +27,6 @@ def eal(lcore_option=None, memory=("--in-memory", "-m", "256")):
     """EAL options for a switch that is not started through the class Sluice, or not with its usual ones."""
     return [*([lcore_option] if lcore_option else lcores(0)), "--no-pci", *memory,
             f"--file-prefix=sl{os.getpid()}_p{next(_serial)}"]
-
-
-def front(*paths, more=""):
-    """A testpmd with a virtio-user port at each path."""
-    vdevs = [f"net_virtio_user{n},path={path},mac=02:00:00:00:01:{n:02x}{more}" for n, path in enumerate(paths)]
-    return Testpmd("front", frontend_eal(*vdevs), ["--port-topology=paired"])
-
-
-def counters(switch, *ports):
-    return [switch.json(f"port show {port}")["counters"] for port in ports]
-
-
-def lost(switch, *ports):
-    """All the switch says it dropped at these ports: {reason: packets}."""
-    drops = {}
-    for port in ports:
-        for drop in switch.json(f"port show {port}")["drops"]:
-            drops[drop["reason"]] = drops.get(drop["reason"], 0) + drop["packets"]
-    return drops
-
-
-class Loop:
-    """Packets that circle for ever: out of testpmd's port 0, through the switch into port 1, and back the other way.
-
-    Never more of them than a ring holds, so that a switch that loses none delivers all, however slow the machine.
-    """
-
-    def __init__(self, switch, pmd, a, b):
-        self.switch, self.pmd, self.ports = switch, pmd, (a, b)
-        for port in self.ports:
-            switch.wait_link(port)
-        pmd.command("set fwd io")
-        pmd.command("start tx_first 1")
-        self.moving()
-
-    def moving(self):
-        """Wait until each port has seen some more."""
-        before = [c["tx_packets"] for c in counters(self.switch, *self.ports)]
-        self.switch.wait_until(lambda: all(c["tx_packets"] > b + 1000 for c, b in
-                                           zip(counters(self.switch, *self.ports), before)), "traffic", timeout=20)
-
-    def stop(self):
-        """Let it come to rest; how many packets went through, each way. Every one is accounted for."""
-        pmd, switch = self.pmd, self.switch
-        pmd.command("stop")
-        # What is under way still arrives, and is taken in by a testpmd that sends nothing.
-        pmd.command("set fwd rxonly")
-        pmd.command("start")
-        pmd.wait_until(lambda _: all(self._settled(i) for i in (0, 1)), "the arrival of every packet")
-        pmd.command("stop")
-        a, b = counters(switch, *self.ports)
-        sent = [pmd.stats(i)["TX-packets"] for i in (0, 1)]
-        assert [a["rx_packets"], b["rx_packets"]] == sent, "the switch received other packets than were sent"
-        assert lost(switch, *self.ports) == {}
-        return sent
-
-    def _settled(self, i):
-        return self.pmd.stats(i)["TX-packets"] == self.pmd.stats(1 - i)["RX-packets"]
 
 
 @pytest.fixture(scope="module")
@@ -552,10 +494,10 @@ def test_too_few_hugepages():
 
 # ---- ended ----
 
-@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
-def test_signals_leave_nothing_behind(folder, sig):
-    """With a front-end connected and sending: no socket, hugepage file or run-time folder is left."""
-    own = folder / sig.name
+@pytest.mark.parametrize("sig, again", [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)])
+def test_signals_leave_nothing_behind(folder, sig, again):
+    """With a front-end connected and sending: no socket, hugepage file or run-time folder is left, however often it is told to end."""
+    own = folder / f"{sig.name}{again}"
     own.mkdir()
     options = eal(memory=("-m", "256"))
     prefix = options[-1].split("=")[1]
@@ -566,7 +508,10 @@ def test_signals_leave_nothing_behind(folder, sig):
         pmd.command("set fwd txonly")
         pmd.command("start")
         switch.wait_until(lambda: counters(switch, "vm1")[0]["rx_packets"] > 1000, "traffic")
-        os.kill(switch.pid, sig)
+        switch.process.send_signal(sig)
+        while again and switch.process.poll() is None:
+            switch.process.send_signal(sig)
+            time.sleep(0.0005)
         assert switch.process.wait(10) == 0
         pmd.command("stop")
         assert not [p for p in own.iterdir() if p.is_socket()]

@@ -12,8 +12,8 @@ import os
 import subprocess
 
 import pytest
+from loop import lost
 from sluice import Sluice, binary
-from test_switch_ports import lost
 
 WINDOWS = int(os.environ.get("SLUICE_WINDOWS", 12))
 WINDOW_MS = 20

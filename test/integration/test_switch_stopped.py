@@ -8,8 +8,8 @@ import subprocess
 import time
 
 import pytest
+from loop import Loop, front, lost
 from sluice import ALL, TOP, Sluice, SluiceError, crossed
-from test_switch_ports import Loop, front, lost
 
 STOPPED_S = 10 if ALL else 2
 

@@ -10,9 +10,9 @@ import resource
 import subprocess
 
 import pytest
+from loop import Loop, front, lost
 from machine import build_folder
 from sluice import ALL, Sluice, SluiceError, crossed
-from test_switch_ports import Loop, front, lost
 
 PORTS = 1024 if ALL else 32
 STORMS = 3 if ALL else 1

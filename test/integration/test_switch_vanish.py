@@ -4,8 +4,8 @@
 import signal
 
 import pytest
+from loop import Loop, front
 from sluice import Sluice, crossed
-from test_switch_ports import Loop, front
 
 PARKED = "all rings are parked: guest memory has vanished"
 

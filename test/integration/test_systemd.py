@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import systemd
+from hostnet import Tap
+from loop import Loop, front
 from sluice import TOP, Sluice, SluiceError, binary
 from systemd import Systemd
-from test_switch_ports import Loop
-from test_upgrade import Tap, front
 from testpmd import lcores
 
 CONF = """

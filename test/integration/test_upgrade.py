@@ -3,10 +3,7 @@
 
 The last tests speak the protocol of app/sluice/handover_wire.h themselves, as one of the two sides, and die at each step."""
 
-import array
-import json
 import os
-import signal
 import socket
 import struct
 import subprocess
@@ -14,76 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
-from sluice import TOP, Sluice, SluiceError, binary, crossed
-from test_switch_ports import Loop, counters, lost
+from handover import (ABORT, ALL, COMMIT, CONTROL, EARLY, MAGIC, PORT, PREPARE, PREPARED, READY, STATE, TAKEN, VERSION, Other, Upgraded,
+                      close_all, exactly, receive, send)
+from hostnet import Tap
+from loop import Loop, counters, front, lost
+from sluice import SluiceError, binary, crossed
+from talk import link_changes, talking
 from testpmd import Testpmd, frontend_eal
 
-(ORIGIN, EARLY, PORT, COMMANDS, ADDRESSES, PREPARE, PREPARED, STATE, CONTROL, ALL, READY, COMMIT, TAKEN, ABORT) = range(1, 15)
-MAGIC, VERSION = 0x70756c73, 2
 ROUNDS = int(os.environ.get("SLUICE_ROUNDS", 2))
-LONG = pytest.mark.skipif("SLUICE_ALL" not in os.environ, reason="a long form: set SLUICE_ALL=1")
-
-
-class Upgraded(Sluice):
-    """A switch that is another process now and then."""
-
-    def upgrade(self, binary=None):
-        """`sluicectl upgrade`; what it said as JSON."""
-        before = self.process
-        command = [TOP / "usertools/sluicectl", "-s", self.control, "-j", "upgrade", *([binary] if binary else [])]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120)
-        if done.returncode:
-            raise SluiceError(done.stderr)
-        result = json.loads(done.stdout)
-        assert before.wait(20) == 0
-        self._follow(result["pid"])
-        return result
-
-    def _follow(self, pid):
-        self._hang_up()
-        self.process = Other(pid)
-        assert self._connect()
-
-    def close(self):
-        super().close()
-        for option in self.eal:
-            if option.startswith("--file-prefix="):
-                subprocess.run(["rm", "-rf", f"/var/run/dpdk/{option.partition('=')[2]}-next"], check=True)
-
-
-class Other:
-    """As much of Popen as Sluice needs, of a process that is not our child."""
-
-    def __init__(self, pid):
-        self.pid, self.fd = pid, os.pidfd_open(pid)
-
-    def wait(self, timeout=20):
-        deadline = time.monotonic() + timeout
-        while self.poll() is None:
-            if time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired("sluice", timeout)
-            time.sleep(0.01)
-        return 0
-
-    def poll(self):
-        try:
-            signal.pidfd_send_signal(self.fd, 0)
-            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (ProcessLookupError, FileNotFoundError):
-            return 0
-        return 0 if state in "ZX" else None
-
-    def send_signal(self, number):
-        signal.pidfd_send_signal(self.fd, number)
-
-    def kill(self):
-        self.send_signal(signal.SIGKILL)
-
-
-def front(*paths, ring="split"):
-    packed = ",packed_vq=1" if ring == "packed" else ""
-    vdevs = [f"net_virtio_user{n},path={path},mac=02:00:00:00:03:{n:02x},queue_size=256{packed}" for n, path in enumerate(paths)]
-    return Testpmd("front", frontend_eal(*vdevs), ["--port-topology=paired"], timeout=40)
 
 
 def two_ports(folder, name, **more):
@@ -111,7 +47,7 @@ def test_what_comes_along(folder):
     """Configuration with its gaps, addresses, counters, devices; and the control socket goes on."""
     lines = [f"port add vm{n} listen {folder}/along{n}" for n in range(4)] + [
         "port del vm1", "port add up dev net_null0", "set portlist 3,0", "set txpkts 128", "fdb set ageing 77",
-        f"fdb static add 02:00:00:00:00:77 vm2", "fdb set limit vm3 9", "cross add vm0 up"]
+        "fdb static add 02:00:00:00:00:77 vm2", "fdb set limit vm3 9", "cross add vm0 up"]
     with Upgraded(folder, commands=lines) as switch:
         before = switch.run("config show")
         result = switch.upgrade()
@@ -124,35 +60,7 @@ def test_what_comes_along(folder):
         assert switch.run("config show") == before
 
 
-class Tap:
-    """An interface of the host's, as somebody has configured it."""
-
-    def __init__(self, name, address):
-        self.name = name
-        self.ip("addr", "add", address, "dev", name)
-        self.before = self.look()
-
-    def ip(self, *words):
-        done = subprocess.run(["ip", *words], capture_output=True, text=True, check=True)
-        return done.stdout
-
-    def look(self):
-        link = json.loads(self.ip("-j", "addr", "show", "dev", self.name))[0]
-        told = [a["local"] for a in link["addr_info"] if a["family"] == "inet"]
-        return link["ifindex"], link["address"], "UP" in link["flags"], told
-
-    def received(self):
-        """Frames the host has got, ever."""
-        return int(Path(f"/sys/class/net/{self.name}/statistics/rx_packets").read_text())
-
-    def persistent(self):
-        return bool(int(Path(f"/sys/class/net/{self.name}/tun_flags").read_text(), 16) & 0x800)
-
-    def there(self):
-        return Path(f"/sys/class/net/{self.name}").exists()
-
-
-@pytest.mark.parametrize("by_eal", [pytest.param(False, marks=LONG), True], ids=["command", "eal"])
+@pytest.mark.parametrize("by_eal", [pytest.param(False, marks=pytest.mark.long), True], ids=["command", "eal"])
 def test_a_tap_stays(folder, by_eal):
     """Whoever configured it on the host finds it as it was; with the last process it goes."""
     name = f"slup{os.getpid() % 10000}"
@@ -200,19 +108,6 @@ def switch(folder):
         yield running
 
 
-def link_changes(guests):
-    """How often each link went up or down."""
-    return [vm.check("cat /sys/class/net/eth0/carrier_changes") for vm in guests]
-
-
-def talking(guests, seconds):
-    """A server and a client of TCP, for so long."""
-    guests[0].check("for i in $(seq 40); do ping -c 1 -W 1 10.0.0.2 && exit 0; sleep 0.5; done; exit 1", 60)
-    server = guests[1].popen("iperf3 -s -1")
-    guests[1].check("for i in $(seq 50); do netstat -ltn | grep -q :5201 && exit 0; sleep 0.2; done; exit 1", 30)
-    return server, guests[0].popen(f"iperf3 -c 10.0.0.2 -t {seconds}")
-
-
 def test_guests_notice_nothing(switch, guests):
     """A TCP connection and a ping go on over upgrades, and the link never goes down."""
     server, tcp = talking(guests, 8)
@@ -239,34 +134,6 @@ def test_guests_notice_nothing(switch, guests):
 
 # ---- the protocol, from one of its ends ----
 
-def send(sock, kind, payload=b"", fds=()):
-    sock.sendall(struct.pack("=5I", MAGIC, VERSION, kind, len(payload), len(fds)))
-    for at in range(0, len(fds), 128):
-        sock.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds[at:at + 128]))])
-    sock.sendall(payload)
-
-
-def exactly(sock, n):
-    data = b""
-    while len(data) < n:
-        part = sock.recv(n - len(data))
-        if not part:
-            raise EOFError
-        data += part
-    return data
-
-
-def receive(sock):
-    """kind, payload, descriptors"""
-    _, _, kind, length, nfds = struct.unpack("=5I", exactly(sock, 20))
-    fds = []
-    while len(fds) < nfds:
-        _, ancillary, _, _ = sock.recvmsg(1, socket.CMSG_SPACE(4 * 128))
-        for _, _, data in ancillary:
-            fds += array.array("i", data)
-    return kind, exactly(sock, length), fds
-
-
 def ask(switch):
     """As a newer process: connected, and has asked."""
     sock = socket.socket(socket.AF_UNIX)
@@ -282,12 +149,6 @@ def until(sock, last):
     while not frames or frames[-1][0] != last:
         frames.append(receive(sock))
     return frames
-
-
-def close_all(frames):
-    for _, _, fds in frames:
-        for fd in fds:
-            os.close(fd)
 
 
 STEPS = ["asked", "configured", "another version", "prepared", "has everything", "ready", "committed", "refuses", "nonsense"]

@@ -4,11 +4,11 @@
 import shlex
 
 import pytest
-from guest import Guest, Nic
+from guest import Guest, Nic, together
 from machine import IommuGuest
 from page import block
 from sluice import Sluice
-from test_guests import fetch, ping
+from talk import fetch, ping, rebind
 
 (IOMMU,), (NIC,) = ([word for word in shlex.split(block("qemu-iommu")) if word.startswith(kind)]
                     for kind in ("intel-iommu,", "virtio-net-pci,"))
@@ -35,15 +35,8 @@ def guests(folder, switch):
     """10.0.0.1 has the IOMMU."""
     vms = [TranslatedGuest("vm1", [Nic(f"{folder}/vm1.sock", address="10.0.0.1/24", props=PROPS)], directory=folder / "vm1"),
            Guest("vm2", [Nic(f"{folder}/vm2.sock", address="10.0.0.2/24")], directory=folder / "vm2")]
-    try:
-        for vm in vms:
-            vm.start()
-        for vm in vms:
-            vm.wait_ready(120)
-        yield vms
-    finally:
-        for vm in vms:
-            vm.stop()
+    with together(*vms, timeout=120) as running:
+        yield running
 
 
 def test_translations_are_used(switch, guests):
@@ -59,12 +52,7 @@ def test_file_arrives_intact(guests):
 
 def test_driver_unbind_and_bind(switch, guests):
     """All translations go, and others come."""
-    guests[0].check("cd /sys/bus/virtio/drivers/virtio_net && echo virtio0 > unbind")
-    switch.wait_link("vm1", "down")
-    guests[0].check("cd /sys/bus/virtio/drivers/virtio_net && echo virtio0 > bind && "
-                    "ip addr add 10.0.0.1/24 dev eth0; ip link set eth0 up")
-    switch.wait_link("vm1", "up")
-    ping(guests[0], "10.0.0.2")
+    rebind(switch, guests[0])
 
 
 def test_guest_reboots(switch, guests):

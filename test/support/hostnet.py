@@ -12,10 +12,12 @@ import ctypes
 import hashlib
 import http.client
 import http.server
+import json
 import os
 import socket
 import subprocess
 import threading
+from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -44,6 +46,11 @@ class Namespace:
         assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def bridge(self, name, address):
+        self.run("ip", "link", "add", name, "type", "bridge")
+        self.run("ip", "address", "add", address, "dev", name)
+        self.run("ip", "link", "set", name, "up")
+
     @contextlib.contextmanager
     def entered(self):
         """This thread, and what it starts and opens meanwhile, is in here."""
@@ -53,6 +60,34 @@ class Namespace:
                 yield
             finally:
                 assert _libc.setns(home.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+
+
+class Tap:
+    """An interface of the host's, as somebody has configured it."""
+
+    def __init__(self, name, address):
+        self.name = name
+        self.ip("addr", "add", address, "dev", name)
+        self.before = self.look()
+
+    def ip(self, *words):
+        done = subprocess.run(["ip", *words], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    def look(self):
+        link = json.loads(self.ip("-j", "addr", "show", "dev", self.name))[0]
+        told = [a["local"] for a in link["addr_info"] if a["family"] == "inet"]
+        return link["ifindex"], link["address"], "UP" in link["flags"], told
+
+    def received(self):
+        """Frames the host has got, ever."""
+        return int(Path(f"/sys/class/net/{self.name}/statistics/rx_packets").read_text())
+
+    def persistent(self):
+        return bool(int(Path(f"/sys/class/net/{self.name}/tun_flags").read_text(), 16) & 0x800)
+
+    def there(self):
+        return Path(f"/sys/class/net/{self.name}").exists()
 
 
 class Web:

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A switch that is another process now and then, and the frames in which it tells the next one (app/sluice/handover_wire.h)."""
+
+import array
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+from sluice import TOP, Sluice, SluiceError
+
+(ORIGIN, EARLY, PORT, COMMANDS, ADDRESSES, PREPARE, PREPARED, STATE, CONTROL, ALL, READY, COMMIT, TAKEN, ABORT) = range(1, 15)
+MAGIC, VERSION = 0x70756c73, 2
+
+
+class Upgraded(Sluice):
+    """A switch that is another process now and then."""
+
+    def upgrade(self, binary=None):
+        """`sluicectl upgrade`; what it said as JSON."""
+        before = self.process
+        command = [TOP / "usertools/sluicectl", "-s", self.control, "-j", "upgrade", *([binary] if binary else [])]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120)
+        if done.returncode:
+            raise SluiceError(done.stderr)
+        result = json.loads(done.stdout)
+        assert before.wait(20) == 0
+        self._follow(result["pid"])
+        return result
+
+    def _follow(self, pid):
+        self._hang_up()
+        self.process = Other(pid)
+        assert self._connect()
+
+    def close(self):
+        super().close()
+        for option in self.eal:
+            if option.startswith("--file-prefix="):
+                subprocess.run(["rm", "-rf", f"/var/run/dpdk/{option.partition('=')[2]}-next"], check=True)
+
+
+class Other:
+    """As much of Popen as Sluice needs, of a process that is not our child."""
+
+    def __init__(self, pid):
+        self.pid, self.fd = pid, os.pidfd_open(pid)
+
+    def wait(self, timeout=20):
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("sluice", timeout)
+            time.sleep(0.01)
+        return 0
+
+    def poll(self):
+        try:
+            signal.pidfd_send_signal(self.fd, 0)
+            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (ProcessLookupError, FileNotFoundError):
+            return 0
+        return 0 if state in "ZX" else None
+
+    def send_signal(self, number):
+        signal.pidfd_send_signal(self.fd, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+# ---- the frames ----
+
+def send(sock, kind, payload=b"", fds=()):
+    sock.sendall(struct.pack("=5I", MAGIC, VERSION, kind, len(payload), len(fds)))
+    for at in range(0, len(fds), 128):
+        sock.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds[at:at + 128]))])
+    sock.sendall(payload)
+
+
+def exactly(sock, n):
+    data = b""
+    while len(data) < n:
+        part = sock.recv(n - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    return data
+
+
+def receive(sock):
+    """kind, payload, descriptors"""
+    _, _, kind, length, nfds = struct.unpack("=5I", exactly(sock, 20))
+    fds = []
+    while len(fds) < nfds:
+        _, ancillary, _, _ = sock.recvmsg(1, socket.CMSG_SPACE(4 * 128))
+        for _, _, data in ancillary:
+            fds += array.array("i", data)
+    return kind, exactly(sock, length), fds
+
+
+def close_all(frames):
+    for _, _, fds in frames:
+        for fd in fds:
+            os.close(fd)
