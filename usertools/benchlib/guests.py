@@ -83,13 +83,37 @@ def seeds(cell):
     return max(SEEDS // buffers, 8)
 
 
-class OwnGuest:
+class _Programs:
+    """They run from enter to exit; the first one polls for the guests."""
+
+    def __init__(self, *programs):
+        self.programs, self.stack = programs, contextlib.ExitStack()
+
+    def __enter__(self):
+        try:
+            for program in self.programs:
+                self.stack.enter_context(quiet(program))
+            self.poller = poller(self.programs[0].pid)
+            favour(self.programs[0].pid)
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stack.close()
+
+    @property
+    def pids(self):
+        return [program.pid for program in self.programs]
+
+
+class OwnGuest(_Programs):
     """test/bench/guest.c"""
 
     def __init__(self, setting, name, cell, sockets, listens=False):
         plan = cell.plan
         self.setting, self.cell, self.plan = setting, cell, plan
-        self.stack = contextlib.ExitStack()
         active = len(plan.roles)
         app = ["--room", str(room(cell)), "--mbufs", str(mbufs(cell, active))]
         if cell.kind == "tso":
@@ -101,31 +125,13 @@ class OwnGuest:
             app += [word for port in ports for word in ("--lean", port)]
         self.guest = _Guest(f"{name}guest", eal(setting, name, cell.path, 64) + (
             [] if cell.guest == "lean" else devices(ports)), app, setting.build / "test/bench/guest")
-        self.idle = []
+        idle = []
         for i in range(active, len(sockets), PORTS_PER_GUEST):
             group = sockets[i:i + PORTS_PER_GUEST]
-            self.idle.append(_Guest(f"{name}idle{i}", [
+            idle.append(_Guest(f"{name}idle{i}", [
                 *eal(setting, f"{name}idle{i}", cell.path, 32), *devices(arguments(group, cell.path, i, QUIET_QUEUE))],
                 ["--mbufs", str(QUIET_QUEUE * len(group) + 4096)], setting.build / "test/bench/guest"))
-
-    def __enter__(self):
-        try:
-            self.stack.enter_context(quiet(self.guest))
-            for guest in self.idle:
-                self.stack.enter_context(quiet(guest))
-            self.poller = poller(self.guest.pid)
-            favour(self.guest.pid)
-        except BaseException:
-            self.stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        self.stack.close()
-
-    @property
-    def pids(self):
-        return [self.guest.pid, *(guest.pid for guest in self.idle)]
+        super().__init__(self.guest, *idle)
 
     def absorb(self, seconds=0.05):
         """Take what circulates out of the rings; how many frames that were."""
@@ -197,11 +203,11 @@ class _Guest(Testpmd):
         return json.loads(self.command(line))
 
 
-class TestpmdGuest:
+class TestpmdGuest(_Programs):
     """Stock testpmd: never looks at payload."""
 
     def __init__(self, setting, name, cell, sockets, listens=False):
-        self.cell, self.plan, self.stack = cell, cell.plan, contextlib.ExitStack()
+        self.cell, self.plan = cell, cell.plan
         self.sockets = sockets
         reflect = "reflect" in self.plan.roles
         app = ["--total-num-mbufs=16384", f"--rxd={QUEUE_SIZE}", f"--txd={QUEUE_SIZE}", "--no-flush-rx",
@@ -214,23 +220,7 @@ class TestpmdGuest:
             app += ["--rx-offloads=0xc", "--tx-offloads=0xc"]
         self.pmd = Testpmd(f"{name}guest", [*eal(setting, name, cell.path, 64),
                                             *devices(arguments(sockets, cell.path, listens=listens))], app)
-
-    def __enter__(self):
-        try:
-            self.stack.enter_context(quiet(self.pmd))
-            self.poller = poller(self.pmd.pid)
-            favour(self.pmd.pid)
-        except BaseException:
-            self.stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        self.stack.close()
-
-    @property
-    def pids(self):
-        return [self.pmd.pid]
+        super().__init__(self.pmd)
 
     def absorb(self, seconds=0.05):
         before = self._stats()
