@@ -16,17 +16,27 @@ static int restore(struct vu_device *dev, struct vu_record *copy, char *why, siz
 	return err;
 }
 
-static void begin_hostile(struct vd *t)
+/* A record of a device that goes on afterwards, and what its process had before. */
+struct hostile {
+	struct vu_record rec;
+	int fds, maps;
+};
+
+static void begin_hostile(struct vd *t, struct hostile *h)
 {
 	vd_up(t, 1);
 	vd_assert_traffic(t, 0, 1);
 	vd_freeze(t);
+	h->maps = ts_count_maps("memfd:ts-guest");
+	h->fds = ts_count_fds(NULL);
+	h->rec = vd_record(t);
 }
 
-static void end_hostile(struct vd *t, int fds, int maps)
+static void end_hostile(struct vd *t, struct hostile *h)
 {
-	assert_int_equal(ts_count_fds(NULL), fds);
-	assert_int_equal(ts_count_maps("memfd:ts-guest"), maps);
+	vu_record_free(&h->rec);
+	assert_int_equal(ts_count_fds(NULL), h->fds);
+	assert_int_equal(ts_count_maps("memfd:ts-guest"), h->maps);
 	assert_int_equal(vu_device_resume(t->dev), 0);
 	vd_assert_traffic(t, 0, 1);
 	vd_ok(t, ts_fe_barrier(&t->fe));
@@ -36,33 +46,29 @@ static void end_hostile(struct vd *t, int fds, int maps)
 static void a_record_cut_short(void **state)
 {
 	struct vd *t = *state;
-	struct vu_record rec, copy;
+	struct vu_record copy;
+	struct hostile h;
 	struct vu_device *to;
 	char why[200];
-	int fds, maps;
 
-	begin_hostile(t);
-	maps = ts_count_maps("memfd:ts-guest");
-	fds = ts_count_fds(NULL);
+	begin_hostile(t, &h);
 	to = vd_dormant(t);
-	rec = vd_record(t);
-	for (size_t len = 0; len < rec.len; len++) {
-		copy = vd_received(&rec);
+	for (size_t len = 0; len < h.rec.len; len++) {
+		copy = vd_received(&h.rec);
 		copy.len = len;
 		assert_int_equal(restore(to, &copy, why, sizeof(why)), -EINVAL);
 	}
-	for (unsigned n = 0; n < rec.nfds; n++) {
-		copy = vd_received(&rec);
+	for (unsigned n = 0; n < h.rec.nfds; n++) {
+		copy = vd_received(&h.rec);
 		while (copy.nfds > n)
 			close(copy.fds[--copy.nfds]);
 		assert_int_equal(restore(to, &copy, why, sizeof(why)), -EINVAL);
 	}
-	copy = vd_received(&rec);
+	copy = vd_received(&h.rec);
 	copy.fds[copy.nfds++] = dup(0);
 	assert_int_equal(restore(to, &copy, why, sizeof(why)), -EINVAL);
 	vu_device_destroy(to);
-	vu_record_free(&rec);
-	end_hostile(t, fds, maps);
+	end_hostile(t, &h);
 }
 
 /* Each number by several others. What is accepted must at least run and end. */
@@ -70,55 +76,47 @@ static void a_record_of_other_numbers(void **state)
 {
 	static const uint64_t odd[] = {0, 1, 2, 255, 65535, 1ull << 31, INT64_MAX, UINT64_MAX};
 	struct vd *t = *state;
-	struct vu_record rec, copy;
+	struct vu_record copy;
+	struct hostile h;
 	unsigned accepted = 0;
 	char why[200];
-	int fds, maps;
 
-	begin_hostile(t);
-	maps = ts_count_maps("memfd:ts-guest");
-	fds = ts_count_fds(NULL);
-	rec = vd_record(t);
-	for (size_t at = 0; at + 8 <= rec.len; at++) {
+	begin_hostile(t, &h);
+	for (size_t at = 0; at + 8 <= h.rec.len; at++) {
 		struct vu_device *to = vd_dormant(t);
 
-		copy = vd_received(&rec);
+		copy = vd_received(&h.rec);
 		memcpy(copy.bytes + at, &odd[at % TS_ARRAY_SIZE(odd)], 8);
 		accepted += restore(to, &copy, why, sizeof(why)) == 0;
 		vu_device_destroy(to);
 	}
-	fprintf(stderr, "# %u of %zu were accepted\n", accepted, rec.len);
-	vu_record_free(&rec);
-	end_hostile(t, fds, maps);
+	fprintf(stderr, "# %u of %zu were accepted\n", accepted, h.rec.len);
+	end_hostile(t, &h);
 }
 
 /* Descriptors that are something else. */
 static void a_record_of_other_descriptors(void **state)
 {
 	struct vd *t = *state;
-	struct vu_record rec, copy;
+	struct vu_record copy;
+	struct hostile h;
 	struct vu_device *to;
 	char why[200];
-	int fds, maps;
 
-	begin_hostile(t);
-	maps = ts_count_maps("memfd:ts-guest");
-	fds = ts_count_fds(NULL);
+	begin_hostile(t, &h);
 	to = vd_dormant(t);
-	rec = vd_record(t);
-	for (unsigned i = 0; i < rec.nfds; i++) {
+	for (unsigned i = 0; i < h.rec.nfds; i++) {
 		int pipe_fds[2];
 
 		assert_int_equal(pipe(pipe_fds), 0);
-		copy = vd_received(&rec);
+		copy = vd_received(&h.rec);
 		dup2(pipe_fds[0], copy.fds[i]);
 		assert_int_equal(restore(to, &copy, why, sizeof(why)), -EINVAL);
 		close(pipe_fds[0]);
 		close(pipe_fds[1]);
 	}
 	vu_device_destroy(to);
-	vu_record_free(&rec);
-	end_hostile(t, fds, maps);
+	end_hostile(t, &h);
 }
 
 static void a_missing_feature(void **state)
