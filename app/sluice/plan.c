@@ -110,6 +110,18 @@ static int usable_txq(const struct port *port, unsigned k)
 	return -1;
 }
 
+/* Lent packets with any of these flags are copied for a port: it cannot send them so, or nobody would wait for it. */
+static uint64_t copied_for(const struct port *to)
+{
+	if (to->kind == PORT_VM) /* one whose pages are on their way */
+		return to->vm.relay ? VNET_LENT_FLAGS : 0;
+	if (to->dev.reach == VNET_REACH_NONE)
+		return VNET_LENT_FLAGS;
+	return to->dev.reach == VNET_REACH_MAPPED
+		       ? VNET_MBUF_F_LENT_UNMAPPED | VNET_MBUF_F_LENT_ORDERED
+		       : 0;
+}
+
 static void vm_outlet(const struct port *port, unsigned k, struct outlet *out)
 {
 	int queue = usable_txq(port, k);
@@ -120,9 +132,8 @@ static void vm_outlet(const struct port *port, unsigned k, struct outlet *out)
 	if (port->vm.relay) {
 		out->kind = PORT_RELAY;
 		out->relay = relay_to_guest(port->vm.relay, out->queue);
-		out->copy =
-			VNET_LENT_FLAGS; /* nobody waits for a guest whose pages are on their way */
 	}
+	out->copy = copied_for(port);
 	/* It copies chains; and a ring that is down counts, whatever it is given. */
 	out->offloads = port->tx_offloads | RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 	out->soften = out->up ? vnet_soft_mask(out->offloads) : 0;
@@ -138,10 +149,7 @@ static void dev_outlet(const struct port *port, unsigned k, struct outlet *out)
 	out->queue = (uint16_t)(k % port->n_txq);
 	out->offloads = port->tx_offloads;
 	out->soften = vnet_soft_mask(out->offloads);
-	if (port->dev.reach == VNET_REACH_NONE)
-		out->copy = VNET_LENT_FLAGS;
-	else if (port->dev.reach == VNET_REACH_MAPPED)
-		out->copy = VNET_MBUF_F_LENT_UNMAPPED | VNET_MBUF_F_LENT_ORDERED;
+	out->copy = copied_for(port);
 	out->reclaim = port->dev.reach == VNET_REACH_MAPPED;
 	out->limits = port->dev.limits;
 }
@@ -378,31 +386,34 @@ static void look_again(struct sluice *sl)
 	event_add(sl->plan_timer, &soon);
 }
 
-static bool any_device(const struct sluice *sl)
+/* From which length on packets of a port, with these flags, are lent: whether they may leave by a device
+ * decides. What is copied for the only one who gets it is not lent first. */
+static uint32_t lend_least(const struct sluice *sl, const struct port *port, uint64_t lent)
 {
-	const struct port *port;
+	const struct port *peer = plan_peer(sl, port), *to;
 
-	PORT_FOREACH(sl, port)
-	if (port->kind == PORT_DEV)
-		return true;
-	return false;
+	if (peer && (copied_for(peer) & lent))
+		return VNET_LEND_NOTHING;
+	if (peer)
+		return peer->kind == PORT_DEV ? VNET_LEND_MIN : VNET_LEND_MIN_TO_GUEST;
+	PORT_FOREACH(sl, to)
+	if (to->kind == PORT_DEV && !(copied_for(to) & lent))
+		return VNET_LEND_MIN;
+	return VNET_LEND_MIN_TO_GUEST;
 }
 
-/* Whether what a port sends may leave by a device decides from which length on it is lent. */
 static void note_lending(const struct sluice *sl)
 {
-	bool device = any_device(sl);
 	struct port *port;
 
 	PORT_FOREACH(sl, port)
 	{
-		const struct port *peer = plan_peer(sl, port);
-		bool wire = peer ? peer->kind == PORT_DEV : device;
+		for (unsigned i = 0; port->kind == PORT_VM && i < port->n_rxq; i++) {
+			struct vnet_lender *l = port->rxq[i].lender;
 
-		for (unsigned i = 0; port->kind == PORT_VM && i < port->n_rxq; i++)
-			if (port->rxq[i].lender)
-				vnet_lender_least(port->rxq[i].lender,
-					wire ? VNET_LEND_MIN : VNET_LEND_MIN_TO_GUEST);
+			if (l)
+				vnet_lender_least(l, lend_least(sl, port, vnet_lender_flags(l)));
+		}
 	}
 }
 

@@ -215,6 +215,12 @@ static void learn_reach(struct port *port, const struct rte_eth_dev_info *info)
 {
 	struct port_dev *dev = &port->dev;
 
+	if (dev->limits.max_segs == 1) { /* a lent packet has two at least */
+		snprintf(dev->reach_why, sizeof(dev->reach_why),
+			"it takes no packet of several segments");
+		dev->reach = VNET_REACH_NONE;
+		return;
+	}
 	dev->reach = vnet_dma_add(info->device, dev->reach_why, sizeof(dev->reach_why));
 	if (dev->reach == VNET_REACH_MAPPED)
 		ports_vm_remap(port->sl);

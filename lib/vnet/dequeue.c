@@ -283,9 +283,7 @@ static struct mbuf_rx lent_template(const struct virtq_view *v)
 		.refcnt = 1,
 		.nb_segs = 1,
 		.port = conf->port,
-		.ol_flags = RTE_MBUF_F_EXTERNAL | VNET_MBUF_F_LENT |
-			    virtq_load(&lender_of(v)->unmapped) |
-			    (v->lender->window.ordered ? VNET_MBUF_F_LENT_ORDERED : 0),
+		.ol_flags = RTE_MBUF_F_EXTERNAL | lend_flags(lender_of(v)),
 		.data_len = LEND_HEADER,
 	};
 }

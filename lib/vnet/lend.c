@@ -486,6 +486,11 @@ bool vnet_lend(struct virtq_view *view, struct vnet_lender *l, enum vnet_lending
 	return how != VNET_LEND_NONE;
 }
 
+uint64_t vnet_lender_flags(const struct vnet_lender *l)
+{
+	return lend_flags(l);
+}
+
 void vnet_lender_least(struct vnet_lender *l, uint32_t bytes)
 {
 	virtq_store(&l->least, RTE_MAX(bytes, (uint32_t)VNET_LEND_MIN));

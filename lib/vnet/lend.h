@@ -97,6 +97,13 @@ static inline bool lend_any_away(const struct vnet_lender *l)
 	return l->n_heads + l->n_bodies < l->max_heads + l->max_bodies;
 }
 
+/* Of the packets. */
+static inline uint64_t lend_flags(const struct vnet_lender *l)
+{
+	return VNET_MBUF_F_LENT | virtq_load(&l->unmapped) |
+	       (l->base.window.ordered ? VNET_MBUF_F_LENT_ORDERED : 0);
+}
+
 /* Put an mbuf to those that are here. */
 static inline void lend_keep(struct vnet_lender *l, struct rte_mbuf *m, const struct lend_buf *b)
 {

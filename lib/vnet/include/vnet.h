@@ -51,6 +51,7 @@ void vnet_prepare(struct virtq_view *view, const struct vnet_rx_conf *conf);
  * gets them, so are those that fit one mbuf: its copy is in the lcore's cache when it is copied again. */
 #define VNET_LEND_MIN          512
 #define VNET_LEND_MIN_TO_GUEST 2048
+#define VNET_LEND_NOTHING      UINT32_MAX
 
 /* mbuf flags of a lent packet: segments behind the first are guest memory. Whoever cannot send them
  * so, or holds packets for long, must copy it. Two more flags say what NICs have to know:
@@ -81,6 +82,9 @@ void vnet_lender_release(struct vnet_lender *lender);
 /** Free what is released and has come home. Call from time to time. @return how many are left.
  * Any thread. */
 unsigned vnet_lenders_reap(void);
+
+/** Which of VNET_LENT_FLAGS its packets have. Control thread. */
+uint64_t vnet_lender_flags(const struct vnet_lender *lender);
 
 /** Lend packets of so many bytes or more, at least VNET_LEND_MIN, which it is at first. Control thread. */
 void vnet_lender_least(struct vnet_lender *lender, uint32_t bytes);
