@@ -2,6 +2,7 @@
 /* A back-end that is killed under load, and its successor. */
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
