@@ -14,8 +14,10 @@ def fetch(server, client, address, megabytes=8):
     """A file over HTTP; its checksum must survive."""
     server.check(f"mkdir -p /srv && dd if=/dev/urandom of=/srv/file bs=1M count={megabytes} 2>/dev/null", 60)
     server.run("killall httpd; httpd -h /srv")
-    want = server.check("sha256sum < /srv/file", 60)
-    assert client.check(f"wget -q -O - http://{address}/file | sha256sum", 120) == want
+    want = server.check("sha256sum < /srv/file; stat -c %s /srv/file", 60)
+    client.check(f"wget -q -O /run/file http://{address}/file", 120)
+    got = client.check("sha256sum < /run/file; stat -c %s /run/file; rm /run/file", 60)
+    assert got == want, f"sent as {want}, arrived as {got}"
 
 
 def rebind(switch, vm, port="vm1"):
