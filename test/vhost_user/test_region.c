@@ -99,16 +99,21 @@ static void trap_5_11_with_a_region(void **state)
 
 /* ---- what becomes of the region ---- */
 
-/* We did not die, but the front-end believes it, and knows nothing. */
-static void trap_5_13_a_connection_breaks(void **state)
+static void ask_for_a_region(struct vd *t)
 {
-	struct vd *t = *state;
-
 	vd_listen(t, 1, &ts_qemu_10);
 	t->fe.want |= TS_BIT(VIRTIO_F_RING_PACKED);
 	t->fe.want_protocol |= TS_BIT(TS_PROTO_INFLIGHT_SHMFD);
 	vd_ok(t, ts_fe_negotiate(&t->fe));
 	vd_ok(t, ts_fe_get_inflight(&t->fe, 2, VD_RING_SIZE));
+}
+
+/* We did not die, but the front-end believes it, and knows nothing. */
+static void trap_5_13_a_connection_breaks(void **state)
+{
+	struct vd *t = *state;
+
+	ask_for_a_region(t);
 	vd_ok(t, ts_fe_set_inflight(&t->fe));
 	ts_guest_forget(t->guest);
 	vd_ok(t, ts_fe_make_rings(&t->fe, 0, VD_RING_SIZE, TS_RING_SHUFFLE));
@@ -132,11 +137,7 @@ static void a_driver_is_reset(void **state)
 {
 	struct vd *t = *state;
 
-	vd_listen(t, 1, &ts_qemu_10);
-	t->fe.want |= TS_BIT(VIRTIO_F_RING_PACKED);
-	t->fe.want_protocol |= TS_BIT(TS_PROTO_INFLIGHT_SHMFD);
-	vd_ok(t, ts_fe_negotiate(&t->fe));
-	vd_ok(t, ts_fe_get_inflight(&t->fe, 2, VD_RING_SIZE));
+	ask_for_a_region(t);
 	for (unsigned round = 0; round < 6; round++) {
 		vd_ok(t, ts_fe_set_inflight(&t->fe));
 		ts_guest_forget(t->guest);
