@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Mbufs to guest. */
-#include <linux/virtio_net.h>
-
-#include "burst.h"
-#include "far.h"
 #include "offload.h"
+#include "place.h"
 #include "virtq_log.h"
 #include "virtq_packed.h"
 #include "virtq_split.h"
@@ -38,12 +35,9 @@ struct reservation {
 	struct virtq_chain chain[VIRTQ_SEGS];
 };
 
-/* Header, most often only to be read (see header_write()), and frame, which with most drivers are
- * not on one line. */
 virtq_inline void chain_prefetch(const struct virtq_view *v, const struct virtq_chain *chain)
 {
-	rte_prefetch0(chain->seg[0].va);
-	virtq_prefetch_write(chain->seg[0].va + v->hdr_len);
+	place_prefetch(chain->seg, v->hdr_len);
 	if (unlikely(chain->nseg > 1))
 		virtq_prefetch_write(chain->seg[1].va);
 }
@@ -171,45 +165,16 @@ static __rte_noinline void patch_slow(const struct virtq_view *v, const struct s
 	}
 }
 
-/* Most headers are what the buffer held the last time: then its line need not change owner,
- * neither now nor when the guest looks. */
-virtq_inline void header_write(uint8_t *va, const struct virtio_net_hdr_v1 *hdr, const size_t len)
-{
-	if (unlikely(memcmp(va, hdr, len) != 0))
-		memcpy(va, hdr, len);
-}
-
-/*
- * The rest of a frame, while the one before is copied: the first line was fetched when the buffer was
- * taken. The guest has had these lines last, and the CPU asks for them one by one as they are stored to.
- */
 virtq_inline void frame_prefetch(
 	const struct virtq_view *v, const struct slot *s, const struct rte_mbuf *m, const bool past)
 {
-	uint32_t len = m->pkt_len;
-	const uint8_t *va;
-
-	if (len <= RTE_CACHE_LINE_SIZE || unlikely(s->n == 0))
-		return;
-	va = s->chain->seg[0].va + v->hdr_len;
-	if (unlikely(past && len >= FAR_LEAST && s->chain->seg[0].len >= v->hdr_len + len)) {
-		virtq_prefetch_write(va + len - 1);
-		return;
-	}
-	len = RTE_MIN(len, s->chain->seg[0].len);
-	/* Two at a time: past the end is the next line of the same buffer, or nothing. */
-	for (uint32_t at = RTE_CACHE_LINE_SIZE; at < len; at += 2 * RTE_CACHE_LINE_SIZE) {
-		virtq_prefetch_write(va + at);
-		virtq_prefetch_write(va + at + RTE_CACHE_LINE_SIZE);
-	}
+	if (likely(s->n))
+		place_own(s->chain->seg, v->hdr_len, m->pkt_len, past);
 }
 
 virtq_inline void piece_write(uint8_t *va, const struct rte_mbuf *m, uint32_t len, const bool past)
 {
-	if (unlikely(past))
-		far_copy(va, rte_pktmbuf_mtod(m, const uint8_t *), len);
-	else
-		memcpy(va, rte_pktmbuf_mtod(m, const void *), len);
+	place_write(va, rte_pktmbuf_mtod(m, const uint8_t *), len, past);
 }
 
 /* A packet to one place with room for it, whatever its segments say. */
@@ -236,13 +201,8 @@ virtq_inline void packet_copy(const struct virtq_view *v, const struct slot *s,
 	const struct virtq_seg *seg = s->chain->seg;
 
 	if (likely(seg->len >= v->hdr_len + m->pkt_len)) {
-		uint8_t *va = seg->va;
-
-		if (likely(v->hdr_len == sizeof(s->hdr)))
-			header_write(va, &s->hdr, sizeof(s->hdr));
-		else
-			header_write(va, &s->hdr, sizeof(struct virtio_net_hdr));
-		packet_write(va + v->hdr_len, m, past && m->pkt_len >= FAR_LEAST);
+		place_header(seg->va, &s->hdr, v->hdr_len);
+		packet_write(seg->va + v->hdr_len, m, past && m->pkt_len >= FAR_LEAST);
 	} else {
 		copy_slow(v, s, m);
 	}
@@ -361,7 +321,7 @@ virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void
 	if (unlikely(n == 0))
 		return 0;
 
-	far = far_begin(vq, pkts[0]);
+	far = far_begin(vq, pkts[0]->pkt_len);
 	for (struct slot *s = slots; s != end; s++) {
 		const struct rte_mbuf *m = *pkt++;
 

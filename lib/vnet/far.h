@@ -41,11 +41,12 @@ struct far_burst {
 #define FAR_CAN
 #include <emmintrin.h>
 
-virtq_inline struct far_burst far_begin(struct virtq *vq, const struct rte_mbuf *first)
+/* @param first bytes of the burst's first frame */
+virtq_inline struct far_burst far_begin(struct virtq *vq, uint32_t first)
 {
 	struct far_burst b = {vq->far.on, 0};
 
-	if (first->pkt_len >= FAR_LEAST && vq->far.left-- == 0) {
+	if (first >= FAR_LEAST && vq->far.left-- == 0) {
 		b.past = vq->far.trying;
 		b.start = rte_rdtsc();
 	}
@@ -59,7 +60,7 @@ virtq_inline void far_end(struct far_burst b)
 		_mm_sfence();
 }
 #else
-virtq_inline struct far_burst far_begin(struct virtq *vq, const struct rte_mbuf *first)
+virtq_inline struct far_burst far_begin(struct virtq *vq, uint32_t first)
 {
 	(void)vq, (void)first;
 	return (struct far_burst){false, 0};
