@@ -36,7 +36,7 @@ static const struct counter {
 	{"mbuf_alloc_failed", COUNTER(no_mbuf), BIT_RX},
 	{"zero_copy_packets", COUNTER(lent), BIT_RX},
 	{"zero_copy_declined_packets", COUNTER(lent_not), BIT_RX},
-	{"recovered_chains", COUNTER(recovered), BOTH},
+	{"direct_packets", COUNTER(direct), BIT_RX}, {"recovered_chains", COUNTER(recovered), BOTH},
 	{"repeated_chains", COUNTER(repeated), BIT_RX}, VIRTQ_DROPS(X)};
 
 #undef X

@@ -106,7 +106,8 @@ COUNTERS = """good_packets good_bytes multicast_packets broadcast_packets unders
               size_128_255_packets size_256_511_packets size_512_1023_packets size_1024_1518_packets size_1519_max_packets
               guest_notifications guest_notifications_error iotlb_hits iotlb_misses inflight_submitted
               inflight_completed""".split()
-RX_OWN = ["mbuf_alloc_failed", "zero_copy_packets", "zero_copy_declined_packets", "recovered_chains", "repeated_chains"]
+RX_OWN = ["mbuf_alloc_failed", "zero_copy_packets", "zero_copy_declined_packets", "direct_packets", "recovered_chains",
+          "repeated_chains"]
 TX_OWN = ["recovered_chains"]
 RX_DROPS = "no_mbuf short bad_virtio_header too_big ring_disabled".split()
 TX_DROPS = """no_guest_buffer not_connected ring_stopped ring_disabled iommu_wait ring_parked too_big

@@ -35,9 +35,10 @@ struct watched {
 void fetch_open(struct watched *t, const struct column *c, uint64_t extra);
 void fetch_close(struct watched *t);
 
-/** One burst, watched; as vnet_dequeue() and vnet_enqueue(). */
+/** One burst, watched; as vnet_dequeue(), vnet_enqueue(), and vnet_direct() from the guest to itself. */
 uint16_t fetch_dequeue(struct watched *t, struct rte_mbuf **m);
 uint16_t fetch_enqueue(struct watched *t, struct rte_mbuf **m, uint16_t n);
+uint16_t fetch_direct(struct watched *t);
 
 /** Of what was watched last nothing was read more often than it may be. */
 void fetch_judge(const struct watched *t);

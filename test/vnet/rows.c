@@ -10,6 +10,7 @@
 #include "lend.h"
 #include "ts_pkt.h"
 #include "ts_raw.h"
+#include "vnet_direct.h"
 
 #define CPU_MS 100 /* a burst copies 4 MiB at most */
 #define FRAME  70000
@@ -29,11 +30,27 @@ static void neighbours_open(void)
 	}
 }
 
+/* What was offered, in every second round without mbufs. */
+static void pass(struct pair *from, struct pair *to, uint32_t seq)
+{
+	struct rte_mbuf *m[VIRTQ_BURST];
+
+	if (seq % 2) {
+		assert_int_equal(
+			vnet_direct(from->rx, (struct vnet_direct_to){to->tx, UINT32_MAX, NULL},
+				VIRTQ_BURST),
+			4);
+		return;
+	}
+	assert_int_equal(vnet_dequeue(from->rx, m, VIRTQ_BURST), 4);
+	assert_int_equal(vnet_enqueue(to->tx, m, 4), 4);
+	rte_pktmbuf_free_bulk(m, 4);
+}
+
 /* A few packets from one to the other, all of them in this round. */
 static void exchange(struct pair *from, struct pair *to, uint32_t seq)
 {
 	const uint32_t len = 60 + seq % 1400;
-	struct rte_mbuf *m[VIRTQ_BURST];
 	uint32_t number;
 
 	for (uint32_t i = 0; i < 4; i++) {
@@ -43,9 +60,7 @@ static void exchange(struct pair *from, struct pair *to, uint32_t seq)
 	from->offered += 4;
 	ts_ring_kick(from->tx_ring);
 	assert_int_equal(ts_net_fill_rx(&to->net, 4, 2048), 4);
-	assert_int_equal(vnet_dequeue(from->rx, m, VIRTQ_BURST), 4);
-	assert_int_equal(vnet_enqueue(to->tx, m, 4), 4);
-	rte_pktmbuf_free_bulk(m, 4);
+	pass(from, to, seq);
 	assert_int_equal(pair_reap(from), 4);
 	for (uint32_t i = 0; i < 4; i++) {
 		assert_int_equal(ts_net_recv(&to->net, got, sizeof(got), NULL), len);
@@ -147,8 +162,28 @@ static void poll_to_guest(struct trial *t)
 	t->offered += n;
 }
 
+/* From the hostile guest to itself: it has both ends. */
+static void poll_direct(struct trial *t)
+{
+	struct virtq *from = t->p.rx, *to = t->p.tx;
+	const struct before b = look(from), to_b = look(to);
+	uint16_t n = vnet_direct(from, (struct vnet_direct_to){to, UINT32_MAX, NULL}, VIRTQ_BURST);
+
+	judge(t, from, &b);
+	judge(t, to, &to_b);
+	if (n == VNET_DIRECT_NOT)
+		n = 0;
+	assert_in_range(n, 0, VIRTQ_BURST);
+	assert_int_equal(from->stats.packets - b.packets, n);
+	assert_int_equal(to->stats.packets - to_b.packets, n);
+	assert_int_equal(all_drops(from) + all_drops(to), b.drops + to_b.drops);
+	t->offered += n;
+}
+
 void rows_poll(struct trial *t)
 {
+	if (t->round % 2)
+		poll_direct(t);
 	poll_from_guest(t);
 	poll_to_guest(t);
 	t->rx.ahead = t->tx.ahead = 0;

@@ -13,8 +13,8 @@
  *
  * A row is a way to be hostile (R1 to R13 of the fault matrix). It is tried with everything a driver can
  * negotiate and in three intensities: how many chains it offers a round, and for how many rounds. In each
- * round the lcore polls the hostile pair in both directions and then both neighbours, which send each
- * other packets. After every burst and at the end:
+ * round the lcore polls the hostile pair in both directions, before that in every second one from guest to
+ * guest without mbufs, and then both neighbours, which send each other packets. After every burst and at the end:
  *
  *   I1, I12	memory ends at guard pages: an access outside kills the program
  *   I2		a burst moves 64 packets at most and takes less CPU time than copying them could

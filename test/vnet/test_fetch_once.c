@@ -6,12 +6,14 @@
 #include "ts_pkt.h"
 #include "ts_raw.h"
 #include "virtq_lend.h"
+#include "vnet_direct.h"
 
 #define ROOM 70000
 
 static uint8_t frame[ROOM], got[ROOM];
 
 static void send_all(struct watched *t);
+static void direct_all(struct watched *t);
 
 static void each(const struct vq_format *format, void (*run)(struct watched *), uint64_t extra)
 {
@@ -20,7 +22,8 @@ static void each(const struct vq_format *format, void (*run)(struct watched *), 
 		struct watched t;
 
 		fetch_open(&t, &c, extra);
-		if (run == send_all || !t.p.tx->far.on) /* which is about sending */
+		if (run == send_all || run == direct_all ||
+			!t.p.tx->far.on) /* which is about sending */
 			run(&t);
 		fetch_close(&t);
 	}
@@ -189,6 +192,60 @@ static void send_short_of_buffers(void **state)
 	rte_pktmbuf_free_bulk(m, 4);
 	assert_int_equal(ts_net_recv(&t.p.net, got, sizeof(got), NULL), 1400);
 	fetch_close(&t);
+}
+
+/* ---- guest to guest ---- */
+
+#define DIRECT 7u
+
+/* What was left, and then all that came. */
+static void direct_rest(struct watched *t, unsigned went, unsigned buffers)
+{
+	struct rte_mbuf *m[VIRTQ_BURST];
+	uint16_t n = vnet_dequeue(t->p.rx, m, VIRTQ_BURST);
+
+	assert_int_equal(went + n, DIRECT);
+	ts_net_fill_rx(&t->p.net, DIRECT - buffers, 5000);
+	assert_int_equal(vnet_enqueue(t->p.tx, m, n), n);
+	rte_pktmbuf_free_bulk(m, n);
+	pair_reap(&t->p);
+	for (uint32_t i = 0, number; i < DIRECT; i++) {
+		const int len = ts_net_recv(&t->p.net, got, sizeof(got), NULL);
+
+		assert_int_equal(ts_pkt_check(got, (uint32_t)len, &number), 0);
+		assert_int_equal(number, i);
+	}
+}
+
+/* With one that is not plain, and so many buffers. */
+static void direct_some(struct watched *t, unsigned odd, unsigned buffers)
+{
+	static const uint32_t lengths[DIRECT] = {60, 64, 300, 1514, 4200, 200, 60}, cut = 20;
+	const unsigned expect = RTE_MIN(odd, buffers);
+
+	ts_net_fill_rx(&t->p.net, buffers, 5000);
+	for (uint32_t i = 0; i < DIRECT; i++) {
+		ts_pkt_fill(frame, lengths[i], i);
+		fetch_sends(t, NULL, frame, lengths[i], &cut, i == odd, TS_DIRECT);
+	}
+	ts_ring_kick(t->p.tx_ring);
+	assert_int_equal(fetch_direct(t), expect ? expect : VNET_DIRECT_NOT);
+	fetch_judge(t);
+	direct_rest(t, expect, buffers);
+}
+
+static void direct_all(struct watched *t)
+{
+	for (unsigned i = 0; i <= DIRECT; i++) {
+		direct_some(t, i, DIRECT);
+		direct_some(t, DIRECT, i);
+	}
+}
+
+static void direct(void **state)
+{
+	each(*state, direct_all, 0);
+	each(*state, direct_all, F(CSUM) | F(GUEST_CSUM));
 }
 
 static void send_offloads(void **state)
@@ -388,6 +445,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(receive_offloads),
 		cmocka_unit_test(lent_payload_is_not_read),
 		cmocka_unit_test(receive_without_mbufs),
+		cmocka_unit_test(direct),
 		cmocka_unit_test(send),
 		cmocka_unit_test(send_short_of_buffers),
 		cmocka_unit_test(send_offloads),

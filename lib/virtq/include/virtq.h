@@ -107,6 +107,7 @@ struct virtq_stats {
 	uint64_t no_mbuf;      /* times a burst found the mbuf pool empty; nothing was lost */
 	uint64_t lent;         /* packets that were not copied */
 	uint64_t lent_not;     /* that were, because too much was lent, or for too long */
+	uint64_t direct;       /* packets that went to another guest without an mbuf */
 	uint64_t repeated;     /* that it may have sent, taken again: VIRTQ_BURST at most */
 	uint64_t drops[VIRTQ_DROP_COUNT];
 };
