@@ -5,8 +5,11 @@
 static uint16_t io_poll(struct worker *w, const struct plan *plan, const struct stream *st)
 {
 	struct rte_mbuf *pkts[BURST_MAX];
-	uint16_t n = forward_receive(w, st, pkts);
+	uint16_t n = st->direct ? forward_direct(w, st, NULL, NULL) : VNET_DIRECT_NOT;
 
+	if (n != VNET_DIRECT_NOT)
+		return n;
+	n = forward_receive(w, st, pkts);
 	if (n)
 		forward_stream(w, plan, st, pkts, n);
 	return n;

@@ -11,6 +11,10 @@
 /* Packets one call of a ring or a driver gets. */
 #define CHUNK VIRTQ_BURST
 
+/* Bursts at most before it is tried again whether a guest's packets go to another one directly: one that asks for
+ * offloads, or sends in pieces, mostly goes on to do so. */
+#define DIRECT_PAUSE 31
+
 /* Segments software may cut one packet into: 64 KiB at the smallest MSS TCP must take. */
 #define SOFT_SEGS 128
 
@@ -359,6 +363,39 @@ void forward_stream(struct worker *w, const struct plan *plan, const struct stre
 	virtq_count(&stats->tx_packets, r.sent);
 	if (r.lost)
 		virtq_count(&stats->dropped, r.lost);
+}
+
+/* Not worth a try: what came before asked for more. */
+static bool is_paused(struct stream_direct *direct)
+{
+	if (likely(direct->pause == 0))
+		return false;
+	direct->pause--;
+	return true;
+}
+
+uint16_t forward_direct(
+	const struct worker *w, const struct stream *st, vnet_decide_fn decide, void *arg)
+{
+	struct stream_direct *direct = &st->q->direct;
+	struct vnet_direct_to way = {st->tx.vq, st->tx.limits.max_len, st->tx.lock};
+	uint16_t n;
+
+	if (unlikely(is_paused(direct)))
+		return VNET_DIRECT_NOT;
+	n = vnet_direct_by(st->rx.vq, w->burst, &way, decide, arg);
+	if (n == 0)
+		return 0;
+	if (unlikely(n == VNET_DIRECT_NOT)) {
+		direct->doubt = RTE_MIN(2 * direct->doubt + 1, DIRECT_PAUSE);
+		direct->pause = direct->doubt;
+		return n;
+	}
+	direct->doubt /= 2;
+	virtq_count(&st->q->stats.rx_packets, n);
+	if (st->has_peer)
+		virtq_count(&st->q->stats.tx_packets, n);
+	return n;
 }
 
 void forward_flush(struct worker *w, const struct plan *plan, uint16_t port)

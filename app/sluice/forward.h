@@ -8,6 +8,7 @@
 #include <rte_ring.h>
 
 #include "vnet.h"
+#include "vnet_direct.h"
 #include "worker.h"
 
 /*
@@ -47,6 +48,15 @@ static inline uint16_t forward_receive(
 		virtq_count(&st->q->stats.rx_packets, n);
 	return n;
 }
+
+/**
+ * From guest to guest: forward_receive() and forward_burst() in one, for packets that need nothing.
+ * @param st	comes from a guest
+ * @param decide NULL: to the stream's peer, a guest
+ * @return as vnet_direct_by()
+ */
+uint16_t forward_direct(
+	const struct worker *w, const struct stream *st, vnet_decide_fn decide, void *arg);
 
 /* Software segmentation counts as its segments. */
 struct forward_result {

@@ -188,6 +188,7 @@ static struct stream make_stream(struct port *port, unsigned queue, const struct
 	if (peer) {
 		st.has_peer = true;
 		st.tx = make_outlet(peer, (unsigned)q->worker, queue);
+		st.direct = st.rx.kind == PORT_VM && st.tx.kind == PORT_VM && st.tx.up;
 		st.src = peer->mac;
 		st.dst = peer->peer;
 		st.csum_hw = peer->csum_hw;

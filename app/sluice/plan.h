@@ -65,6 +65,7 @@ struct stream {
 	uint16_t port;                  /* where it receives */
 	bool has_peer;                  /* tx is valid */
 	struct outlet tx;               /* its partner, see enum engine_peer */
+	bool direct;                    /* from one guest to another: forward_direct() */
 	struct port_rxq *q;             /* counters; written by the polling worker only */
 	struct rte_ether_addr src, dst; /* of engines mac, csum, txonly */
 	uint64_t csum_hw;               /* engine csum: what it leaves to the outlet */

@@ -54,8 +54,15 @@ struct stream_stats {
 };
 
 /* Control thread, but for what is marked. */
+/* How forward_direct() fares. */
+struct stream_direct {
+	uint8_t pause; /* bursts before the next try */
+	uint8_t doubt; /* how long the last pause was, less with each success */
+};
+
 struct port_rxq {
 	_Alignas(64) struct stream_stats stats;
+	struct stream_direct direct; /* the worker's */
 	uint64_t gen;      /* written by the worker: packets generated (txonly, flowgen) */
 	uint32_t tx_first; /* written by the worker: bursts sent of engine_conf.tx_first */
 	/* Written by the worker, see sleep.c: packets received when it went to sleep, how often more

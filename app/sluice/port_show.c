@@ -124,6 +124,8 @@ static json_t *ring_json(const struct port *port, unsigned ring)
 	set_number(row, "calls", r.stats.calls);
 	if (rx && q->worker >= 0)
 		set_number(row, "lcore", port->sl->workers[q->worker]->lcore);
+	if (rx)
+		set_number(row, "direct", r.stats.direct);
 	if (rx && q->lender) {
 		set_number(row, "zero_copy", r.stats.lent);
 		set_number(row, "lent_now", vnet_lender_out(q->lender));
