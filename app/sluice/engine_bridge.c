@@ -11,6 +11,9 @@
  * came from), to the one port that has its destination, or to all ports but its own.
  * What waits for one port (forward_later) and what is flooded keep their order as far as
  * one flow is concerned: a flow is either known or not during a burst.
+ *
+ * A guest's burst that goes to one other guest as a whole needs no mbufs: to_one() finds that out from the beginnings
+ * of its frames. Any other is left to the rest, which looks again.
  */
 
 struct verdict {
@@ -54,7 +57,7 @@ static void flood(
 		forward_drop(w, st->port, SWITCH_DROP_NO_DESTINATION, v->flood, v->n_flood);
 }
 
-static uint16_t bridge_poll(struct worker *w, const struct plan *plan, const struct stream *st)
+static uint16_t by_mbufs(struct worker *w, const struct plan *plan, const struct stream *st)
 {
 	struct rte_mbuf *pkts[BURST_MAX];
 	uint64_t dst[BURST_MAX], src[BURST_MAX], bad;
@@ -84,6 +87,58 @@ static uint16_t bridge_poll(struct worker *w, const struct plan *plan, const str
 	if (v.n_flood)
 		flood(w, plan, st, &v);
 	return n;
+}
+
+/* ---- without mbufs ---- */
+
+struct poll {
+	struct worker *w;
+	const struct plan *plan;
+	const struct stream *st;
+};
+
+static bool all_equal(const uint16_t *port, uint16_t n)
+{
+	for (uint16_t i = 1; i < n; i++)
+		if (port[i] != port[0])
+			return false;
+	return true;
+}
+
+/* vnet_decide_fn: does all of this go to one guest, another one? */
+static uint16_t to_one(
+	void *arg, const struct vnet_beginning *begin, uint16_t n, struct vnet_direct_to *way)
+{
+	const struct poll *p = arg;
+	const struct plan *plan = p->plan;
+	struct fdb_cache *cache = &p->w->fdb_cache;
+	uint64_t dst[BURST_MAX], src[BURST_MAX];
+	uint16_t port[BURST_MAX];
+	const struct outlet *out;
+
+	for (uint16_t i = 0; i < n; i++)
+		fdb_keys(begin[i].byte, 0, &dst[i], &src[i]);
+	if (fdb_learn(plan->fdb, cache, p->st->port, src, n, virtq_load(p->w->now)) ||
+		fdb_lookup(plan->fdb, cache, dst, n, port) || !all_equal(port, n) ||
+		port[0] == p->st->port || port[0] >= plan->n_ports)
+		return 0;
+	out = &p->w->work->outlets[port[0]];
+	if (out->kind != PORT_VM || !out->up)
+		return 0;
+	/* What waits there came first. */
+	forward_flush(p->w, plan, port[0]);
+	*way = (struct vnet_direct_to){out->vq, out->limits.max_len, out->lock};
+	return n;
+}
+
+static uint16_t bridge_poll(struct worker *w, const struct plan *plan, const struct stream *st)
+{
+	struct poll poll = {w, plan, st};
+	uint16_t n = VNET_DIRECT_NOT;
+
+	if (st->rx.kind == PORT_VM)
+		n = forward_direct(w, st, to_one, &poll);
+	return n == VNET_DIRECT_NOT ? by_mbufs(w, plan, st) : n;
 }
 
 const struct engine engine_bridge = {
