@@ -222,7 +222,7 @@ static void packed_undo(const struct virtq_view *v, const struct virtq_inflight_
 }
 
 /* What was given, if anything was. */
-static void packed_show(struct virtq *vq, const struct virtq_view *v, uint16_t from)
+static void packed_show_given(struct virtq *vq, const struct virtq_view *v, uint16_t from)
 {
 	struct virtq_inflight_packed *part = v->inflight_ring;
 	struct virtq_track_last last;
@@ -248,7 +248,7 @@ static void packed_give_back(
 		give_marked(vq, v, &virtq_packed_ops);
 	else if (ahead <= v->num)
 		give_taken(vq, v, ahead, &virtq_packed_ops);
-	packed_show(vq, v, from);
+	packed_show_given(vq, v, from);
 }
 
 /* Has the front-end used the ring itself, from its last base on, and how far is that? See virtq_track.h. */
@@ -269,7 +269,7 @@ static void packed_pass(struct virtq *vq, const struct virtq_view *v, uint16_t g
 	const uint16_t from = vq->used;
 
 	give_taken(vq, v, gap, &virtq_packed_ops);
-	packed_show(vq, v, from);
+	packed_show_given(vq, v, from);
 	vq->avail = vq->used = given;
 	virtq_record_pos(v->inflight_ring, given, given);
 }

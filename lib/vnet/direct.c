@@ -21,6 +21,9 @@
  *   give	both rings' chains back. The sender's first: should the process end in between, what
  *		was under way is lost, as it would be in an mbuf, and not sent twice
  *
+ * Then the guests are called. A hostile one can have a call sleep, and may hold up nobody with that but itself: so each
+ * is called with no gate and no lock of the other's held. Nor is the receiver's lock waited for inside the sender's gate.
+ *
  * Only what is plain goes this way: one piece on either side, with room, and a header that asks for nothing. The first
  * chain that is not so ends the burst, and is put back. The burst that would begin with it is VNET_DIRECT_NOT, and
  * vnet_dequeue() and vnet_enqueue() see to it, with all their reasons for dropping a packet, waiting for buffers, merging
@@ -42,7 +45,9 @@ struct side {
 struct direct {
 	struct side from, to;
 	struct vnet_beginning begin[VIRTQ_BURST];
-	uint16_t taken;    /* chains of the sender's */
+	uint16_t taken; /* chains of the sender's */
+	bool unfit;     /* the receiver is down, or has a buffer that is not for this frame */
+	bool call_from, call_to;
 	uint32_t shortest; /* frame that goes */
 	uint64_t bytes;
 };
@@ -77,10 +82,11 @@ virtq_inline uint16_t take(struct direct *d, uint16_t n, const struct virtq_ops 
 	struct side *from = &d->from;
 	const uint32_t shortest = from->v->hdr_len + (uint32_t)RTE_ETHER_HDR_LEN;
 	const bool headers = may_ask(from->v);
+	uint64_t bytes = 0;
 	uint16_t i;
 
 	ops->prefetch(from->vq, from->v, n);
-	for (i = 0; i < n; i++) {
+	for (i = 0; i < n && bytes < VIRTQ_SHARE; i++) {
 		struct virtq_chain *chain = &from->chain[i];
 
 		if (!ops->take(from->vq, from->v, VIRTQ_FROM_GUEST, &from->segs, chain))
@@ -91,6 +97,7 @@ virtq_inline uint16_t take(struct direct *d, uint16_t n, const struct virtq_ops 
 			from->segs.full = true;
 			break;
 		}
+		bytes += chain->len;
 		if (headers)
 			rte_prefetch0(chain->seg->va);
 		rte_prefetch0(chain->seg->va + from->v->hdr_len);
@@ -129,14 +136,16 @@ virtq_inline uint16_t match(
 	virtq_segs_begin(&to->segs);
 	n = ops->ready(to->vq, to->v, n);
 	ops->prefetch(to->vq, to->v, n);
-	for (i = 0; i < n && d->bytes < VIRTQ_SHARE; i++) {
+	for (i = 0; i < n; i++) {
 		const uint32_t len = frame_len(&d->from, &d->from.chain[i]);
 		struct virtq_chain *place = &to->chain[i];
 
-		if (unlikely(len > max_len) ||
+		d->unfit = len > max_len;
+		if (unlikely(d->unfit) ||
 			!ops->take(to->vq, to->v, VIRTQ_TO_GUEST, &to->segs, place))
 			break;
-		if (unlikely(place->nseg != 1 || place->len < to->v->hdr_len + len)) {
+		d->unfit = place->nseg != 1 || place->len < to->v->hdr_len + len;
+		if (unlikely(d->unfit)) {
 			ops->untake(to->vq, to->v, place);
 			break;
 		}
@@ -197,7 +206,7 @@ virtq_inline void copy(struct direct *d, uint16_t n)
 			d->to.vq, rte_rdtsc() - far.start, d->shortest < FAR_LEAST ? 0 : d->bytes);
 }
 
-/* Both rings' chains, each ring's published. */
+/* Both rings' chains. */
 virtq_inline void give(struct direct *d, uint16_t n, const struct virtq_ops *from_ops,
 	const struct virtq_ops *to_ops)
 {
@@ -205,11 +214,11 @@ virtq_inline void give(struct direct *d, uint16_t n, const struct virtq_ops *fro
 
 	for (uint16_t i = 0; i < n; i++)
 		from_ops->give(from->vq, from->v, &from->chain[i], 0);
-	from_ops->publish(from->vq, from->v);
+	d->call_from = from_ops->show(from->vq, from->v);
 	for (uint16_t i = 0; i < n; i++)
 		to_ops->give(to->vq, to->v, &to->chain[i],
 			to->v->hdr_len + frame_len(from, &from->chain[i]));
-	to_ops->publish(to->vq, to->v);
+	d->call_to = to_ops->show(to->vq, to->v);
 	vnet_count_burst(&from->vq->stats, n, d->bytes);
 	virtq_count(&from->vq->stats.direct, n);
 	vnet_count_burst(&to->vq->stats, n, d->bytes);
@@ -234,22 +243,37 @@ virtq_inline bool can_receive(const struct virtq *vq, const struct virtq_view *v
 	return v && !vq->fault && !v->log;
 }
 
-/* With what the sender offers in our hands. */
+/* With what the sender offers in our hands, and its gate and the other's lock held. */
 virtq_inline uint16_t to_other(struct direct *d, uint16_t n, const struct vnet_direct_to *way,
 	const struct virtq_ops *from_ops)
 {
 	struct side *to = &d->to;
 
-	if (way->lock)
-		rte_spinlock_lock(way->lock);
 	to->vq = way->vq;
 	to->v = virtq_gate_enter(&to->vq->gate);
-	if (unlikely(!can_receive(to->vq, to->v)))
+	d->unfit = !can_receive(to->vq, to->v);
+	if (unlikely(d->unfit))
 		n = 0;
 	else
 		n = to->v->packed ? pass(d, n, way->max_len, from_ops, &virtq_packed_ops)
 				  : pass(d, n, way->max_len, from_ops, &virtq_split_ops);
 	virtq_gate_leave(&to->vq->gate);
+	if (likely(n))
+		return n;
+	return d->unfit ? VNET_DIRECT_NOT : VNET_DIRECT_NOT_NOW;
+}
+
+/* Where the first n that were taken go, and there. */
+virtq_inline uint16_t send(struct direct *d, uint16_t n, struct vnet_direct_to *way,
+	vnet_decide_fn decide, void *arg, const struct virtq_ops *ops)
+{
+	if (decide)
+		n = decide(arg, d->begin, n, way);
+	if (unlikely(n == 0 || !vnet_direct_went(n)))
+		return n ? n : VNET_DIRECT_NOT;
+	if (way->lock && !rte_spinlock_trylock(way->lock))
+		return VNET_DIRECT_NOT_NOW;
+	n = to_other(d, n, way, ops);
 	if (way->lock)
 		rte_spinlock_unlock(way->lock);
 	return n;
@@ -260,7 +284,6 @@ virtq_inline uint16_t direct(struct direct *d, uint16_t n, struct vnet_direct_to
 	vnet_decide_fn decide, void *arg, const struct virtq_ops *ops)
 {
 	struct side *from = &d->from;
-	uint16_t went = 0;
 
 	n = ops->ready(from->vq, from->v, n);
 	if (n == 0)
@@ -270,14 +293,10 @@ virtq_inline uint16_t direct(struct direct *d, uint16_t n, struct vnet_direct_to
 	if (d->taken == 0)
 		return from->segs.full ? VNET_DIRECT_NOT : 0;
 	n = look(d, d->taken);
-	if (n && decide)
-		n = decide(arg, d->begin, n, way);
-	if (likely(n))
-		went = to_other(d, n, way, ops);
-	if (likely(went))
-		return went;
-	ops->untake(from->vq, from->v, &from->chain[0]);
-	return VNET_DIRECT_NOT;
+	n = likely(n) ? send(d, n, way, decide, arg, ops) : VNET_DIRECT_NOT;
+	if (unlikely(!vnet_direct_went(n)))
+		ops->untake(from->vq, from->v, &from->chain[0]);
+	return n;
 }
 
 /* A ring has a format, and its burst is inlined for it. */
@@ -293,14 +312,38 @@ static __rte_noinline uint16_t direct_packed(
 	return direct(d, n, way, decide, arg, &virtq_packed_ops);
 }
 
-/* Nothing but packets is asked of the sender's ring just now. */
-static bool can_send(const struct virtq *vq, const struct virtq_view *v)
+/* Is nothing lent? What is home already goes back now: else, as each burst that lends leaves some for the next one,
+ * none would ever be direct. */
+static bool is_settled(struct virtq *vq, const struct virtq_view *v)
 {
-	const struct vnet_lender *l = lender_of(v);
+	struct vnet_lender *l = lender_of(v);
 
-	if (v->log || virtq_load(&vq->announce))
+	if (likely(!l || (!lend_any_away(l) && virtq_window_len(&l->base.window) == 0)))
+		return true;
+	if (!virtq_load(&l->home->first))
 		return false;
-	return !l || (!lend_any_away(l) && virtq_window_len(&l->base.window) == 0);
+	l->base.settle(&l->base, vq, v);
+	return !lend_any_away(l) && virtq_window_len(&l->base.window) == 0;
+}
+
+/* Nothing but packets is asked of the sender's ring just now. */
+static bool can_send(struct virtq *vq, const struct virtq_view *v)
+{
+	return !v->log && !virtq_load(&vq->announce) && is_settled(vq, v);
+}
+
+static void call(const struct vnet_direct_to *way)
+{
+	const struct virtq_view *v;
+
+	if (way->lock)
+		rte_spinlock_lock(way->lock);
+	v = virtq_gate_enter(&way->vq->gate);
+	if (v && v->call_fd >= 0)
+		virtq_call(way->vq, v);
+	virtq_gate_leave(&way->vq->gate);
+	if (way->lock)
+		rte_spinlock_unlock(way->lock);
 }
 
 uint16_t vnet_direct_by(struct virtq *from, uint16_t n, struct vnet_direct_to *way,
@@ -308,22 +351,27 @@ uint16_t vnet_direct_by(struct virtq *from, uint16_t n, struct vnet_direct_to *w
 {
 	const struct virtq_view *v = virtq_gate_enter(&from->gate);
 	uint16_t done = 0;
+	struct direct d;
 
-	if (unlikely(v && !can_send(from, v))) {
-		done = VNET_DIRECT_NOT;
-	} else if (likely(v && !from->fault)) {
-		struct direct d;
-
+	d.call_from = d.call_to = false;
+	if (likely(v && !from->fault)) {
 		d.from.vq = from;
 		d.from.v = v;
 		d.shortest = UINT32_MAX;
 		d.bytes = 0;
 		n = RTE_MIN(n, VIRTQ_BURST);
-		done = v->packed ? direct_packed(&d, n, way, decide, arg)
-				 : direct_split(&d, n, way, decide, arg);
+		if (unlikely(!can_send(from, v)))
+			done = VNET_DIRECT_NOT_NOW;
+		else
+			done = v->packed ? direct_packed(&d, n, way, decide, arg)
+					 : direct_split(&d, n, way, decide, arg);
 		if (v->lender)
 			virtq_track_taken(from, v);
+		if (d.call_from)
+			virtq_call(from, v);
 	}
 	virtq_gate_leave(&from->gate);
+	if (d.call_to)
+		call(way);
 	return done;
 }

@@ -21,15 +21,15 @@ void far_copy(uint8_t *to, const uint8_t *from, uint32_t len)
 	uint32_t part = RTE_CACHE_LINE_SIZE - ((uintptr_t)to & (RTE_CACHE_LINE_SIZE - 1));
 
 	part = RTE_MIN(part, len);
-	memcpy(to, from, part);
+	memmove(to, from, part);
 	for (; len - part >= RTE_CACHE_LINE_SIZE; part += RTE_CACHE_LINE_SIZE)
 		copy_line(to + part, from + part);
-	memcpy(to + part, from + part, len - part);
+	memmove(to + part, from + part, len - part);
 }
 #else
 void far_copy(uint8_t *to, const uint8_t *from, uint32_t len)
 {
-	memcpy(to, from, len);
+	memmove(to, from, len);
 }
 #endif
 

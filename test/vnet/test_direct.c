@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Guest to guest without mbufs: what goes that way, what is left to the ordinary one, and that none can tell. */
+#include <pthread.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "pair.h"
 #include "ts_pkt.h"
@@ -109,7 +112,7 @@ static unsigned pass_all(struct guests *g, unsigned n)
 	while (all < n) {
 		uint16_t now = direct(&g->from, &g->to);
 
-		if (now != VNET_DIRECT_NOT)
+		if (vnet_direct_went(now))
 			went += now;
 		else
 			now = by_mbufs(&g->from, &g->to);
@@ -177,9 +180,9 @@ static void headers_of_both_lengths(void **state)
 
 /* ---- what does not go this way is not touched ---- */
 
-static void nothing_moved(struct guests *g, uint16_t avail, uint64_t packets)
+static void nothing_moved(struct guests *g, uint16_t why, uint16_t avail, uint64_t packets)
 {
-	assert_int_equal(direct(&g->from, &g->to), VNET_DIRECT_NOT);
+	assert_int_equal(direct(&g->from, &g->to), why);
 	assert_int_equal(g->from.rx->avail, avail);
 	assert_int_equal(g->from.rx->stats.packets, packets);
 	assert_int_equal(g->to.tx->stats.packets, packets);
@@ -187,7 +190,7 @@ static void nothing_moved(struct guests *g, uint16_t avail, uint64_t packets)
 }
 
 /* One that is plain, one that is not, one that is: the first goes, the second is where the burst ends. */
-static void second_is_not(struct guests *g)
+static void second_is_not(struct guests *g, uint16_t why)
 {
 	uint16_t avail;
 
@@ -196,7 +199,7 @@ static void second_is_not(struct guests *g)
 	assert_int_equal(pair_reap(&g->from), 1);
 	avail = g->from.rx->avail;
 	for (unsigned i = 0; i < 2; i++)
-		nothing_moved(g, avail, 1);
+		nothing_moved(g, why, avail, 1);
 	assert_int_equal(g->from.rx->fault | g->to.tx->fault, 0);
 }
 
@@ -227,7 +230,7 @@ static void what_is_not_plain(void **state)
 				0);
 		g.from.offered += what != 1;
 		sends(&g.from, 64, NULL, 2, TS_DIRECT);
-		second_is_not(&g);
+		second_is_not(&g, VNET_DIRECT_NOT);
 		/* The ordinary way has its reasons. */
 		len = vnet_dequeue(g.from.rx, m, VIRTQ_BURST);
 		assert_int_equal(len, what < 2 ? 2 : 1);
@@ -252,7 +255,7 @@ static void what_has_no_place(void **state)
 		ts_ring_kick(g.to.rx_ring);
 		for (uint32_t i = 0; i < 2; i++)
 			sends(&g.from, 60, NULL, i, TS_DIRECT);
-		second_is_not(&g);
+		second_is_not(&g, what ? VNET_DIRECT_NOT : VNET_DIRECT_NOT_NOW);
 		ts_net_fill_rx(&g.to.net, 1, 2048);
 		assert_int_equal(by_mbufs(&g.from, &g.to), 1);
 		receives(&g.to, 60, 0);
@@ -361,14 +364,14 @@ static void receivers_that_are_not(void **state)
 	ts_net_fill_rx(&g.to.net, 2, 2048);
 	sends_plain(&g.from, 64, 0);
 	virtq_gate_swap(&g.to.tx->gate, NULL, &ticket);
-	nothing_moved(&g, g.from.rx->avail, 0);
+	nothing_moved(&g, VNET_DIRECT_NOT, g.from.rx->avail, 0);
 	logged = g.to.tx_view;
 	logged.log = (struct virtq_log *)(uintptr_t)64; /* which nobody may look into */
 	virtq_gate_swap(&g.to.tx->gate, &logged, &ticket);
-	nothing_moved(&g, g.from.rx->avail, 0);
+	nothing_moved(&g, VNET_DIRECT_NOT, g.from.rx->avail, 0);
 	virtq_gate_swap(&g.to.tx->gate, &g.to.tx_view, &ticket);
 	virtq_park(g.to.tx, VIRTQ_FAULT_LOOP);
-	nothing_moved(&g, g.from.rx->avail, 0);
+	nothing_moved(&g, VNET_DIRECT_NOT, g.from.rx->avail, 0);
 	virtq_store(&g.to.tx->fault, VIRTQ_FAULT_NONE);
 	assert_int_equal(direct(&g.from, &g.to), 1);
 	receives(&g.to, 64, 0);
@@ -387,14 +390,14 @@ static void senders_that_are_not(void **state)
 	ts_net_fill_rx(&g.to.net, 3, 2048);
 	sends_plain(&g.from, 64, 0);
 	virtq_announce(g.from.rx, mac);
-	nothing_moved(&g, g.from.rx->avail, 0);
+	nothing_moved(&g, VNET_DIRECT_NOT_NOW, g.from.rx->avail, 0);
 	g.from.offered++;
 	assert_int_equal(by_mbufs(&g.from, &g.to), 1); /* the announcement */
 	assert_int_equal(ts_net_recv(&g.to.net, got, sizeof(got), NULL), 60);
 	logged = g.from.rx_view;
 	logged.log = (struct virtq_log *)(uintptr_t)64;
 	virtq_gate_swap(&g.from.rx->gate, &logged, &ticket);
-	nothing_moved(&g, g.from.rx->avail, 1);
+	nothing_moved(&g, VNET_DIRECT_NOT_NOW, g.from.rx->avail, 1);
 	virtq_gate_swap(&g.from.rx->gate, NULL, &ticket);
 	assert_int_equal(direct(&g.from, &g.to), 0);
 	virtq_gate_swap(&g.from.rx->gate, &g.from.rx_view, &ticket);
@@ -420,16 +423,14 @@ static void behind_what_is_lent(void **state)
 	assert_int_equal(vnet_enqueue(g.to.tx, m, 1), 1);
 	sends_plain(&g.from, 64, 1);
 	if (g.from.lender) {
-		nothing_moved(&g, g.from.rx->avail, 1);
+		nothing_moved(&g, VNET_DIRECT_NOT_NOW, g.from.rx->avail, 1);
 		rte_pktmbuf_free(m[0]);
-		/* at home, and not given back yet */
-		assert_int_equal(direct(&g.from, &g.to), VNET_DIRECT_NOT);
-		assert_int_equal(pair_reap(&g.from), 1);
 	} else {
 		rte_pktmbuf_free(m[0]);
-		assert_int_equal(pair_reap(&g.from), 1);
 	}
+	/* At home, and given back first. */
 	assert_int_equal(direct(&g.from, &g.to), 1);
+	assert_int_equal(pair_reap(&g.from), 2);
 	receives(&g.to, 1514, 0);
 	receives(&g.to, 64, 1);
 	guests_close(&g);
@@ -498,7 +499,7 @@ static void both_count(void **state)
 	guests_close(&g);
 }
 
-/* Who shares the receiver's ring waits for it, and only with something to send. */
+/* Who shares the receiver's ring does not wait for it inside the sender's gate. */
 static void holds_the_lock(void **state)
 {
 	const struct column c = column_of(*state);
@@ -509,11 +510,155 @@ static void holds_the_lock(void **state)
 	ts_net_fill_rx(&g.to.net, 3, 2048);
 	rte_spinlock_lock(&lock);
 	assert_int_equal(direct_to(&g, VIRTQ_BURST, UINT32_MAX, &lock), 0);
-	rte_spinlock_unlock(&lock);
 	sends_plain(&g.from, 64, 0);
+	assert_int_equal(direct_to(&g, VIRTQ_BURST, UINT32_MAX, &lock), VNET_DIRECT_NOT_NOW);
+	assert_int_equal(pair_reap(&g.from), 0);
+	rte_spinlock_unlock(&lock);
 	assert_int_equal(direct_to(&g, VIRTQ_BURST, UINT32_MAX, &lock), 1);
 	assert_int_equal(rte_spinlock_is_locked(&lock), 0);
 	receives(&g.to, 64, 0);
+	guests_close(&g);
+}
+
+/* Calls that sleep: each holds nothing of the other guest's. */
+struct caller {
+	struct guests *g;
+	rte_spinlock_t lock;
+	uint16_t went;
+	bool done;
+};
+
+static void *calls(void *arg)
+{
+	struct caller *c = arg;
+
+	c->went = direct_to(c->g, VIRTQ_BURST, UINT32_MAX, &c->lock);
+	virtq_store(&c->done, true);
+	return NULL;
+}
+
+/* An eventfd that a front-end has made to block whoever writes to it. */
+static int full_eventfd(void)
+{
+	const uint64_t full = UINT64_MAX - 1;
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	assert_int_equal(write(fd, &full, sizeof(full)), sizeof(full));
+	return fd;
+}
+
+static bool is_inside(const struct virtq *vq)
+{
+	return virtq_load(&vq->gate.turn) & 1;
+}
+
+static void wait_inside(const struct virtq *vq, const struct virtq * not )
+{
+	for (unsigned i = 0; i < 5000 && (!is_inside(vq) || is_inside(not )); i++)
+		usleep(1000);
+	usleep(20000);
+	assert_true(is_inside(vq));
+	assert_false(is_inside(not ));
+}
+
+static void calls_hold_nothing(void **state)
+{
+	const struct column c = column_of(*state);
+	struct guests g;
+	struct caller caller = {&g, RTE_SPINLOCK_INITIALIZER, 0, false};
+	pthread_t thread;
+	uint64_t count;
+	int from, to;
+
+	guests_open(&g, &c, &c);
+	ts_net_fill_rx(&g.to.net, 1, 2048);
+	sends_plain(&g.from, 64, 0);
+	ts_ring_enable_cb(g.from.tx_ring);
+	ts_ring_enable_cb(g.to.rx_ring);
+	g.from.rx_view.call_fd = from = full_eventfd();
+	g.to.tx_view.call_fd = to = full_eventfd();
+	assert_int_equal(pthread_create(&thread, NULL, calls, &caller), 0);
+	wait_inside(g.from.rx, g.to.tx);
+	assert_int_equal(rte_spinlock_is_locked(&caller.lock), 0);
+	receives(&g.to, 64, 0); /* nor does the other guest wait for its packet */
+	assert_int_equal(read(from, &count, sizeof(count)), sizeof(count));
+	wait_inside(g.to.tx, g.from.rx);
+	assert_int_equal(read(to, &count, sizeof(count)), sizeof(count));
+	pthread_join(thread, NULL);
+	assert_true(caller.done);
+	assert_int_equal(caller.went, 1);
+	assert_int_equal(g.from.rx->stats.calls, 1);
+	assert_int_equal(g.to.tx->stats.calls, 1);
+	assert_int_equal(rte_spinlock_is_locked(&caller.lock), 0);
+	close(from);
+	close(to);
+	guests_close(&g);
+}
+
+/* ---- two lcores, and control ---- */
+
+struct lcore {
+	struct guests *g; /* its guests, in its direction */
+	rte_spinlock_t *lock;
+	bool stop;
+};
+
+static void *lcore(void *arg)
+{
+	struct lcore *l = arg;
+
+	while (!virtq_load(&l->stop))
+		direct_to(l->g, VIRTQ_BURST, UINT32_MAX, l->lock);
+	return NULL;
+}
+
+/* Control takes each ring's view away, waits until nobody is in it, and gives it back. */
+static void take_away(struct virtq *vq)
+{
+	struct virtq_view *view;
+	uint32_t ticket;
+
+	view = virtq_gate_swap(&vq->gate, NULL, &ticket);
+	assert_int_equal(virtq_gate_wait(&vq->gate, ticket, 5000), 0);
+	virtq_gate_swap(&vq->gate, view, &ticket);
+}
+
+static void pass_some(struct pair *from, struct pair *to, uint32_t round)
+{
+	const unsigned n = 1 + round % 9;
+
+	assert_int_equal(ts_net_fill_rx(&to->net, n, 2048), n);
+	for (uint32_t i = 0; i < n; i++)
+		sends(from, 60 + round, NULL, i, TS_DIRECT);
+	ts_ring_kick(from->tx_ring);
+	take_away(round % 2 ? from->rx : to->tx);
+	for (uint32_t i = 0; i < n; i++) {
+		assert_true(TS_WAIT(ts_ring_more_used(to->rx_ring), 5000));
+		receives(to, 60 + round, i);
+	}
+	assert_true(TS_WAIT(ts_net_reap(&from->net) == n || from->tx_ring->n_out == 0, 5000));
+}
+
+static void both_ways_at_once(void **state)
+{
+	const struct column c = column_of(*state);
+	rte_spinlock_t lock[2] = {RTE_SPINLOCK_INITIALIZER, RTE_SPINLOCK_INITIALIZER};
+	struct guests g, back;
+	struct lcore l[2] = {{&g, &lock[0], false}, {&back, &lock[1], false}};
+	pthread_t thread[2];
+
+	guests_open(&g, &c, &c);
+	back = (struct guests){g.to, g.from}; /* the same rings */
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, lcore, &l[i]), 0);
+	for (uint32_t round = 0; round < 200; round++) {
+		pass_some(&g.from, &g.to, round);
+		pass_some(&g.to, &g.from, round);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		virtq_store(&l[i].stop, true);
+		pthread_join(thread[i], NULL);
+	}
 	guests_close(&g);
 }
 
@@ -521,20 +666,21 @@ static void holds_the_lock(void **state)
 static void onto_itself(void **state)
 {
 	const struct column c = column_of(*state);
-	struct ts_seg seg = {0, 12 + 1514};
+	const uint32_t len = 5000;
+	struct ts_seg seg = {0, 12 + len};
 	struct pair p;
 
 	pair_open(&p, &c, 0, 0);
-	seg.gpa = ts_alloc(p.guest, 0, 4096, 4096);
-	ts_pkt_fill(frame, 1514, 0);
-	assert_int_equal(ts_net_send_at(&p.net, NULL, frame, 1514, &seg, 1, TS_DIRECT), 0);
+	seg.gpa = ts_alloc(p.guest, 0, 8192, 4096);
+	ts_pkt_fill(frame, len, 0);
+	assert_int_equal(ts_net_send_at(&p.net, NULL, frame, len, &seg, 1, TS_DIRECT), 0);
 	p.offered++;
 	ts_ring_kick(p.tx_ring);
 	seg.gpa += 7;
 	assert_int_equal(ts_net_post_rx_at(&p.net, &seg, 1, TS_DIRECT), 0);
 	ts_ring_kick(p.rx_ring);
 	assert_int_equal(direct(&p, &p), 1);
-	assert_int_equal(ts_net_recv(&p.net, got, sizeof(got), NULL), 1514);
+	assert_int_equal(ts_net_recv(&p.net, got, sizeof(got), NULL), len);
 	p.net.faults = (struct ts_faults){0}; /* it was read only, and written to */
 	pair_reap(&p);
 	p.net.faults = (struct ts_faults){0};
@@ -556,6 +702,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_burst_is_bounded),
 		cmocka_unit_test(both_count),
 		cmocka_unit_test(holds_the_lock),
+		cmocka_unit_test(calls_hold_nothing),
+		cmocka_unit_test(both_ways_at_once),
 		cmocka_unit_test(onto_itself),
 	};
 

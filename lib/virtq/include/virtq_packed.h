@@ -180,7 +180,7 @@ virtq_inline bool packed_wants_call(struct virtq *vq, const struct virtq_view *v
 	}
 }
 
-virtq_inline void packed_publish(struct virtq *vq, const struct virtq_view *v)
+virtq_inline bool packed_show(struct virtq *vq, const struct virtq_view *v)
 {
 	vq->pending = PACKED_NOTHING;
 	if (virtq_likely(!v->inflight_ring))
@@ -190,10 +190,15 @@ virtq_inline void packed_publish(struct virtq *vq, const struct virtq_view *v)
 	if (v->call_fd < 0) {
 		/* Nobody was called, so the next call cannot be reckoned from the last. */
 		vq->called_valid = false;
-		return;
+		return false;
 	}
 	virtq_fence_full(); /* E */
-	if (packed_wants_call(vq, v))
+	return packed_wants_call(vq, v);
+}
+
+virtq_inline void packed_publish(struct virtq *vq, const struct virtq_view *v)
+{
+	if (packed_show(vq, v))
 		virtq_call(vq, v);
 }
 
@@ -204,6 +209,7 @@ static const struct virtq_ops virtq_packed_ops = {
 	.untake = packed_untake,
 	.skip = packed_skip,
 	.give = packed_give,
+	.show = packed_show,
 	.publish = packed_publish,
 };
 

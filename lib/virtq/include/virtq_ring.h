@@ -61,7 +61,8 @@ enum virtq_dir {
  *   skip	take the next chain without looking into its buffers; false if there is none, or
  *		the ring got parked
  *   give	hand a chain back with the bytes written to it; not yet visible to the driver
- *   publish	make all that was given visible and call the driver if it asked to be
+ *   show	make all that was given visible; true: the driver asked to be called for it
+ *   publish	show, and call the driver if it asked for it
  */
 struct virtq_ops {
 	uint16_t (*ready)(struct virtq *vq, const struct virtq_view *v, uint16_t max);
@@ -73,6 +74,7 @@ struct virtq_ops {
 	bool (*skip)(struct virtq *vq, const struct virtq_view *v, struct virtq_chain *chain);
 	void (*give)(struct virtq *vq, const struct virtq_view *v, const struct virtq_chain *chain,
 		uint32_t written);
+	bool (*show)(struct virtq *vq, const struct virtq_view *v);
 	void (*publish)(struct virtq *vq, const struct virtq_view *v);
 };
 
@@ -151,7 +153,8 @@ virtq_inline bool virtq_event_due(struct virtq *vq, uint16_t event, uint16_t new
 	return due;
 }
 
-/* Signal the guest. Non-blocking: a full counter means it has not even looked at the
+/* Signal the guest. A hostile front-end can have it sleep until control notices: with nothing of another guest's
+ * held. Non-blocking: a full counter means it has not even looked at the
  * last one. */
 void virtq_call(struct virtq *vq, const struct virtq_view *v);
 

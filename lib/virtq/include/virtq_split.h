@@ -111,7 +111,7 @@ virtq_inline bool split_wants_call(struct virtq *vq, const struct virtq_view *v)
 	return want;
 }
 
-virtq_inline void split_publish(struct virtq *vq, const struct virtq_view *v)
+virtq_inline bool split_show(struct virtq *vq, const struct virtq_view *v)
 {
 	if (virtq_likely(!v->inflight_ring))
 		virtq_store_release(&v->used->idx, vq->used); /* D */
@@ -120,10 +120,15 @@ virtq_inline void split_publish(struct virtq *vq, const struct virtq_view *v)
 	if (v->call_fd < 0) {
 		/* Nobody was called, so the next call cannot be reckoned from the last. */
 		vq->called_valid = false;
-		return;
+		return false;
 	}
 	virtq_fence_full(); /* E */
-	if (split_wants_call(vq, v))
+	return split_wants_call(vq, v);
+}
+
+virtq_inline void split_publish(struct virtq *vq, const struct virtq_view *v)
+{
+	if (split_show(vq, v))
 		virtq_call(vq, v);
 }
 
@@ -134,6 +139,7 @@ static const struct virtq_ops virtq_split_ops = {
 	.untake = split_untake,
 	.skip = split_skip,
 	.give = split_give,
+	.show = split_show,
 	.publish = split_publish,
 };
 
