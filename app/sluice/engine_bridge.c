@@ -113,20 +113,23 @@ static uint16_t to_one(
 	const struct plan *plan = p->plan;
 	struct fdb_cache *cache = &p->w->fdb_cache;
 	uint64_t dst[BURST_MAX], src[BURST_MAX];
-	uint16_t port[BURST_MAX];
+	uint16_t port[BURST_MAX], i = 0;
 	const struct outlet *out;
 
-	for (uint16_t i = 0; i < n; i++)
+	do
 		fdb_keys(begin[i].byte, 0, &dst[i], &src[i]);
-	if (fdb_learn(plan->fdb, cache, p->st->port, src, n, virtq_load(p->w->now)) ||
-		fdb_lookup(plan->fdb, cache, dst, n, port) || !all_equal(port, n) ||
+	while (++i < n);
+	if (fdb_lookup(plan->fdb, cache, dst, n, port) || !all_equal(port, n) ||
 		port[0] == p->st->port || port[0] >= plan->n_ports)
 		return 0;
 	out = &p->w->work->outlets[port[0]];
 	if (out->kind != PORT_VM || !out->up)
 		return 0;
-	/* What waits there came first. */
-	forward_flush(p->w, plan, port[0]);
+	/* What waits there came first, and is delivered at the expense of who sent it. */
+	if (p->w->outputs[port[0]].n)
+		return VNET_DIRECT_NOT_NOW;
+	if (fdb_learn(plan->fdb, cache, p->st->port, src, n, virtq_load(p->w->now)))
+		return 0;
 	*way = (struct vnet_direct_to){out->vq, out->limits.max_len, out->lock};
 	return n;
 }

@@ -11,7 +11,7 @@
 /* Packets one call of a ring or a driver gets. */
 #define CHUNK VIRTQ_BURST
 
-/* Bursts at most before it is tried again whether a guest's packets go to another one directly: one that asks for
+/* Bursts with packets at most before it is tried again whether a guest's packets go to another one directly: one that asks for
  * offloads, or sends in pieces, mostly goes on to do so. */
 #define DIRECT_PAUSE 31
 
@@ -365,15 +365,6 @@ void forward_stream(struct worker *w, const struct plan *plan, const struct stre
 		virtq_count(&stats->dropped, r.lost);
 }
 
-/* Not worth a try: what came before asked for more. */
-static bool is_paused(struct stream_direct *direct)
-{
-	if (likely(direct->pause == 0))
-		return false;
-	direct->pause--;
-	return true;
-}
-
 uint16_t forward_direct(
 	const struct worker *w, const struct stream *st, vnet_decide_fn decide, void *arg)
 {
@@ -381,11 +372,13 @@ uint16_t forward_direct(
 	struct vnet_direct_to way = {st->tx.vq, st->tx.limits.max_len, st->tx.lock};
 	uint16_t n;
 
-	if (unlikely(is_paused(direct)))
+	if (unlikely(direct->pause))
 		return VNET_DIRECT_NOT;
 	n = vnet_direct_by(st->rx.vq, w->burst, &way, decide, arg);
 	if (n == 0)
 		return 0;
+	if (unlikely(n == VNET_DIRECT_NOT_NOW))
+		return VNET_DIRECT_NOT;
 	if (unlikely(n == VNET_DIRECT_NOT)) {
 		direct->doubt = RTE_MIN(2 * direct->doubt + 1, DIRECT_PAUSE);
 		direct->pause = direct->doubt;

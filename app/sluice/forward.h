@@ -44,8 +44,11 @@ static inline uint16_t forward_receive(
 {
 	uint16_t n = port_rx(&st->rx, pkts, w->burst);
 
-	if (n)
-		virtq_count(&st->q->stats.rx_packets, n);
+	if (n == 0)
+		return 0;
+	virtq_count(&st->q->stats.rx_packets, n);
+	if (st->q->direct.pause)
+		st->q->direct.pause--;
 	return n;
 }
 
@@ -53,7 +56,7 @@ static inline uint16_t forward_receive(
  * From guest to guest: forward_receive() and forward_burst() in one, for packets that need nothing.
  * @param st	comes from a guest
  * @param decide NULL: to the stream's peer, a guest
- * @return as vnet_direct_by()
+ * @return how many; VNET_DIRECT_NOT: forward_receive() has to be asked
  */
 uint16_t forward_direct(
 	const struct worker *w, const struct stream *st, vnet_decide_fn decide, void *arg);

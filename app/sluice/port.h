@@ -53,13 +53,13 @@ struct stream_stats {
 	uint64_t bursts;                   /* polls that moved packets */
 };
 
-/* Control thread, but for what is marked. */
 /* How forward_direct() fares. */
 struct stream_direct {
-	uint8_t pause; /* bursts before the next try */
+	uint8_t pause; /* bursts with packets before the next try */
 	uint8_t doubt; /* how long the last pause was, less with each success */
 };
 
+/* Control thread, but for what is marked. */
 struct port_rxq {
 	_Alignas(64) struct stream_stats stats;
 	struct stream_direct direct; /* the worker's */
