@@ -114,7 +114,7 @@ MASKS = [
     (r"(?m)^Logical Core \d+ \(socket \d+\) polls.*\n", ""),
     (r"(?m)^(vhost-user socket|Negotiated features|No traffic):.*\n", ""),
     (r"(?m)^Packets are not printed here.*\n", ""),
-    (r"(?m)^\w+_(drop_\w+|guest_notifications_error|mbuf_alloc_failed|zero_copy_\w+|(recovered|repeated)_chains): 0\n", ""),
+    (r"(?m)^\w+_(drop_\w+|guest_notifications_error|mbuf_alloc_failed|zero_copy_\w+|direct_packets|(recovered|repeated)_chains): 0\n", ""),
     (r"(?m)^drop_\w+: 0\n|^left_out_polls: \d+\n", ""),
     # Only testpmd's: a step that is not needed here.
     (r"(?m)^Port was not closed\n", ""),

@@ -42,7 +42,7 @@ class Pair(contextlib.ExitStack):
 
     def all_told(self):
         sent, _, got, lost = self.counted()
-        return sent == got + lost
+        return sent == got + lost and self.switch.json("port show a")["rings"][1]["fill"] == 0
 
     def send(self, *commands):
         """@return how many more of each of these there are in the end, when all are accounted for"""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A front-end that takes its memory away: its ports are parked and say why, its neighbours lose nothing."""
 
+import os
 import signal
 
 import pytest
@@ -26,6 +27,7 @@ def test_neighbours_lose_nothing(folder, switch, stopped):
             Loop(switch, bad, "bad0", "bad1")
             if stopped:
                 bad.process.send_signal(signal.SIGSTOP)
+                os.waitpid(bad.process.pid, os.WUNTRACED)  # all its threads, else one of them dies of it
             bad.truncate()
             for port in "bad0", "bad1":
                 switch.wait_link(port, "down")

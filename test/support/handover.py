@@ -79,7 +79,8 @@ def send(sock, kind, payload=b"", fds=()):
     sock.sendall(struct.pack("=5I", MAGIC, VERSION, kind, len(payload), len(fds)))
     for at in range(0, len(fds), 128):
         sock.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds[at:at + 128]))])
-    sock.sendall(payload)
+    if payload:  # with its head a frame without one is complete, and whoever gets it may answer and be gone
+        sock.sendall(payload)
 
 
 def exactly(sock, n):
