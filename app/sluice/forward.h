@@ -23,6 +23,10 @@
  *	forward_copies() a burst to many ports, and keep it          (bridge, flood)
  *	forward_drop()	 to nobody, for a named reason
  *
+ * or has none made of what is in a guest's buffers at all:
+ *
+ *	forward_direct() a whole burst to one other guest           (io, cross, bridge)
+ *
  * The first two take the packets over. A VM copies what it is sent and keeps nothing, a
  * device keeps the mbufs; forward_burst() hides that. Towards an outlet that lacks an
  * offload which packets ask for, they go through lib/vnet's software first.

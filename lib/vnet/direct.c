@@ -312,18 +312,23 @@ static __rte_noinline uint16_t direct_packed(
 	return direct(d, n, way, decide, arg, &virtq_packed_ops);
 }
 
+static bool nothing_is_lent(const struct vnet_lender *l)
+{
+	return !lend_any_away(l) && virtq_window_len(&l->base.window) == 0;
+}
+
 /* Is nothing lent? What is home already goes back now: else, as each burst that lends leaves some for the next one,
  * none would ever be direct. */
 static bool is_settled(struct virtq *vq, const struct virtq_view *v)
 {
 	struct vnet_lender *l = lender_of(v);
 
-	if (likely(!l || (!lend_any_away(l) && virtq_window_len(&l->base.window) == 0)))
+	if (likely(!l || nothing_is_lent(l)))
 		return true;
 	if (!virtq_load(&l->home->first))
 		return false;
 	l->base.settle(&l->base, vq, v);
-	return !lend_any_away(l) && virtq_window_len(&l->base.window) == 0;
+	return nothing_is_lent(l);
 }
 
 /* Nothing but packets is asked of the sender's ring just now. */

@@ -288,20 +288,34 @@ static void what_was_seen_arrives(void **state)
 
 /* ---- rings that are not just running ---- */
 
+/* One frame, and room for some. */
+static void one_waits(struct guests *g, const struct vq_format *format)
+{
+	const struct column c = guests_column(format);
+
+	guests_open(g, &c, &c);
+	ts_net_fill_rx(&g->to.net, 3, 2048);
+	sends_plain(&g->from, 64, 0);
+}
+
+static struct virtq_view logged_view(const struct virtq_view *v)
+{
+	struct virtq_view logged = *v;
+
+	logged.log = (struct virtq_log *)(uintptr_t)64; /* which nobody may look into */
+	return logged;
+}
+
 static void receivers_that_are_not(void **state)
 {
-	const struct column c = guests_column(*state);
 	struct virtq_view logged;
 	struct guests g;
 	uint32_t ticket;
 
-	guests_open(&g, &c, &c);
-	ts_net_fill_rx(&g.to.net, 2, 2048);
-	sends_plain(&g.from, 64, 0);
+	one_waits(&g, *state);
 	virtq_gate_swap(&g.to.tx->gate, NULL, &ticket);
 	nothing_moved(&g, VNET_DIRECT_NOT, g.from.rx->avail, 0);
-	logged = g.to.tx_view;
-	logged.log = (struct virtq_log *)(uintptr_t)64; /* which nobody may look into */
+	logged = logged_view(&g.to.tx_view);
 	virtq_gate_swap(&g.to.tx->gate, &logged, &ticket);
 	nothing_moved(&g, VNET_DIRECT_NOT, g.from.rx->avail, 0);
 	virtq_gate_swap(&g.to.tx->gate, &g.to.tx_view, &ticket);
@@ -316,21 +330,17 @@ static void receivers_that_are_not(void **state)
 static void senders_that_are_not(void **state)
 {
 	const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
-	const struct column c = guests_column(*state);
 	struct virtq_view logged;
 	struct guests g;
 	uint32_t ticket;
 
-	guests_open(&g, &c, &c);
-	ts_net_fill_rx(&g.to.net, 3, 2048);
-	sends_plain(&g.from, 64, 0);
+	one_waits(&g, *state);
 	virtq_announce(g.from.rx, mac);
 	nothing_moved(&g, VNET_DIRECT_NOT_NOW, g.from.rx->avail, 0);
 	g.from.offered++;
 	assert_int_equal(by_mbufs(&g.from, &g.to), 1); /* the announcement */
 	assert_int_equal(ts_net_recv(&g.to.net, got, sizeof(got), NULL), 60);
-	logged = g.from.rx_view;
-	logged.log = (struct virtq_log *)(uintptr_t)64;
+	logged = logged_view(&g.from.rx_view);
 	virtq_gate_swap(&g.from.rx->gate, &logged, &ticket);
 	nothing_moved(&g, VNET_DIRECT_NOT_NOW, g.from.rx->avail, 1);
 	virtq_gate_swap(&g.from.rx->gate, NULL, &ticket);
