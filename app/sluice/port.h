@@ -279,6 +279,15 @@ void port_vm_relay_planned(struct port *port);
 /** Every worker follows the newest plan: the relay may begin, and older ones go. */
 void port_vm_relay_settled(struct port *port);
 void port_vm_relay_left(struct port *port);
+
+/**
+ * Have made what DPDK's devices share, before there is one. Where there is no memory for it DPDK 22.11 ends the process,
+ * which must not be when the first device is added to a switch that is at work. Control thread, once.
+ *
+ * @param why	on failure one line
+ * @return 0 or -ENOMEM
+ */
+int port_dev_init(char *why, size_t why_len);
 void port_dev_close(struct port *port);
 void port_vm_counters(const struct port *port, struct port_counters *out);
 void port_dev_devargs(const struct port *port, FILE *f);

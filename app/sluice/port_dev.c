@@ -9,6 +9,7 @@
 #include <rte_devargs.h>
 #include <rte_eal.h>
 #include <rte_ethdev.h>
+#include <rte_malloc.h>
 
 #include "command.h"
 #include "port.h"
@@ -25,6 +26,33 @@
 		RTE_ETH_TX_OFFLOAD_UDP_TSO | RTE_ETH_TX_OFFLOAD_MULTI_SEGS)
 
 #define DESCRIPTORS 1024
+
+/* MB: more than what DPDK's devices share, and than most drivers want for one. */
+#define ROOM 4u
+
+static bool has_room(void)
+{
+	void *room = rte_malloc("room", ROOM << 20, 0);
+
+	rte_free(room);
+	return room;
+}
+
+/* Drivers that got no memory have all sorts of errors for it. */
+static const char *or_no_room(const char *hint)
+{
+	return has_room() ? hint : "; DPDK's memory is nearly used up: " MORE_MEMORY;
+}
+
+int port_dev_init(char *why, size_t why_len)
+{
+	uint64_t id;
+
+	if (has_room() && rte_eth_dev_owner_new(&id) == 0)
+		return 0;
+	snprintf(why, why_len, "not enough memory for devices (%u MB): " MORE_MEMORY, ROOM);
+	return -ENOMEM;
+}
 
 /* ---- finding the device ---- */
 
@@ -88,10 +116,10 @@ static int find_ethdev(const struct sluice *sl, const char *devargs, uint16_t *e
 	}
 	err = rte_dev_probe(devargs);
 	if (err < 0) {
-		snprintf(why, why_len,
-			"DPDK cannot probe device '%s' (%s): check name and arguments, for PCI the "
-			"address and its binding to vfio-pci",
-			devargs, strerror(-err));
+		snprintf(why, why_len, "DPDK cannot probe device '%s' (%s)%s", devargs,
+			strerror(-err),
+			or_no_room(": check name and arguments, for PCI the address and its "
+				   "binding to vfio-pci"));
 		return err;
 	}
 	*probed = true;
@@ -297,8 +325,8 @@ static int dev_open(struct sluice *sl, const char *name, const char *devargs, ui
 	port->dev.devargs = strdup(devargs);
 	err = port->dev.devargs ? start(port, &info) : -ENOMEM;
 	if (err < 0) {
-		snprintf(why, why_len, "device '%s' does not start with %u queues: %s", devargs,
-			queues, strerror(-err));
+		snprintf(why, why_len, "device '%s' does not start with %u queues: %s%s", devargs,
+			queues, strerror(-err), or_no_room(""));
 		free(port->dev.devargs);
 		port_free(port);
 		return err;

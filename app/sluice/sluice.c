@@ -45,8 +45,7 @@ static int pool_create(struct sluice *sl, unsigned node, char *why, size_t why_l
 	if (sl->pools[node])
 		return 0;
 	snprintf(why, why_len,
-		"not enough memory for %u mbufs on NUMA node %u (%u MB): reserve more hugepages "
-		"with usertools/setup, give --no-huge more with -m, or lower --mbufs",
+		"not enough memory for %u mbufs on NUMA node %u (%u MB): " MORE_MEMORY,
 		sl->opt.mbufs, node, (unsigned)(sl->opt.mbufs / 1024 * 2.4));
 	return -ENOMEM;
 }
@@ -150,6 +149,8 @@ int sluice_open(struct sluice *sl, char *why, size_t why_len)
 	err = vnet_init(why, why_len);
 	if (err == 0)
 		err = pools_create(sl, why, why_len);
+	if (err == 0)
+		err = port_dev_init(why, why_len);
 	if (err < 0)
 		return err;
 	snprintf(why, why_len, "not enough memory to start");

@@ -73,6 +73,11 @@ struct sluice {
 	bool quit;          /* written by control, read by workers */
 };
 
+/* What to do about too little of DPDK's memory. */
+#define MORE_MEMORY                                                                           \
+	"reserve more hugepages with usertools/setup, give --no-huge more with -m, or lower " \
+	"--mbufs"
+
 extern int sluice_logtype;
 
 #define SL_LOG(level, fmt, ...) \

@@ -15,7 +15,7 @@ import time
 
 import pytest
 from loop import Loop, counters, front, lost
-from sluice import Sluice, SluiceError, binary
+from sluice import Sluice, SluiceError, binary, crossed
 from testpmd import cpus, lcores
 
 _serial = itertools.count()
@@ -490,6 +490,45 @@ def test_too_few_hugepages():
     assert status == 1
     assert said == ["sluice: not enough memory for 32768 mbufs on NUMA node 0 (76 MB): reserve more hugepages with "
                     "usertools/setup, give --no-huge more with -m, or lower --mbufs"]
+
+
+def small_switch(folder, size):
+    """A switch with two neighbours and so many MB for DPDK."""
+    ports = {port: folder / port for port in ("near1", "near2")}
+    return Sluice(folder, ["--mbufs", "4096"], commands=crossed(ports), eal=eal(memory=("--no-huge", "-m", str(size))))
+
+
+@pytest.fixture(scope="module")
+def least(folder):
+    """MB with which a switch starts."""
+    for size in range(24, 64):
+        try:
+            with small_switch(folder, size):
+                return size
+        except SluiceError as error:
+            assert "not enough memory" in str(error) or "DPDK did not start" in str(error)
+    raise AssertionError("64 MB are too little")
+
+
+@pytest.mark.parametrize("driver", ["net_ring", "net_null", "net_tap"])
+def test_memory_used_up(folder, least, driver):
+    """Devices are added until there is no memory for another one: a line says so, neighbours go on, and who goes gives back."""
+    def add(n):
+        more = f",iface=slu{os.getpid() % 10000}_{n}" if driver == "net_tap" else ""
+        switch.run(f"port add d{n} dev {driver}{n}{more}")
+
+    with small_switch(folder, least + 2) as switch, front(folder / "near1", folder / "near2") as pmd:
+        loop = Loop(switch, pmd, "near1", "near2")
+        with pytest.raises(SluiceError, match="DPDK's memory is nearly used up: reserve more hugepages with usertools/setup, "
+                                              "give --no-huge more with -m, or lower --mbufs$"):
+            for n in range(32):
+                add(n)
+        loop.moving()
+        if n > 0:
+            switch.run("port del d0")
+            add(0)
+        loop.stop()
+        assert switch.stop() == 0
 
 
 # ---- ended ----

@@ -75,8 +75,9 @@ class Sluice:
         deadline = time.monotonic() + self.timeout
         while not self._connect():
             if self.process.poll() is not None or time.monotonic() > deadline:
+                log = self.log
                 self.close()
-                raise SluiceError(f"{self.name} did not start:\n{self.log}")
+                raise SluiceError(f"{self.name} did not start:\n{log}")
             time.sleep(0.02)
         return self
 
