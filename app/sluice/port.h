@@ -128,11 +128,21 @@ static inline uint32_t frame_of(uint16_t mtu)
 	return mtu + RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN;
 }
 
+/* What a device has counted. */
+struct port_dev_stats {
+	uint64_t rx_packets, rx_bytes, rx_missed, rx_errors, rx_nombuf;
+	uint64_t tx_packets, tx_bytes, tx_errors;
+};
+
 struct port_dev {
 	uint16_t eth;    /* ethdev number */
 	bool interrupts; /* it wakes who sleeps */
 	bool picky;      /* `set promisc off` */
 	bool link_off;   /* `set link-down` */
+	bool left_out;   /* no plan has its queues: port_event.c */
+	uint32_t retry;  /* seconds: when it is reset again, as that has failed; or 0 */
+	uint32_t resets; /* it got when it asked for one */
+	struct port_dev_stats seen, carried; /* last, and before its resets */
 	char *devargs;
 	struct outlet_limits limits;
 	enum vnet_reach reach; /* what it can do with packets over guest memory */
@@ -289,6 +299,26 @@ void port_vm_relay_left(struct port *port);
  */
 int port_dev_init(char *why, size_t why_len);
 void port_dev_close(struct port *port);
+
+/** Configure the device and set it going, all queues usable. */
+int port_dev_start(struct port *port);
+
+/** Note what it has counted, for when it must not be asked. */
+void port_dev_count(struct port *port);
+
+/* port_event.c: what devices say by themselves. */
+
+/** Hear what this one says from now on. @return 0 or -ENOMEM */
+int port_dev_listen(uint16_t eth);
+
+/** Do what it has asked for, once a second. */
+void port_dev_hear(struct port *port);
+
+/** Whether it must be asked nothing now. */
+bool port_dev_mute(const struct port *port);
+
+/** What is wrong with it, a line; NULL: nothing. */
+const char *port_dev_trouble(const struct port *port);
 void port_vm_counters(const struct port *port, struct port_counters *out);
 void port_dev_devargs(const struct port *port, FILE *f);
 

@@ -214,13 +214,16 @@ static void learn_limits(struct port *port, const struct rte_eth_dev_info *info)
 	};
 }
 
-static int start(struct port *port, const struct rte_eth_dev_info *info)
+int port_dev_start(struct port *port)
 {
 	uint16_t eth = port->dev.eth;
-	int err = configure(port, info);
+	struct rte_eth_dev_info info;
+	int err = rte_eth_dev_info_get(eth, &info);
 
 	if (err == 0)
-		err = setup_queues(port, info);
+		err = configure(port, &info);
+	if (err == 0)
+		err = setup_queues(port, &info);
 	if (err == 0)
 		err = rte_eth_dev_start(eth);
 	if (err < 0)
@@ -230,7 +233,7 @@ static int start(struct port *port, const struct rte_eth_dev_info *info)
 	rte_eth_promiscuous_enable(eth);
 	rte_eth_allmulticast_enable(eth);
 	rte_eth_macaddr_get(eth, &port->mac);
-	learn_limits(port, info);
+	learn_limits(port, &info);
 	for (unsigned i = 0; i < port->n_rxq; i++)
 		port->rxq[i].usable = true;
 	for (unsigned i = 0; i < port->n_txq; i++)
@@ -323,7 +326,9 @@ static int dev_open(struct sluice *sl, const char *name, const char *devargs, ui
 	port->node = rte_eth_dev_socket_id(eth);
 	port->tx_offloads = usable_offloads(&info);
 	port->dev.devargs = strdup(devargs);
-	err = port->dev.devargs ? start(port, &info) : -ENOMEM;
+	err = port->dev.devargs ? port_dev_listen(eth) : -ENOMEM;
+	if (err == 0)
+		err = port_dev_start(port);
 	if (err < 0) {
 		snprintf(why, why_len, "device '%s' does not start with %u queues: %s%s", devargs,
 			queues, strerror(-err), or_no_room(""));
@@ -389,8 +394,11 @@ void port_dev_refresh(struct port *port)
 	struct rte_eth_link link;
 	bool up;
 
+	port_dev_hear(port);
+	if (port_dev_mute(port))
+		return;
+	port_dev_count(port);
 	look_at_interrupts(port);
-
 	if (rte_eth_link_get_nowait(port->dev.eth, &link) < 0)
 		return;
 	up = link.link_status == RTE_ETH_LINK_UP;
@@ -428,18 +436,43 @@ void port_dev_devargs(const struct port *port, FILE *f)
 	free(whole);
 }
 
-void port_dev_counters(const struct port *port, struct port_counters *c)
+static bool read_stats(uint16_t eth, struct port_dev_stats *out)
 {
 	struct rte_eth_stats st;
 
-	if (rte_eth_stats_get(port->dev.eth, &st) < 0)
-		return;
-	c->rx_packets = st.ipackets;
-	c->rx_bytes = st.ibytes;
-	c->rx_missed = st.imissed;
-	c->rx_errors = st.ierrors;
-	c->rx_nombuf = st.rx_nombuf;
-	c->tx_packets = st.opackets;
-	c->tx_bytes = st.obytes;
-	c->tx_errors = st.oerrors;
+	if (rte_eth_stats_get(eth, &st) < 0)
+		return false;
+	*out = (struct port_dev_stats){
+		.rx_packets = st.ipackets,
+		.rx_bytes = st.ibytes,
+		.rx_missed = st.imissed,
+		.rx_errors = st.ierrors,
+		.rx_nombuf = st.rx_nombuf,
+		.tx_packets = st.opackets,
+		.tx_bytes = st.obytes,
+		.tx_errors = st.oerrors,
+	};
+	return true;
+}
+
+void port_dev_count(struct port *port)
+{
+	read_stats(port->dev.eth, &port->dev.seen);
+}
+
+void port_dev_counters(const struct port *port, struct port_counters *c)
+{
+	const struct port_dev_stats *before = &port->dev.carried;
+	struct port_dev_stats now = port->dev.seen;
+
+	if (!port_dev_mute(port))
+		read_stats(port->dev.eth, &now);
+	c->rx_packets = now.rx_packets + before->rx_packets;
+	c->rx_bytes = now.rx_bytes + before->rx_bytes;
+	c->rx_missed = now.rx_missed + before->rx_missed;
+	c->rx_errors = now.rx_errors + before->rx_errors;
+	c->rx_nombuf = now.rx_nombuf + before->rx_nombuf;
+	c->tx_packets = now.tx_packets + before->tx_packets;
+	c->tx_bytes = now.tx_bytes + before->tx_bytes;
+	c->tx_errors = now.tx_errors + before->tx_errors;
 }

@@ -88,7 +88,7 @@ static void put_vm(struct sink *s, const struct port *port)
 static int put_dev(struct sink *s, const struct port *port)
 {
 	uint16_t eth = port->dev.eth;
-	int n = rte_eth_xstats_get(eth, NULL, 0);
+	int n = port_dev_mute(port) ? 0 : rte_eth_xstats_get(eth, NULL, 0);
 	struct rte_eth_xstat_name *names = n > 0 ? calloc((size_t)n, sizeof(*names)) : NULL;
 	struct rte_eth_xstat *values = n > 0 ? calloc((size_t)n, sizeof(*values)) : NULL;
 	bool ok = names && values && rte_eth_xstats_get_names(eth, names, (unsigned)n) == n &&

@@ -97,9 +97,13 @@ class Nicsim:
         """Plug or pull the cable."""
         self._do("link", up)
 
-    def fail(self):
-        """Stop working and ask for a reset."""
-        self._do("fail")
+    def fail(self, resets=0):
+        """Stop working and ask for a reset. resets: that fail before one works."""
+        self._do("fail", resets)
+
+    def gone(self):
+        """Out of the machine."""
+        self._do("gone")
 
     def held(self, queue=0):
         """mbufs that a transmit queue holds."""

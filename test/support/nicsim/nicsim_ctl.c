@@ -67,7 +67,13 @@ static int link_state(struct nicsim *nic, const uint32_t n[3])
 
 static int fail(struct nicsim *nic, const uint32_t n[3])
 {
-	nicsim_set_failed(nic);
+	nicsim_set_failed(nic, n[0]);
+	return 0;
+}
+
+static int gone(struct nicsim *nic, const uint32_t n[3])
+{
+	nicsim_set_gone(nic);
 	return 0;
 }
 
@@ -200,7 +206,10 @@ static const struct command {
 	{"/nicsim/delay", delay, 1, "Time until frames are read. Parameters: name, microseconds"},
 	{"/nicsim/reset", reset, 0, "Frees all that transmit rings hold. Parameters: name"},
 	{"/nicsim/link", link_state, 1, "Pulls or plugs the cable. Parameters: name, 0|1"},
-	{"/nicsim/fail", fail, 0, "A device stops working and asks for a reset. Parameters: name"},
+	{"/nicsim/fail", fail, 1,
+		"A device stops working and asks for a reset. Parameters: name, how many fail "
+		"first"},
+	{"/nicsim/gone", gone, 0, "A device is taken out of the machine. Parameters: name"},
 	{"/nicsim/held", held, 1, "mbufs a transmit queue holds. Parameters: name, queue"},
 	{"/nicsim/inject", generate, 3,
 		"Frames come in. Parameters: name, queue, how many, bytes of each"},

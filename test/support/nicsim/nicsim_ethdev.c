@@ -190,7 +190,13 @@ static int dev_start(struct rte_eth_dev *dev)
 
 static int dev_reset(struct rte_eth_dev *dev)
 {
-	__atomic_and_fetch(&nicsim_of(dev)->stuck, ~(uint32_t)NICSIM_FAILED, __ATOMIC_RELAXED);
+	struct nicsim *nic = nicsim_of(dev);
+
+	if (nic->resets) {
+		nic->resets--;
+		return -EIO;
+	}
+	__atomic_and_fetch(&nic->stuck, ~(uint32_t)NICSIM_FAILED, __ATOMIC_RELAXED);
 	return 0;
 }
 

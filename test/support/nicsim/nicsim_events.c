@@ -28,6 +28,11 @@ static void tell_reset(void *nic)
 	tell(nic, RTE_ETH_EVENT_INTR_RESET);
 }
 
+static void tell_gone(void *nic)
+{
+	tell(nic, RTE_ETH_EVENT_INTR_RMV);
+}
+
 static void soon(struct nicsim *nic, rte_eal_alarm_callback callback)
 {
 	if (rte_eal_alarm_set(1, callback, nic) < 0)
@@ -47,14 +52,22 @@ void nicsim_set_link(struct nicsim *nic, bool up)
 		soon(nic, tell_link);
 }
 
-void nicsim_set_failed(struct nicsim *nic)
+void nicsim_set_failed(struct nicsim *nic, uint32_t resets)
 {
+	nic->resets = resets;
 	__atomic_or_fetch(&nic->stuck, NICSIM_FAILED, __ATOMIC_RELAXED);
 	soon(nic, tell_reset);
+}
+
+void nicsim_set_gone(struct nicsim *nic)
+{
+	__atomic_or_fetch(&nic->stuck, NICSIM_FAILED, __ATOMIC_RELAXED);
+	soon(nic, tell_gone);
 }
 
 void nicsim_events_cancel(struct nicsim *nic)
 {
 	rte_eal_alarm_cancel(tell_link, nic);
 	rte_eal_alarm_cancel(tell_reset, nic);
+	rte_eal_alarm_cancel(tell_gone, nic);
 }

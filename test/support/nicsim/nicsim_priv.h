@@ -190,8 +190,9 @@ struct nicsim {
 	struct nicsim_conf conf;
 	struct rte_ether_addr mac;
 	struct dma dma;
-	uint64_t delay; /* TSC cycles; atomic */
-	uint32_t stuck; /* atomic */
+	uint64_t delay;  /* TSC cycles; atomic */
+	uint32_t stuck;  /* atomic */
+	uint32_t resets; /* that fail before one works */
 	struct tx_queue *tx[NICSIM_QUEUES_MAX];
 	struct rx_queue *rx[NICSIM_QUEUES_MAX];
 
@@ -294,7 +295,8 @@ enum dma_result nicsim_dma_write(
 /* ---- nicsim_events.c ---- */
 
 void nicsim_set_link(struct nicsim *nic, bool up);
-void nicsim_set_failed(struct nicsim *nic);
+void nicsim_set_failed(struct nicsim *nic, uint32_t resets);
+void nicsim_set_gone(struct nicsim *nic);
 /** No callback of the device runs any more. */
 void nicsim_events_cancel(struct nicsim *nic);
 
