@@ -203,7 +203,7 @@ void config_save_early(const struct sluice *sl, FILE *f)
 {
 	save_cores(sl, f);
 	/* Before the ports: a device is told when it is configured that it will have to wake us. */
-	if (sl->conf.sleep_us)
+	if (!sl->conf.sleep_auto)
 		fprintf(f, "set sleep %u\n", sl->conf.sleep_us);
 }
 

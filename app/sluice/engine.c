@@ -38,6 +38,7 @@ void engine_conf_init(struct engine_conf *conf)
 		.burst = BURST_MAX,
 		.retry_count = 64,
 		.retry_delay_us = 1,
+		.sleep_auto = true,
 		.share_us = SHARE_US,
 		.tx_segs = 1,
 		.tx_seg_len = {64},

@@ -73,7 +73,9 @@ struct engine_conf {
 	bool retry;
 	uint16_t retry_count;
 	uint32_t retry_delay_us;
-	uint32_t sleep_us; /* `set sleep`: idle so long, a worker sleeps; 0: it never does */
+	/* `set sleep`: idle so long, a worker sleeps; 0: it never does, unless it is crowded (auto). */
+	uint32_t sleep_us;
+	bool sleep_auto;
 	uint32_t share_us; /* `set share`: a port with so much debt is left out; 0: none is */
 	/* Packets of txonly, flowgen and start tx_first. */
 	uint16_t tx_segs; /* 1..TXPKT_SEGS_MAX */

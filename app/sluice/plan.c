@@ -228,8 +228,6 @@ static struct plan *plan_new(const struct sluice *sl)
 		return NULL;
 	plan->engine = sl->engine;
 	plan->conf = sl->conf;
-	if (sl->handover.idle)
-		plan->conf.sleep_us = 1;
 	plan->fdb = sl->fdb;
 	plan->n_ports = sl->n_ports;
 	plan->n_workers = sl->n_workers;
@@ -337,7 +335,7 @@ static int fill_sleep(struct plan *plan, const struct sluice *sl)
 	int err = 0;
 
 	for (unsigned i = 0; i < plan->n_workers; i++)
-		err |= plan_worker_sleep(&plan->workers[i], sl);
+		err |= plan_worker_sleep(&plan->workers[i], sl->workers[i]);
 	return err;
 }
 

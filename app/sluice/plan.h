@@ -79,6 +79,7 @@ struct plan_worker {
 	/* What it sleeps by, see sleep.c. The array is the worker's to write to. */
 	struct pollfd *fds; /* NULL: it must not sleep */
 	uint32_t n_fds, n_devs;
+	uint32_t sleep_us; /* idle so long, it sleeps; 0: it must not */
 };
 
 struct plan {

@@ -299,7 +299,7 @@ static void add_dev(json_t *o, const struct port *port)
 	if (port_dev_mute(port))
 		set_text(o, "trouble", port_dev_trouble(port));
 	else if (rte_eth_link_get_nowait(port->dev.eth, &link) == 0 &&
-		link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN)
+		 link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN)
 		set_number(o, "speed_mbps", link.link_speed);
 	set_text(o, "zero_copy", port->dev.reach == VNET_REACH_NONE ? port->dev.reach_why : "yes");
 	if (port->dev.resets)

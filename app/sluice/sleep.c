@@ -41,6 +41,9 @@
 #define NAP_MS     100
 #define MISSES_MAX 3
 
+/* Idle so long, who is crowded sleeps: a guest that is about to send more is not yet made to kick. */
+#define CROWDED_US 50
+
 static void rings_disarm(const struct plan_worker *work)
 {
 	for (uint32_t i = 0; i < work->n_streams; i++)
@@ -169,8 +172,6 @@ static void nap(struct worker *w, const struct plan *plan)
 
 void worker_sleep(struct worker *w, const struct plan *plan)
 {
-	if (!w->work->fds)
-		return;
 	if (rings_arm(w->work)) {
 		/* A device has no second look of its own: poll everything once more. */
 		if (w->work->n_devs == 0 || (devices_arm(w) && worker_iterate(w, plan) == 0))
@@ -243,11 +244,21 @@ static bool may_sleep(const struct plan_worker *work, const struct sluice *sl)
 	return true;
 }
 
-int plan_worker_sleep(struct plan_worker *work, const struct sluice *sl)
+uint32_t worker_sleep_us(const struct worker *w)
 {
+	const struct sluice *sl = w->sl;
+
+	if (sl->handover.idle)
+		return 1;
+	return sl->conf.sleep_auto && w->crowd.crowded ? CROWDED_US : sl->conf.sleep_us;
+}
+
+int plan_worker_sleep(struct plan_worker *work, const struct worker *w)
+{
+	const struct sluice *sl = w->sl;
 	uint32_t n = 2;
 
-	if ((sl->conf.sleep_us == 0 && !sl->handover.idle) || !may_sleep(work, sl))
+	if (worker_sleep_us(w) == 0 || !may_sleep(work, sl))
 		return 0;
 	work->fds = calloc(work->n_streams + 2, sizeof(*work->fds));
 	if (!work->fds)
@@ -269,5 +280,6 @@ int plan_worker_sleep(struct plan_worker *work, const struct sluice *sl)
 		}
 	}
 	work->n_fds = n;
+	work->sleep_us = worker_sleep_us(w);
 	return 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Workers that sleep when there is nothing to do: `set sleep`. */
+/* Workers that sleep when there is nothing to do: `set sleep`, and crowd.h. */
 #ifndef SLEEP_H
 #define SLEEP_H
 
@@ -29,7 +29,10 @@ void worker_sleep_fini(struct worker *w);
 
 /** Fill in what a worker needs to sleep under this plan, if it is to and can.
  * @return 0 or -ENOMEM */
-int plan_worker_sleep(struct plan_worker *work, const struct sluice *sl);
+int plan_worker_sleep(struct plan_worker *work, const struct worker *w);
+
+/** How long it has to be idle before it sleeps, in microseconds; 0: it is not to sleep. */
+uint32_t worker_sleep_us(const struct worker *w);
 
 /** Whether its device has interrupted nobody though it should have, several times. */
 bool port_misses_interrupts(const struct port *port);

@@ -99,6 +99,8 @@ static void tick(int fd, short what, void *arg)
 
 	virtq_store(&sl->now, coarse_seconds());
 	workers_measure(sl);
+	if (crowd_measure(sl))
+		plan_dirty(sl);
 	vnet_lenders_reap();
 	fdb_age(sl->fdb, sl->now);
 	PORT_FOREACH(sl, port)

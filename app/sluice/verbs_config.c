@@ -37,7 +37,7 @@ static const struct port *keeps_awake(const struct sluice *sl, const struct work
 	struct port *port;
 
 	PORT_FOREACH(sl, port)
-	for (unsigned i = 0; i < port->n_rxq && sl->conf.sleep_us > 0; i++)
+	for (unsigned i = 0; i < port->n_rxq && worker_sleep_us(w) > 0; i++)
 		if (port->rxq[i].worker == w->index && !port_can_wake(port))
 			return port;
 	return NULL;
@@ -63,16 +63,20 @@ static int show_cores(struct cmd *c)
 			w->resting ? " - resting" : "");
 		if (awake)
 			cmd_printf(c, " - kept awake by port %s", awake->name);
-		else if (sl->conf.sleep_us)
+		else if (worker_sleep_us(w))
 			cmd_printf(c, " - asleep %u.%u %%", w->rest / 10, w->rest % 10);
+		if (w->crowd.crowded || w->crowd.waits >= 10)
+			cmd_printf(c, " - waits for its CPU %u.%u %%", w->crowd.waits / 10,
+				w->crowd.waits % 10);
 		cmd_printf(c, "\n");
 		json_array_append_new(all,
-			json_pack("{s:i, s:i, s:i, s:i, s:i, s:s?, s:b, s:I, s:I}", "lcore",
-				w->lcore, "socket", w->node, "queues", queues, "busy_per_mille",
-				w->load, "asleep_per_mille", w->rest, "kept_awake_by",
-				awake ? awake->name : NULL, "resting", w->resting, "rounds",
-				(json_int_t)virtq_load(&w->stats.iterations), "busy_rounds",
-				(json_int_t)virtq_load(&w->stats.iterations_busy)));
+			json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:s?, s:b, s:b, s:I, s:I}",
+				"lcore", w->lcore, "socket", w->node, "queues", queues,
+				"busy_per_mille", w->load, "asleep_per_mille", w->rest,
+				"waits_per_mille", w->crowd.waits, "kept_awake_by",
+				awake ? awake->name : NULL, "crowded", w->crowd.crowded, "resting",
+				w->resting, "rounds", (json_int_t)virtq_load(&w->stats.iterations),
+				"busy_rounds", (json_int_t)virtq_load(&w->stats.iterations_busy)));
 	}
 	cmd_json(c, all);
 	return 0;

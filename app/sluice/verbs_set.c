@@ -43,27 +43,26 @@ static int set_burst(struct cmd *c)
 	return cmd_updated(c);
 }
 
-/* A time that workers go by. */
-static int set_us(struct cmd *c, uint32_t *us, const char *name)
-{
-	*us = (uint32_t)cmd_u64(c, "US", 0);
-	verb_json_number(c, name, *us);
-	cmd_quiet(c);
-	return cmd_updated(c);
-}
-
 static int set_sleep(struct cmd *c)
 {
 	struct sluice *sl = cmd_ctx(c);
 
-	return set_us(c, &sl->conf.sleep_us, "sleep_us");
+	sl->conf.sleep_auto = cmd_has(c, "auto");
+	sl->conf.sleep_us = (uint32_t)cmd_u64(c, "US", 0);
+	cmd_json(c, json_pack("{s:b, s:i}", "auto", sl->conf.sleep_auto, "sleep_us",
+			    (int)sl->conf.sleep_us));
+	cmd_quiet(c);
+	return cmd_updated(c);
 }
 
 static int set_share(struct cmd *c)
 {
 	struct sluice *sl = cmd_ctx(c);
 
-	return set_us(c, &sl->conf.share_us, "share_us");
+	sl->conf.share_us = (uint32_t)cmd_u64(c, "US", 0);
+	verb_json_number(c, "share_us", sl->conf.share_us);
+	cmd_quiet(c);
+	return cmd_updated(c);
 }
 
 static int set_retry(struct cmd *c)
@@ -387,15 +386,16 @@ const struct command set_commands[] = {
 		"together at "
 		"most 10 ms.",
 		set_retry, 0},
-	{"set sleep US:0..1000000",
+	{"set sleep (auto|US:0..1000000)",
 		"let an lcore sleep when its queues were empty for US microseconds; 0: never",
-		"0 at first: lcores poll all the time. Guests then kick, and devices interrupt, to "
+		"auto at first: an lcore polls all the time, but where other threads want its CPU "
+		"it "
+		"sleeps when idle, until they are gone. Guests kick, and devices interrupt, to "
 		"wake "
-		"it. A device can do so if its driver has receive interrupts and the port was "
-		"added "
-		"after this command; an lcore with a queue that cannot wake it stays awake: see "
-		"`show "
-		"config cores`.",
+		"one that sleeps. A device can do so if its driver has receive interrupts and the "
+		"port was added after this command with a US; an lcore with a queue that cannot "
+		"wake "
+		"it stays awake: see `show config cores`.",
 		set_sleep, 0},
 	{"set share US:0..1000",
 		"microseconds of an lcore a port may take beyond its share; 0: any number",

@@ -132,8 +132,8 @@ uint32_t worker_iterate(struct worker *w, const struct plan *plan)
 	return moved;
 }
 
-/* Idle long enough to sleep? Asked after every iteration if `set sleep` is on. */
-static bool is_tired(struct worker *w, const struct plan *plan, uint32_t moved)
+/* Idle long enough to sleep? Asked after every iteration of who may. */
+static bool is_tired(struct worker *w, uint32_t moved)
 {
 	uint64_t now;
 
@@ -144,14 +144,14 @@ static bool is_tired(struct worker *w, const struct plan *plan, uint32_t moved)
 	now = rte_rdtsc();
 	if (w->idle_since == 0)
 		w->idle_since = now;
-	return now - w->idle_since >= plan->conf.sleep_us * (rte_get_tsc_hz() / 1000000);
+	return now - w->idle_since >= w->work->sleep_us * w->us;
 }
 
 static void serve(struct worker *w, const struct plan *plan)
 {
 	uint32_t moved = worker_iterate(w, plan);
 
-	if (unlikely(plan->conf.sleep_us) && is_tired(w, plan, moved)) {
+	if (unlikely(w->work->sleep_us) && is_tired(w, moved)) {
 		worker_sleep(w, plan);
 		w->idle_since = 0;
 	}
@@ -163,6 +163,8 @@ static int worker_main(void *arg)
 
 	rte_rcu_qsbr_thread_register(w->rcu, w->index);
 	rte_rcu_qsbr_thread_online(w->rcu, w->index);
+	w->thread = pthread_self();
+	virtq_store_release(&w->runs, true);
 	virtq_store(&w->stats.since, rte_rdtsc());
 	while (!virtq_load(w->quit)) {
 		serve(w, virtq_load_acquire(w->plan));

@@ -3,6 +3,7 @@
 #ifndef WORKER_H
 #define WORKER_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -10,6 +11,7 @@
 #include <rte_mempool.h>
 #include <rte_rcu_qsbr.h>
 
+#include "crowd.h"
 #include "fdb.h"
 #include "plan.h"
 #include "share.h"
@@ -69,6 +71,10 @@ struct worker {
 	int doorbell;   /* eventfd: control has something for it */
 	int interrupts; /* epoll instance for its devices' interrupts */
 
+	/* Written by the worker when it begins, then constant. */
+	pthread_t thread;
+	bool runs; /* with release, after the others */
+
 	/* The worker's own. */
 	_Alignas(64) const struct plan_worker *work; /* its part of the plan, this iteration */
 	struct worker_stats stats;
@@ -95,7 +101,8 @@ struct worker {
 	uint32_t load, rest; /* per mille busy and asleep, over the last second */
 	uint64_t busy_base;  /* stats.busy when the forward statistics were cleared */
 	bool late;           /* was, when a plan waited for a second: see plan_is_waiting() */
-	bool resting;        /* gets no queue but pinned ones: `set corelist`, `set nbcore` */
+	struct crowd crowd;
+	bool resting; /* gets no queue but pinned ones: `set corelist`, `set nbcore` */
 };
 
 /** Serve every stream once. The worker. @return packets received or made */

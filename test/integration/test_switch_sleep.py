@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Workers that sleep (`set sleep`): they do, every packet wakes them, none is lost, and who keeps them awake is named."""
 
+import contextlib
 import os
 import subprocess
+import sys
 import time
 
 import pytest
 from record import Recorder
-from testpmd import Testpmd, frontend_eal
+from testpmd import Testpmd, cpus, frontend_eal
 
 from sluice import Sluice, SluiceError
 
@@ -119,6 +121,59 @@ def test_commands_wake(folder):
         assert switch.stop() == 0
 
 
+@contextlib.contextmanager
+def somebody(cpu):
+    """A process that wants all of a CPU."""
+    hog = subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
+    try:
+        yield hog
+    finally:
+        hog.kill()
+        hog.wait()
+
+
+@pytest.mark.parametrize("ring", RINGS)
+def test_who_is_not_alone_sleeps(folder, ring):
+    """Nothing is set: while another process wants the worker's CPU, that has it, and frames still arrive; then polling is back."""
+    ports = [f"port add {port} listen {folder}/{port}" for port in "ab"]
+    with Sluice(folder, commands=[*ports, "set fwd io"]) as switch, guest(folder, ring) as pmd:
+        for port in "ab":
+            switch.wait_link(port)
+        switch.wait_until(lambda: not core(switch)["crowded"], "a CPU of its own", timeout=60)
+        assert "asleep" not in switch.run("show config cores")
+        with somebody(cpus()[0]):
+            switch.wait_until(lambda: core(switch)["crowded"], "notice of the other process")
+            asleep(switch)
+            assert "waits for its CPU" in switch.run("show config cores")
+            assert "shares its CPU with other threads" in switch.log
+            pmd.command("set fwd rxonly")
+            for burst in range(1, 11):
+                pmd.command("start tx_first 1")
+                switch.wait_until(lambda n=burst: all(received(switch, port) == 32 * n for port in "ab"), "burst", timeout=5)
+                pmd.command("stop")
+            assert pmd.stats(0)["RX-packets"] == pmd.stats(1)["RX-packets"] == 10 * 32
+        switch.wait_until(lambda: not core(switch)["crowded"], "a CPU of its own again", timeout=60)
+        assert "has its CPU for itself again" in switch.log
+        switch.wait_until(lambda: core(switch)["asleep_per_mille"] == 0, "polling")
+
+
+def test_who_is_to_poll_polls(folder):
+    """`set sleep 0`: though another process wants its CPU, which is said."""
+    with Sluice(folder, commands=["set sleep 0", f"port add a listen {folder}/a"]) as switch, somebody(cpus()[0]):
+        switch.wait_until(lambda: core(switch)["waits_per_mille"] > 250, "waiting for the other process")
+        switch.wait_until(lambda: "waits for its CPU" in switch.run("show config cores"), "a word of it")
+        assert core(switch)["asleep_per_mille"] == 0
+        assert not core(switch)["crowded"]
+        saved = folder / "saved"
+        switch.run(f"config save {saved}")
+        assert "set sleep 0\n" in saved.read_text()
+        switch.run("set sleep auto")
+        switch.wait_until(lambda: core(switch)["crowded"], "notice of the other process")
+        asleep(switch)
+        switch.run(f"config save {saved}")
+        assert "set sleep" not in saved.read_text()
+
+
 def test_a_device_wakes(folder):
     """A TAP interrupts; a device without interrupts keeps its worker awake, and is named."""
     tap = f"sl{os.getpid() % 10000}z"
@@ -140,6 +195,6 @@ def test_a_device_wakes(folder):
 
 def test_refused(folder):
     with Sluice(folder) as switch:
-        for wrong in ("set sleep", "set sleep -1", "set sleep 1000001", "set sleep soon"):
+        for wrong in ("set sleep", "set sleep -1", "set sleep 1000001", "set sleep soon", "set sleep auto 5"):
             with pytest.raises(SluiceError):
                 switch.run(wrong)
