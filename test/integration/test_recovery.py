@@ -3,9 +3,11 @@
 
 QEMU keeps no in-flight region for network devices, and says a stale base of a packed ring: what the next switch must know is in
 its own state files. The number of ends of each case is SLUICE_KILLS (default 3, with SLUICE_ALL=1 100), every third in order; the
-figures are printed (pytest -s).
+figures are printed (pytest -s). So with either side of an upgrade.
 """
 
+import collections
+import contextlib
 import os
 import random
 import time
@@ -13,9 +15,10 @@ from pathlib import Path
 
 import pytest
 from guest import Guest, Nic, together
-from sluice import Sluice
+from handover import Upgraded
 
 KILLS = int(os.environ.get("SLUICE_KILLS", 100 if os.environ.get("SLUICE_ALL") == "1" else 3))
+UPGRADE_S = 0.6  # longer than an upgrade takes
 RESUME_S = 1  # less what the machine had no CPU for: see Waiting
 BURST = 64  # VIRTQ_BURST
 # ping's own count takes an answer for one that comes twice if the switch was gone for 1024 requests.
@@ -56,7 +59,7 @@ class Pair:
 
     def __init__(self, folder, states):
         self.paths = [folder / f"{ring}.sock" for ring in RINGS]
-        self.switch = Sluice(folder, options=["--state-dir", states])
+        self.switch = Upgraded(folder, options=["--state-dir", states])
         self.guests = [Guest(ring, [Nic(str(path), server=True, address=f"{address}/24", props={"packed": ring == "packed"})],
                              directory=folder / ring) for ring, path, address in zip(RINGS, self.paths, ADDRESSES)]
 
@@ -125,6 +128,17 @@ def settled(read):
     return now
 
 
+def unharmed(pair, boots):
+    """No guest has been reset, has lost buffers or complains of anything."""
+    # A guest posts new buffers once 32 of its 256 are used up; lost ones would add up.
+    assert min(settled(pair.posted)) > 256 - 64, "receive buffers were lost"
+    for vm, boot in zip(pair.guests, boots):
+        said = vm.check("dmesg")
+        assert vm.check("cat /proc/sys/kernel/random/boot_id") == boot
+        for trouble in ("is not a head", "NETDEV WATCHDOG", "bad gso", "BUG", "timed out"):
+            assert trouble not in said, said[-2000:]
+
+
 @pytest.mark.parametrize("copies", ["", " copy"], ids=["zero-copy", "copying"])
 def test_guests_go_on(pair, copies):
     boots = [vm.check("cat /proc/sys/kernel/random/boot_id") for vm in pair.guests]
@@ -153,10 +167,44 @@ def test_guests_go_on(pair, copies):
     assert slowest[0] - slowest[1] < RESUME_S, f"traffic after {slowest[0]:.2f} s, {slowest[1]:.2f} of them without a CPU"
     assert twice <= repeated
     assert answers > KILLS
-    # A guest posts new buffers once 32 of its 256 are used up; lost ones would add up.
-    assert min(settled(pair.posted)) > 256 - 64, "receive buffers were lost"
-    for vm, boot in zip(pair.guests, boots):
-        said = vm.check("dmesg")
-        assert vm.check("cat /proc/sys/kernel/random/boot_id") == boot
-        for trouble in ("is not a head", "NETDEV WATCHDOG", "bad gso", "BUG", "timed out"):
-            assert trouble not in said, said[-2000:]
+    unharmed(pair, boots)
+
+
+def kill_one(pair, dice):
+    """Begin an upgrade and kill a side of it. Which of older, newer and a third one goes on."""
+    switch, older = pair.switch, pair.switch.process
+    newer = switch.start_upgrade()
+    time.sleep(dice.random() * UPGRADE_S)
+    victim = dice.choice([older, newer or older])
+    with contextlib.suppress(ProcessLookupError):
+        victim.kill()
+    if victim is older:
+        older.wait(20)
+    heir = switch.follow_heir(*(process for process in (older, newer) if process))
+    if not heir:
+        pair.start_switch()
+    return "older" if heir is older else "newer" if heir else "a third one"
+
+
+def test_either_side_of_an_upgrade_is_killed(pair):
+    """Row P4, at any moment: one of the two goes on, or, if both are gone, one that is started after them."""
+    boots = [vm.check("cat /proc/sys/kernel/random/boot_id") for vm in pair.guests]
+    dice, seen, took, repeated = random.Random(4), collections.Counter(), [], 0
+    pair.wait_traffic(0)
+    pair.load()
+    try:
+        pair.wait_traffic()
+        for _ in range(KILLS):
+            seen[kill_one(pair, dice)] += 1
+            took.append(pair.wait_traffic())
+            repeated += sum(again for _, again in pair.recovered())
+    finally:
+        answers, twice = pair.idle()
+    longest = max(took)
+    print(f"\nP4: {KILLS} ends, after which went on: {dict(seen)}; both ways again after {longest[0]:.2f} s at most "
+          f"({longest[1]:.2f} s without a CPU); {answers} answers, {twice} twice")
+    slowest = max(took, key=lambda one: one[0] - one[1])
+    assert slowest[0] - slowest[1] < RESUME_S, f"traffic after {slowest[0]:.2f} s, {slowest[1]:.2f} of them without a CPU"
+    assert twice <= repeated
+    assert answers > KILLS
+    unharmed(pair, boots)

@@ -4,6 +4,7 @@
 The last tests speak the protocol of app/sluice/handover_wire.h themselves, as one of the two sides, and die at each step."""
 
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -15,7 +16,7 @@ from handover import (ABORT, ALL, COMMIT, CONTROL, EARLY, MAGIC, PORT, PREPARE, 
                       close_all, exactly, receive, send)
 from hostnet import Tap
 from loop import Loop, counters, front, lost
-from sluice import SluiceError, binary, crossed
+from sluice import TOP, SluiceError, binary, crossed
 from talk import link_changes, talking
 from testpmd import Testpmd, frontend_eal
 
@@ -374,3 +375,18 @@ def test_options_that_do_not_go_together(folder):
     done = subprocess.run([Upgraded(folder).program.resolve(), "--", "--take-over", "/x", "--commands", "/y"],
                           capture_output=True, text=True)
     assert done.returncode == 1 and "leave out --commands" in done.stderr
+
+
+# ---- both sides ----
+
+def test_both_die(folder):
+    """The older one before the newer one has asked for anything: whoever waits for the upgrade is told."""
+    with Upgraded(folder) as switch:
+        older = switch.process
+        command = subprocess.Popen([TOP / "usertools/sluicectl", "-s", switch.control, "upgrade"], stderr=subprocess.PIPE, text=True)
+        switch.wait_until(lambda: "is to take over" in switch.log, "beginning")
+        older.kill()
+        older.wait()
+        said = command.communicate(timeout=30)[1]
+        assert command.returncode == 1
+        assert re.search(f"both processes, {older.pid} and [0-9]+, have ended: see their log, and start the switch again$", said)

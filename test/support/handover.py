@@ -2,14 +2,15 @@
 """A switch that is another process now and then, and the frames in which it tells the next one (app/sluice/handover_wire.h)."""
 
 import array
+import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import struct
 import subprocess
 import time
-from pathlib import Path
 
 from sluice import TOP, Sluice, SluiceError
 
@@ -37,6 +38,29 @@ class Upgraded(Sluice):
         self.process = Other(pid)
         assert self._connect()
 
+    def start_upgrade(self):
+        """The newer process, or None: it has ended at once."""
+        with contextlib.suppress(ProcessLookupError):
+            return Other(self.json("upgrade start")["pid"])
+        return None
+
+    def follow_heir(self, *processes, timeout=20):
+        """Wait until one of these goes on, with the control socket, and be that; None: none does."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            living = [process for process in processes if process.poll() is None]
+            if not living:
+                return None
+            self._hang_up()
+            with contextlib.suppress(SluiceError, OSError):
+                if len(living) == 1 and self._connect() and self.json("upgrade show")["state"] != "running":
+                    time.sleep(0.2)
+                    if living[0].poll() is None:  # else it had handed over to who was killed, and was about to end
+                        self.process = living[0]
+                        return living[0]
+            time.sleep(0.01)
+        raise SluiceError(f"{self.name}: {len(living)} owners, of {len(processes)}:\n{self.log}")
+
     def close(self):
         super().close()
         for option in self.eal:
@@ -59,12 +83,8 @@ class Other:
         return 0
 
     def poll(self):
-        try:
-            signal.pidfd_send_signal(self.fd, 0)
-            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (ProcessLookupError, FileNotFoundError):
-            return 0
-        return 0 if state in "ZX" else None
+        """0: all its threads have ended, and nothing of it is open any more."""
+        return 0 if select.select([self.fd], [], [], 0)[0] else None
 
     def send_signal(self, number):
         signal.pidfd_send_signal(self.fd, number)
