@@ -169,7 +169,8 @@ virtq_inline void prefetch(const struct direct *d, uint16_t i, const bool past)
 	place_own(d->to.chain[i].seg, d->to.v->hdr_len, len, past);
 }
 
-virtq_inline void frame_copy(struct direct *d, uint16_t i, const bool past)
+/* @param next frame after it, or any */
+virtq_inline void frame_copy(struct direct *d, uint16_t i, const bool past, const uint8_t *next)
 {
 	static const struct virtio_net_hdr_v1 plain = {.num_buffers = 1};
 	const struct virtq_chain *chain = &d->from.chain[i];
@@ -183,7 +184,7 @@ virtq_inline void frame_copy(struct direct *d, uint16_t i, const bool past)
 		memcpy(va, begin, VNET_BEGINNING);
 		if (len > VNET_BEGINNING)
 			place_write(va + VNET_BEGINNING, frame + VNET_BEGINNING,
-				len - VNET_BEGINNING, past && len >= FAR_LEAST);
+				len - VNET_BEGINNING, past && len >= FAR_LEAST, next);
 	} else {
 		memcpy(va, begin, len);
 	}
@@ -196,9 +197,11 @@ virtq_inline void copy(struct direct *d, uint16_t n)
 	const struct far_burst far = far_begin(d->to.vq, frame_len(&d->from, d->from.chain));
 
 	for (uint16_t i = 0; i < n; i++) {
-		if (likely(i + 1 < n))
-			prefetch(d, i + 1, far.past);
-		frame_copy(d, i, far.past);
+		const uint16_t next = likely(i + 1 < n) ? i + 1 : i;
+
+		if (likely(next != i))
+			prefetch(d, next, far.past);
+		frame_copy(d, i, far.past, d->from.chain[next].seg->va);
 	}
 	far_end(far);
 	if (unlikely(far.start))

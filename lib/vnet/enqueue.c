@@ -172,37 +172,38 @@ virtq_inline void frame_prefetch(
 		place_own(s->chain->seg, v->hdr_len, m->pkt_len, past);
 }
 
-virtq_inline void piece_write(uint8_t *va, const struct rte_mbuf *m, uint32_t len, const bool past)
+virtq_inline const uint8_t *data_of(const struct rte_mbuf *m)
 {
-	place_write(va, rte_pktmbuf_mtod(m, const uint8_t *), len, past);
+	return rte_pktmbuf_mtod(m, const uint8_t *);
 }
 
-/* A packet to one place with room for it, whatever its segments say. */
-virtq_inline void packet_write(uint8_t *va, const struct rte_mbuf *m, const bool past)
+/* A packet to one place with room for it, whatever its segments say. @param next packet, or any */
+virtq_inline void packet_write(
+	uint8_t *va, const struct rte_mbuf *m, const bool past, const struct rte_mbuf *next)
 {
 	uint32_t left = m->pkt_len, part = m->data_len;
 
 	if (likely(part == left)) {
-		piece_write(va, m, part, past);
+		place_write(va, data_of(m), part, past, data_of(next));
 		return;
 	}
 	part = RTE_MIN(part, left);
-	piece_write(va, m, part, past);
+	place_write(va, data_of(m), part, past, data_of(m->next ? m->next : next));
 	while ((left -= part) && (m = m->next)) {
 		va += part;
 		part = RTE_MIN(m->data_len, left);
-		piece_write(va, m, part, past);
+		place_write(va, data_of(m), part, past, data_of(m->next ? m->next : next));
 	}
 }
 
 virtq_inline void packet_copy(const struct virtq_view *v, const struct slot *s,
-	const struct rte_mbuf *m, const bool past, const int variant)
+	const struct rte_mbuf *m, const bool past, const struct rte_mbuf *next, const int variant)
 {
 	const struct virtq_seg *seg = s->chain->seg;
 
 	if (likely(seg->len >= v->hdr_len + m->pkt_len)) {
 		place_header(seg->va, &s->hdr, v->hdr_len);
-		packet_write(seg->va + v->hdr_len, m, past && m->pkt_len >= FAR_LEAST);
+		packet_write(seg->va + v->hdr_len, m, past && m->pkt_len >= FAR_LEAST, next);
 	} else {
 		copy_slow(v, s, m);
 	}
@@ -325,11 +326,13 @@ virtq_inline uint16_t enqueue(struct virtq *vq, const struct virtq_view *v, void
 	for (struct slot *s = slots; s != end; s++) {
 		const struct rte_mbuf *m = *pkt++;
 
-		if (likely(s + 1 != end))
-			frame_prefetch(v, s + 1, *pkt, far.past);
+		const struct rte_mbuf *next = likely(s + 1 != end) ? *pkt : m;
+
+		if (likely(next != m))
+			frame_prefetch(v, s + 1, next, far.past);
 		if (unlikely(s->n == 0))
 			continue;
-		packet_copy(v, s, m, far.past, variant);
+		packet_copy(v, s, m, far.past, next, variant);
 		sent++;
 		bytes += m->pkt_len;
 		virtq_count_frame(&vq->stats, rte_pktmbuf_mtod(m, uint8_t *), m->pkt_len);

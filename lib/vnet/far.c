@@ -16,19 +16,24 @@ static inline void copy_line(uint8_t *to, const uint8_t *from)
 		_mm_stream_si128((__m128i *)(void *)to + i, part[i]);
 }
 
-void far_copy(uint8_t *to, const uint8_t *from, uint32_t len)
+void far_copy(uint8_t *to, const uint8_t *from, uint32_t len, const uint8_t *next)
 {
 	uint32_t part = RTE_CACHE_LINE_SIZE - ((uintptr_t)to & (RTE_CACHE_LINE_SIZE - 1));
 
 	part = RTE_MIN(part, len);
 	memmove(to, from, part);
-	for (; len - part >= RTE_CACHE_LINE_SIZE; part += RTE_CACHE_LINE_SIZE)
+	for (; len - part >= RTE_CACHE_LINE_SIZE; part += RTE_CACHE_LINE_SIZE) {
+		const uint32_t at = part + FAR_AHEAD;
+
+		rte_prefetch0(at < len ? from + at : next + (at - len));
 		copy_line(to + part, from + part);
+	}
 	memmove(to + part, from + part, len - part);
 }
 #else
-void far_copy(uint8_t *to, const uint8_t *from, uint32_t len)
+void far_copy(uint8_t *to, const uint8_t *from, uint32_t len, const uint8_t *next)
 {
+	(void)next;
 	memmove(to, from, len);
 }
 #endif
@@ -63,7 +68,7 @@ void far_judge(struct virtq *vq, uint64_t cycles, uint64_t bytes)
 		return;
 	}
 	far->left = FAR_EVERY;
-	pays = far->took > slow * FAR_SCALE && line < far->took / 4 * 3;
+	pays = far->took > slow * FAR_SCALE && line < far->took / 8 * 7;
 	if (pays == far->on) {
 		far->doubts = 0;
 	} else if (++far->doubts == 2) {

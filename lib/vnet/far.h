@@ -14,7 +14,8 @@
  * each, with a dozen on their way. Large frames may run through more memory than caches hold, and virtual CPUs move
  * away: then each line is fetched from afar, only to be overwritten, and the guest fetches it from as far again. There,
  * stores that go past the caches (non-temporal) fetch nothing, and the guest reads from memory what it would have to
- * read from there anyway. With lines nearby they would only make it wait.
+ * read from there anyway. What is copied is asked for FAR_AHEAD bytes before: nothing else in such a loop does. With
+ * lines nearby they would only make the guest wait.
  *
  * Which it is shows: once in FAR_EVERY bursts two in turn are timed, the first written the ordinary way, the other past
  * the cache. That pays if an ordinary line takes long and one past the cache clearly less; two comparisons in turn that
@@ -25,9 +26,10 @@
  * cache are not ordered with others: far_end() is between them and whatever tells the guest.
  */
 
-#define FAR_NS    6    /* a line */
+#define FAR_NS    4    /* a line */
 #define FAR_EVERY 256  /* bursts */
 #define FAR_LEAST 4096 /* bytes of a frame */
+#define FAR_AHEAD 1024 /* bytes: what is copied is asked for so long before */
 #define FAR_JUDGE 8192 /* bytes of a burst that says something */
 #define FAR_AGAIN 8    /* bursts, after one that did not */
 
@@ -76,8 +78,9 @@ virtq_inline void far_end(struct far_burst b)
 /* Bytes of a burst's frames; 0: some are too short. Out of line. */
 uint64_t far_bytes(struct rte_mbuf *const *pkts, uint16_t n);
 
-/* Copy, past the cache what is whole lines. Out of line: what is near must stay small. */
-void far_copy(uint8_t *to, const uint8_t *from, uint32_t len);
+/* Copy, past the cache what is whole lines. Out of line: what is near must stay small.
+ * @param next what is copied after it, or anything: it is only asked for */
+void far_copy(uint8_t *to, const uint8_t *from, uint32_t len, const uint8_t *next);
 
 /* A burst of so many bytes took so long. Out of line. */
 void far_judge(struct virtq *vq, uint64_t cycles, uint64_t bytes);

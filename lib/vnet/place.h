@@ -58,11 +58,13 @@ virtq_inline void place_header(uint8_t *va, const struct virtio_net_hdr_v1 *hdr,
 		place_header_of(va, hdr, sizeof(struct virtio_net_hdr));
 }
 
-/* A piece of a frame. @param past past the cache. Two guests may share memory: it may overlap. */
-virtq_inline void place_write(uint8_t *va, const uint8_t *from, uint32_t len, const bool past)
+/* A piece of a frame. @param past past the cache, and then @next is what comes after it. Two guests may share memory: it
+ * may overlap. */
+virtq_inline void place_write(
+	uint8_t *va, const uint8_t *from, uint32_t len, const bool past, const uint8_t *next)
 {
 	if (unlikely(past))
-		far_copy(va, from, len);
+		far_copy(va, from, len, next);
 	else
 		memmove(va, from, len);
 }

@@ -158,6 +158,26 @@ static void once_past(uint32_t n)
 	_mm_sfence();
 }
 
+static void once_past_asking(uint32_t n)
+{
+	for (unsigned i = 0; i < BATCH; i++) {
+		const uint8_t *from = frame_of(sent, n, i),
+			      *next = i + 1 < BATCH ? frame_of(sent, n, i + 1) : from;
+		uint8_t *to = frame_of(got, n, i);
+
+		for (uint32_t at = 0; at < size; at += LINE) {
+			const uint32_t ahead = at + 1024;
+
+			_mm_prefetch(
+				ahead < size ? from + ahead : next + (ahead - size), _MM_HINT_T0);
+			for (uint32_t k = at; k < at + LINE; k += sizeof(__m128i))
+				_mm_stream_si128(
+					(void *)(to + k), _mm_load_si128((const void *)(from + k)));
+		}
+	}
+	_mm_sfence();
+}
+
 static const struct {
 	const char *name;
 	void (*copy)(uint32_t batch);
@@ -167,6 +187,7 @@ static const struct {
 	{"one copy", once},
 	{"one, lines owned in time", once_owning},
 	{"one, past the cache", once_past},
+	{"the same, asked for in time", once_past_asking},
 };
 
 #define WAYS (sizeof(ways) / sizeof(ways[0]))

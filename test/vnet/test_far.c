@@ -61,11 +61,33 @@ static void slow_is_not_far(void **state)
 	virtq_free(vq);
 }
 
+/* What is copied past the cache is what would be copied otherwise, wherever it begins and ends. */
+static void past_the_cache(void **state)
+{
+	static uint8_t from[3000], to[3000], want[3000];
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(from); i++)
+		from[i] = (uint8_t)(i * 31 + i / 256);
+	for (unsigned shift = 0; shift < 2 * RTE_CACHE_LINE_SIZE; shift += 7)
+		for (unsigned len = 0; len < sizeof(to) - shift; len += len < 200 ? 1 : 61) {
+			const unsigned at = shift / 2;
+
+			memset(to, 0xee, sizeof(to));
+			memset(want, 0xee, sizeof(want));
+			memcpy(want + shift, from + at, len);
+			far_copy(to + shift, from + at, len, len % 2 ? from : to);
+			far_end((struct far_burst){.past = true});
+			assert_memory_equal(to, want, sizeof(to));
+		}
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		PAIR_SPLIT(far_is_found_out),
 		PAIR_SPLIT(slow_is_not_far),
+		cmocka_unit_test(past_the_cache),
 	};
 
 	return pair_run(tests, RTE_DIM(tests), argc, argv);
