@@ -25,7 +25,7 @@ static int add_vm(struct cmd *c, bool listen)
 		.has_mac = cmd_has(c, "ADDR"),
 		.access = USOCK_ACCESS_DEFAULT,
 	};
-	char why[256] = "";
+	char why[512] = "";
 	struct port *port = NULL;
 	int err;
 
@@ -52,7 +52,7 @@ static int add_connect(struct cmd *c)
 
 static int add_dev(struct cmd *c)
 {
-	char why[256] = "";
+	char why[512] = "";
 	struct port *port = NULL;
 	int err = port_add_dev(cmd_ctx(c), cmd_str(c, "NAME"), cmd_str(c, "DEVARGS"),
 		(uint16_t)cmd_u64(c, "N", 1), &port, why, sizeof(why));

@@ -24,7 +24,8 @@
 		"least (QEMU's host_mtu)")                                                         \
 	X(TX_NO_MBUF, "tx_no_mbuf", "no free mbuf for a copy: enlarge the pool (--mbufs)")         \
 	X(TX_MIGRATING, "tx_migrating", "the guest's memory is still on its way (post-copy)")      \
-	X(TX_NO_PORT, "tx_no_port", "normal for a moment: the destination port was deleted")
+	X(TX_NO_PORT, "tx_no_port",                                                                \
+		"normal for a moment: the destination port was deleted, or its device is reset")
 
 enum switch_drop {
 #define X(name, str, text) SWITCH_DROP_##name,

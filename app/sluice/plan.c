@@ -163,6 +163,8 @@ static struct outlet make_outlet(const struct port *port, unsigned index, unsign
 
 	if (port->kind == PORT_VM)
 		vm_outlet(port, k, &out);
+	else if (port->dev.left_out)
+		out.kind = PORT_NONE;
 	else
 		dev_outlet(port, own ? index : k, &out);
 	if (sl->n_workers > 1 && !own)
@@ -245,9 +247,9 @@ static struct plan *plan_new(const struct sluice *sl)
 }
 
 /* A device's link state is only a hint: a TAP in another namespace seems down and works. */
-static bool floods_to(const struct port *port, const struct outlet *out)
+static bool floods_to(const struct outlet *out)
 {
-	return port->kind == PORT_DEV || out->up;
+	return out->kind == PORT_DEV || out->up;
 }
 
 static void fill_outlets(struct plan *plan, const struct sluice *sl)
@@ -262,7 +264,7 @@ static void fill_outlets(struct plan *plan, const struct sluice *sl)
 			if (port)
 				*out = make_outlet(port, i, i);
 		}
-		if (port && floods_to(port, &plan->workers[0].outlets[id]))
+		if (port && floods_to(&plan->workers[0].outlets[id]))
 			plan->flood[plan->n_flood++] = id;
 	}
 }

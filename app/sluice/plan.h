@@ -44,7 +44,7 @@ struct source {
 
 /* Where one worker, or one stream, sends what leaves by a port. */
 struct outlet {
-	enum port_kind kind;    /* PORT_NONE: there is no such port */
+	enum port_kind kind;    /* PORT_NONE: there is no such port, or its device is left out */
 	bool up;                /* a guest's ring runs, a device's link is up */
 	uint16_t port;          /* its number */
 	uint16_t eth, queue;    /* PORT_DEV; queue as in struct source */

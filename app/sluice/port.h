@@ -36,7 +36,7 @@
 struct sluice;
 
 enum port_kind {
-	PORT_NONE, /* in plans: no port has this number */
+	PORT_NONE, /* in plans: nothing can be sent there */
 	PORT_VM,
 	PORT_DEV,
 	PORT_RELAY /* in plans: a VM whose rings a thread of its own polls, see relay.h */
@@ -134,15 +134,21 @@ struct port_dev_stats {
 	uint64_t tx_packets, tx_bytes, tx_errors;
 };
 
+struct port_dev_counts {
+	struct port_dev_stats seen, before; /* last, and before it began from 0 again */
+	bool started;                       /* its configuration has worked */
+};
+
 struct port_dev {
 	uint16_t eth;    /* ethdev number */
 	bool interrupts; /* it wakes who sleeps */
 	bool picky;      /* `set promisc off` */
 	bool link_off;   /* `set link-down` */
 	bool left_out;   /* no plan has its queues: port_event.c */
+	bool stopped;    /* for good: what it held has come home */
 	uint32_t retry;  /* seconds: when it is reset again, as that has failed; or 0 */
 	uint32_t resets; /* it got when it asked for one */
-	struct port_dev_stats seen, carried; /* last, and before its resets */
+	struct port_dev_counts *counts;
 	char *devargs;
 	struct outlet_limits limits;
 	enum vnet_reach reach; /* what it can do with packets over guest memory */
@@ -292,19 +298,18 @@ void port_vm_relay_left(struct port *port);
 
 /**
  * Have made what DPDK's devices share, before there is one. Where there is no memory for it DPDK 22.11 ends the process,
- * which must not be when the first device is added to a switch that is at work. Control thread, once.
+ * which must not be when the first device is added to a switch that is at work. Control thread.
  *
- * @param why	on failure one line
- * @return 0 or -ENOMEM
+ * @return whether it is there
  */
-int port_dev_init(char *why, size_t why_len);
+bool port_dev_ready(void);
 void port_dev_close(struct port *port);
 
 /** Configure the device and set it going, all queues usable. */
 int port_dev_start(struct port *port);
 
 /** Note what it has counted, for when it must not be asked. */
-void port_dev_count(struct port *port);
+void port_dev_count(const struct port *port);
 
 /* port_event.c: what devices say by themselves. */
 

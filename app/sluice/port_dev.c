@@ -38,20 +38,19 @@ static bool has_room(void)
 	return room;
 }
 
-/* Drivers that got no memory have all sorts of errors for it. */
-static const char *or_no_room(const char *hint)
+bool port_dev_ready(void)
 {
-	return has_room() ? hint : "; DPDK's memory is nearly used up: " MORE_MEMORY;
-}
-
-int port_dev_init(char *why, size_t why_len)
-{
+	static bool ready;
 	uint64_t id;
 
-	if (has_room() && rte_eth_dev_owner_new(&id) == 0)
-		return 0;
-	snprintf(why, why_len, "not enough memory for devices (%u MB): " MORE_MEMORY, ROOM);
-	return -ENOMEM;
+	ready = ready || (has_room() && rte_eth_dev_owner_new(&id) == 0);
+	return ready;
+}
+
+/* Drivers that got no memory have all sorts of errors for it. */
+static const char *room_hint(void)
+{
+	return has_room() ? "" : "; DPDK's memory is nearly used up: " MORE_MEMORY;
 }
 
 /* ---- finding the device ---- */
@@ -116,10 +115,10 @@ static int find_ethdev(const struct sluice *sl, const char *devargs, uint16_t *e
 	}
 	err = rte_dev_probe(devargs);
 	if (err < 0) {
-		snprintf(why, why_len, "DPDK cannot probe device '%s' (%s)%s", devargs,
-			strerror(-err),
-			or_no_room(": check name and arguments, for PCI the address and its "
-				   "binding to vfio-pci"));
+		snprintf(why, why_len,
+			"DPDK cannot probe device '%s' (%s): check name and arguments, for PCI the "
+			"address and its binding to vfio-pci%s",
+			devargs, strerror(-err), room_hint());
 		return err;
 	}
 	*probed = true;
@@ -158,7 +157,7 @@ static struct rte_eth_conf device_conf(const struct port *port, const struct rte
 
 	conf.rxmode.offloads = info->rx_offload_capa & RX_OFFLOADS;
 	conf.txmode.offloads = port->tx_offloads;
-	conf.intr_conf.rxq = port->sl->conf.sleep_us > 0;
+	conf.intr_conf.rxq = port->sl->conf.sleep_us > 0 || port->dev.interrupts;
 	if (port->n_rxq > 1) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		conf.rx_adv_conf.rss_conf.rss_hf =
@@ -175,7 +174,7 @@ static int configure(struct port *port, const struct rte_eth_dev_info *info)
 	uint16_t eth = port->dev.eth;
 	int err = rte_eth_dev_configure(eth, port->n_rxq, port->n_txq, &conf);
 
-	if (err == 0 || port->n_txq == port->n_rxq)
+	if (err == 0 || port->n_txq == port->n_rxq || port->dev.counts->started)
 		return err;
 	port->n_txq = port->n_rxq;
 	return rte_eth_dev_configure(eth, port->n_rxq, port->n_txq, &conf);
@@ -188,7 +187,9 @@ static bool has_interrupts(const struct port *port)
 	uint16_t eth = port->dev.eth;
 	int err;
 
-	if (port->sl->conf.sleep_us == 0 || rte_eth_dev_rx_intr_ctl_q_get_fd(eth, 0) < 0)
+	if (port->sl->conf.sleep_us == 0 && !port->dev.interrupts)
+		return false;
+	if (rte_eth_dev_rx_intr_ctl_q_get_fd(eth, 0) < 0)
 		return false;
 	err = rte_eth_dev_rx_intr_enable(eth, 0);
 	rte_eth_dev_rx_intr_disable(eth, 0);
@@ -238,6 +239,7 @@ int port_dev_start(struct port *port)
 		port->rxq[i].usable = true;
 	for (unsigned i = 0; i < port->n_txq; i++)
 		port->txq[i].usable = true;
+	port->dev.counts->started = true;
 	return 0;
 }
 
@@ -326,13 +328,15 @@ static int dev_open(struct sluice *sl, const char *name, const char *devargs, ui
 	port->node = rte_eth_dev_socket_id(eth);
 	port->tx_offloads = usable_offloads(&info);
 	port->dev.devargs = strdup(devargs);
-	err = port->dev.devargs ? port_dev_listen(eth) : -ENOMEM;
+	port->dev.counts = calloc(1, sizeof(*port->dev.counts));
+	err = port->dev.devargs && port->dev.counts ? port_dev_listen(eth) : -ENOMEM;
 	if (err == 0)
 		err = port_dev_start(port);
 	if (err < 0) {
 		snprintf(why, why_len, "device '%s' does not start with %u queues: %s%s", devargs,
-			queues, strerror(-err), or_no_room(""));
+			queues, strerror(-err), room_hint());
 		free(port->dev.devargs);
+		free(port->dev.counts);
 		port_free(port);
 		return err;
 	}
@@ -348,6 +352,10 @@ int port_add_dev(struct sluice *sl, const char *name, const char *devargs, uint1
 	bool probed = false;
 	int err = port_check_name(sl, name, why, why_len);
 
+	if (err == 0 && !port_dev_ready()) {
+		snprintf(why, why_len, "DPDK's memory is nearly used up: " MORE_MEMORY);
+		err = -ENOMEM;
+	}
 	if (err == 0)
 		err = find_ethdev(sl, devargs, &eth, &probed, why, why_len);
 	if (err < 0)
@@ -373,6 +381,7 @@ void port_dev_close(struct port *port)
 		vnet_dma_remove(info.device);
 	detach(port->sl, port->dev.eth);
 	free(port->dev.devargs);
+	free(port->dev.counts);
 }
 
 /* ---- afterwards ---- */
@@ -397,7 +406,6 @@ void port_dev_refresh(struct port *port)
 	port_dev_hear(port);
 	if (port_dev_mute(port))
 		return;
-	port_dev_count(port);
 	look_at_interrupts(port);
 	if (rte_eth_link_get_nowait(port->dev.eth, &link) < 0)
 		return;
@@ -436,13 +444,28 @@ void port_dev_devargs(const struct port *port, FILE *f)
 	free(whole);
 }
 
-static bool read_stats(uint16_t eth, struct port_dev_stats *out)
+/* a += b, of what a device has counted. */
+static void add(struct port_dev_stats *a, const struct port_dev_stats *b)
 {
+	for (size_t i = 0; i < sizeof(*a) / sizeof(uint64_t); i++)
+		((uint64_t *)a)[i] += ((const uint64_t *)b)[i];
+}
+
+/* It counts from 0 again, after a reset or of its own accord. */
+static bool is_less(const struct port_dev_stats *a, const struct port_dev_stats *b)
+{
+	return a->rx_packets < b->rx_packets || a->tx_packets < b->tx_packets;
+}
+
+void port_dev_count(const struct port *port)
+{
+	struct port_dev_counts *counts = port->dev.counts;
+	struct port_dev_stats now;
 	struct rte_eth_stats st;
 
-	if (rte_eth_stats_get(eth, &st) < 0)
-		return false;
-	*out = (struct port_dev_stats){
+	if (rte_eth_stats_get(port->dev.eth, &st) < 0)
+		return;
+	now = (struct port_dev_stats){
 		.rx_packets = st.ipackets,
 		.rx_bytes = st.ibytes,
 		.rx_missed = st.imissed,
@@ -452,27 +475,25 @@ static bool read_stats(uint16_t eth, struct port_dev_stats *out)
 		.tx_bytes = st.obytes,
 		.tx_errors = st.oerrors,
 	};
-	return true;
-}
-
-void port_dev_count(struct port *port)
-{
-	read_stats(port->dev.eth, &port->dev.seen);
+	if (is_less(&now, &counts->seen))
+		add(&counts->before, &counts->seen);
+	counts->seen = now;
 }
 
 void port_dev_counters(const struct port *port, struct port_counters *c)
 {
-	const struct port_dev_stats *before = &port->dev.carried;
-	struct port_dev_stats now = port->dev.seen;
+	struct port_dev_stats sum;
 
 	if (!port_dev_mute(port))
-		read_stats(port->dev.eth, &now);
-	c->rx_packets = now.rx_packets + before->rx_packets;
-	c->rx_bytes = now.rx_bytes + before->rx_bytes;
-	c->rx_missed = now.rx_missed + before->rx_missed;
-	c->rx_errors = now.rx_errors + before->rx_errors;
-	c->rx_nombuf = now.rx_nombuf + before->rx_nombuf;
-	c->tx_packets = now.tx_packets + before->tx_packets;
-	c->tx_bytes = now.tx_bytes + before->tx_bytes;
-	c->tx_errors = now.tx_errors + before->tx_errors;
+		port_dev_count(port);
+	sum = port->dev.counts->seen;
+	add(&sum, &port->dev.counts->before);
+	c->rx_packets = sum.rx_packets;
+	c->rx_bytes = sum.rx_bytes;
+	c->rx_missed = sum.rx_missed;
+	c->rx_errors = sum.rx_errors;
+	c->rx_nombuf = sum.rx_nombuf;
+	c->tx_packets = sum.tx_packets;
+	c->tx_bytes = sum.tx_bytes;
+	c->tx_errors = sum.tx_errors;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Device ports: what a device says by itself. */
+#include <errno.h>
 #include <string.h>
 
 #include <rte_ethdev.h>
@@ -15,13 +16,15 @@
  * or mend itself, in which time it must be asked nothing. It says so on DPDK's interrupt thread, which only takes
  * note; the control thread looks at its tick.
  *
- * A reset frees the queues, so first a plan without them is in force. What the device held, lent packets among it, comes
- * home as it is stopped. Then it is made as it was when it was added, and if that fails, again later.
+ * Whichever it is, first a plan without the device is in force: a reset frees its queues. What it held, lent packets
+ * among it, comes home when it is stopped. After a reset it is made as it was, and if that fails, again later; one that
+ * has mended itself is taken back; one that is gone, or cannot be reset, waits for its port to be deleted.
  */
 
 #define SAYS_RESET   1u
 #define SAYS_GONE    2u
 #define SAYS_MENDING 4u
+#define SAYS_BROKEN  8u /* it could not mend itself, or its driver has no reset */
 
 /* Seconds between attempts. */
 #define RETRY_S 10
@@ -29,25 +32,30 @@
 /* By ethdev. */
 static uint32_t says[RTE_MAX_ETHPORTS];
 
+static void note(uint16_t eth, uint32_t is, uint32_t is_not)
+{
+	__atomic_fetch_or(&says[eth], is, __ATOMIC_RELAXED);
+	__atomic_fetch_and(&says[eth], ~is_not, __ATOMIC_RELAXED);
+}
+
 /* DPDK's interrupt thread. */
 static int hear(uint16_t eth, enum rte_eth_event_type event, void *arg, void *ret)
 {
 	switch (event) {
 	case RTE_ETH_EVENT_INTR_RESET:
-		__atomic_fetch_or(&says[eth], SAYS_RESET, __ATOMIC_RELAXED);
+		note(eth, SAYS_RESET, 0);
 		break;
 	case RTE_ETH_EVENT_INTR_RMV:
-		__atomic_fetch_or(&says[eth], SAYS_GONE, __ATOMIC_RELAXED);
+		note(eth, SAYS_GONE, 0);
 		break;
 	case RTE_ETH_EVENT_ERR_RECOVERING:
-		__atomic_fetch_or(&says[eth], SAYS_MENDING, __ATOMIC_RELAXED);
-		break;
-	case RTE_ETH_EVENT_RECOVERY_FAILED:
-		__atomic_fetch_or(&says[eth], SAYS_RESET, __ATOMIC_RELAXED);
-		__atomic_fetch_and(&says[eth], ~SAYS_MENDING, __ATOMIC_RELAXED);
+		note(eth, SAYS_MENDING, 0);
 		break;
 	case RTE_ETH_EVENT_RECOVERY_SUCCESS:
-		__atomic_fetch_and(&says[eth], ~SAYS_MENDING, __ATOMIC_RELAXED);
+		note(eth, 0, SAYS_MENDING);
+		break;
+	case RTE_ETH_EVENT_RECOVERY_FAILED:
+		note(eth, SAYS_BROKEN, SAYS_MENDING);
 		break;
 	default:
 		break;
@@ -79,53 +87,63 @@ const char *port_dev_trouble(const struct port *port)
 	uint32_t said = virtq_load(&says[port->dev.eth]);
 
 	return said & SAYS_GONE      ? "the device has been taken out: delete the port"
+	       : said & SAYS_BROKEN  ? "the device is broken: delete the port and add it again"
+	       : said & SAYS_MENDING ? "the device recovers from an error"
 	       : port->dev.retry     ? "the device asks for a reset, which has not worked yet"
 	       : said & SAYS_RESET   ? "the device asks for a reset"
-	       : said & SAYS_MENDING ? "the device recovers from an error"
 				     : NULL;
 }
 
-/* No plan from the next one on has its queues. */
-static void leave_out(struct port *port, const char *why)
+static void use(struct port *port, bool it)
 {
-	if (port->dev.left_out)
-		return;
-	port->dev.left_out = true;
-	SL_LOG(WARNING, "port %s: %s", port->name, why);
+	port->dev.left_out = !it;
 	for (unsigned i = 0; i < port->n_rxq; i++)
-		port->rxq[i].usable = false;
+		port->rxq[i].usable = it;
 	for (unsigned i = 0; i < port->n_txq; i++)
-		port->txq[i].usable = false;
-	port_set_up(port, false);
+		port->txq[i].usable = it;
+}
+
+/* Whether no worker can be at its queues any more. The first time it makes a plan without them, which may take. */
+static bool is_out(struct port *port)
+{
+	struct sluice *sl = port->sl;
+
+	if (!port->dev.left_out) {
+		SL_LOG(WARNING, "port %s: %s", port->name, port_dev_trouble(port));
+		use(port, false);
+		port_set_up(port, false);
+		if (plan_update(sl) < 0)
+			plan_dirty(sl);
+	}
+	return !sl->plan_is_dirty && plan_settled(sl);
+}
+
+static void take_back(struct port *port, const char *what)
+{
+	use(port, true);
+	port->dev.retry = 0;
+	SL_LOG(NOTICE, "port %s: the device %s", port->name, what);
 	plan_dirty(port->sl);
 }
 
-/* It may count from 0 again, or go on. */
-static void carry(struct port_dev *dev, const struct port_dev_stats *before)
-{
-	uint64_t *sum = (uint64_t *)&dev->carried;
-
-	for (size_t i = 0; i < sizeof(dev->carried) / sizeof(*sum); i++)
-		sum[i] += ((const uint64_t *)before)[i] - ((const uint64_t *)&dev->seen)[i];
-}
-
-/* As it was, with what commands have set since. */
+/* As it was, with what commands have set since. Whether its interrupts work is to be tried anew. */
 static int begin_anew(struct port *port)
 {
-	struct port_dev_stats before;
 	uint16_t eth = port->dev.eth;
 	int err;
 
-	rte_eth_dev_stop(eth);
 	port_dev_count(port);
-	before = port->dev.seen;
-	err = rte_eth_dev_reset(eth);
-	if (err == 0)
-		err = port_dev_start(port);
-	port_dev_count(port);
-	carry(&port->dev, &before);
+	err = rte_eth_dev_reset(eth); /* stops it */
 	if (err < 0)
 		return err;
+	for (unsigned i = 0; i < port->n_rxq; i++) {
+		port->rxq[i].interrupts = false;
+		virtq_store(&port->rxq[i].missed, 0);
+	}
+	err = port_dev_start(port);
+	if (err < 0)
+		return err;
+	port_dev_count(port);
 	if (port->dev.picky)
 		rte_eth_promiscuous_disable(eth);
 	if (port->dev.link_off)
@@ -138,31 +156,43 @@ static void reset(struct port *port)
 	struct port_dev *dev = &port->dev;
 	int err;
 
-	leave_out(port, "the device asks for a reset, and gets one");
-	if (port->sl->now < dev->retry || plan_update(port->sl) < 0 || !plan_settled(port->sl))
+	if (port->sl->now < dev->retry)
 		return;
-	__atomic_fetch_and(&says[dev->eth], ~SAYS_RESET, __ATOMIC_RELAXED);
+	note(dev->eth, 0, SAYS_RESET);
 	err = begin_anew(port);
-	if (err < 0) {
-		__atomic_fetch_or(&says[dev->eth], SAYS_RESET, __ATOMIC_RELAXED);
-		dev->retry = port->sl->now + RETRY_S;
-		SL_LOG(ERR, "port %s: the reset failed: %s; the next attempt is in %u s",
-			port->name, strerror(-err), RETRY_S);
+	if (err == 0) {
+		dev->resets++;
+		take_back(port, "has been reset");
 		return;
 	}
-	dev->left_out = false;
-	dev->retry = 0;
-	dev->resets++;
-	SL_LOG(NOTICE, "port %s: the device has been reset", port->name);
-	plan_dirty(port->sl);
+	if (err == -ENOTSUP) {
+		note(dev->eth, SAYS_BROKEN, 0);
+		SL_LOG(ERR, "port %s: %s", port->name, port_dev_trouble(port));
+		return;
+	}
+	note(dev->eth, SAYS_RESET, 0);
+	use(port, false);
+	dev->retry = port->sl->now + RETRY_S;
+	SL_LOG(ERR, "port %s: the reset failed: %s; the next attempt is in %u s", port->name,
+		strerror(-err), RETRY_S);
 }
 
 void port_dev_hear(struct port *port)
 {
-	uint32_t said = virtq_load(&says[port->dev.eth]);
+	struct port_dev *dev = &port->dev;
+	uint32_t said = virtq_load(&says[dev->eth]);
 
-	if (said & SAYS_GONE)
-		leave_out(port, "the device has been taken out: delete the port");
-	else if (said & SAYS_RESET)
+	if (said == 0) {
+		if (dev->left_out)
+			take_back(port, "has recovered");
+		return;
+	}
+	if (!is_out(port))
+		return;
+	if ((said & (SAYS_GONE | SAYS_BROKEN)) && !dev->stopped) {
+		rte_eth_dev_stop(dev->eth);
+		dev->stopped = true;
+	} else if (said == SAYS_RESET) {
 		reset(port);
+	}
 }

@@ -294,12 +294,12 @@ static void add_dev(json_t *o, const struct port *port)
 	struct rte_eth_link link;
 
 	set_text(o, "devargs", port->dev.devargs);
-	if (rte_eth_dev_info_get(port->dev.eth, &info) == 0)
-		set_text(o, "driver", info.driver_name);
 	if (port_dev_mute(port))
 		set_text(o, "trouble", port_dev_trouble(port));
-	else if (rte_eth_link_get_nowait(port->dev.eth, &link) == 0 &&
-		 link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN)
+	else if (rte_eth_dev_info_get(port->dev.eth, &info) == 0)
+		set_text(o, "driver", info.driver_name);
+	if (!port_dev_mute(port) && rte_eth_link_get_nowait(port->dev.eth, &link) == 0 &&
+		link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN)
 		set_number(o, "speed_mbps", link.link_speed);
 	set_text(o, "zero_copy", port->dev.reach == VNET_REACH_NONE ? port->dev.reach_why : "yes");
 	if (port->dev.resets)

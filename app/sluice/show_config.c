@@ -93,10 +93,10 @@ static void show_unused(const struct sluice *sl, FILE *f)
 		for (unsigned i = 0; i < port->n_rxq; i++)
 			unused += !port->rxq[i].usable && plan_forwards(sl, port);
 		if (unused)
-			fprintf(f,
-				"Not polled: %u of %u queues of port %u (%s), not started by its "
-				"guest\n",
-				unused, port->n_rxq, port->id, port->name);
+			fprintf(f, "Not polled: %u of %u queues of port %u (%s), %s\n", unused,
+				port->n_rxq, port->id, port->name,
+				port->kind == PORT_VM ? "not started by its guest"
+						      : "its device is out of use");
 	}
 }
 

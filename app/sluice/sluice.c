@@ -151,10 +151,9 @@ int sluice_open(struct sluice *sl, char *why, size_t why_len)
 	err = vnet_init(why, why_len);
 	if (err == 0)
 		err = pools_create(sl, why, why_len);
-	if (err == 0)
-		err = port_dev_init(why, why_len);
 	if (err < 0)
 		return err;
+	port_dev_ready(); /* if there is no memory for that, there may be later */
 	snprintf(why, why_len, "not enough memory to start");
 	sl->base = event_base_new();
 	if (!sl->base || rcu_create(sl) < 0 || fdb_open(sl) < 0)

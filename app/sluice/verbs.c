@@ -66,7 +66,7 @@ void verb_port_clear(struct port *port, bool device)
 	struct port_counters before;
 
 	port_counters_get(port, &before);
-	if (device && port->kind == PORT_DEV)
+	if (device && port->kind == PORT_DEV && !port_dev_mute(port))
 		rte_eth_xstats_reset(port->dev.eth);
 	port_counters_clear(port);
 	subtract(&port->forward_base, &before);

@@ -61,15 +61,18 @@ static void dev_info(const struct port *port, struct info *o)
 	struct rte_eth_link link = {0};
 
 	*o = (struct info){.node = verb_node(port->node)};
-	rte_eth_dev_info_get(eth, &o->eth);
-	rte_eth_link_get_nowait(eth, &link);
-	rte_eth_dev_get_mtu(eth, &o->mtu);
+	if (!port_dev_mute(port)) {
+		rte_eth_dev_info_get(eth, &o->eth);
+		rte_eth_link_get_nowait(eth, &link);
+		rte_eth_dev_get_mtu(eth, &o->mtu);
+	}
 	o->speed = link.link_speed;
 	o->full_duplex = link.link_duplex == RTE_ETH_LINK_FULL_DUPLEX;
 	o->autoneg = link.link_autoneg == RTE_ETH_LINK_AUTONEG;
 	o->promiscuous = rte_eth_promiscuous_get(eth) == 1;
 	o->allmulticast = rte_eth_allmulticast_get(eth) == 1;
-	if (rte_eth_dev_fw_version_get(eth, o->firmware, sizeof(o->firmware)) != 0)
+	if (port_dev_mute(port) ||
+		rte_eth_dev_fw_version_get(eth, o->firmware, sizeof(o->firmware)) != 0)
 		o->firmware[0] = 0;
 	if (rte_eth_dev_get_name_by_port(eth, o->devname) != 0)
 		o->devname[0] = 0;
@@ -357,7 +360,8 @@ static int fill_of(const struct port *port, unsigned queue)
 	struct vu_ring_info ring;
 
 	if (port->kind == PORT_DEV)
-		return rte_eth_rx_queue_count(port->dev.eth, (uint16_t)queue);
+		return port_dev_mute(port) ? -EAGAIN
+					   : rte_eth_rx_queue_count(port->dev.eth, (uint16_t)queue);
 	vu_ring_info(port->vm.dev, 2 * queue + 1, &ring);
 	return ring.fill;
 }

@@ -105,7 +105,7 @@ static int parse_vhost(struct cmd *c, const char *devargs, struct vhost_args *a)
 /* The device's own name if it can be a port's, else the first portN that is free. */
 static void make_name(const struct sluice *sl, const char *devargs, char name[PORT_NAME_MAX])
 {
-	char why[256];
+	char why[512];
 	unsigned i = 0;
 
 	snprintf(name, PORT_NAME_MAX, "%.*s",
@@ -118,7 +118,7 @@ static int attach(struct cmd *c)
 {
 	const char *devargs = cmd_str(c, "DEVARGS");
 	struct sluice *sl = cmd_ctx(c);
-	char name[PORT_NAME_MAX], why[256] = "";
+	char name[PORT_NAME_MAX], why[512] = "";
 	struct port *port = NULL;
 	struct vhost_args a;
 	int err;

@@ -218,12 +218,13 @@ static int set_portmask(struct cmd *c)
 /* testpmd's own errors for drivers that always receive everything, as VM ports do. */
 static int set_promisc_of(struct port *port, bool on)
 {
-	int err;
+	int err = 0;
 
 	if (port->kind == PORT_VM)
 		return on ? 0 : -ENOTSUP;
-	err = on ? rte_eth_promiscuous_enable(port->dev.eth)
-		 : rte_eth_promiscuous_disable(port->dev.eth);
+	if (!port_dev_mute(port)) /* else when it is reset */
+		err = on ? rte_eth_promiscuous_enable(port->dev.eth)
+			 : rte_eth_promiscuous_disable(port->dev.eth);
 	if (!err)
 		port->dev.picky = !on;
 	return err;
@@ -254,7 +255,7 @@ static int set_link(struct cmd *c)
 {
 	bool up = cmd_has(c, "link-up");
 	struct port *port = cmd_port(c, "PORT");
-	int err;
+	int err = 0;
 
 	if (!port)
 		return -ENOENT;
@@ -263,8 +264,9 @@ static int set_link(struct cmd *c)
 			"Set link %s fail. The link of a VM port is up while its guest's driver "
 			"runs",
 			up ? "up" : "down");
-	err = up ? rte_eth_dev_set_link_up(port->dev.eth)
-		 : rte_eth_dev_set_link_down(port->dev.eth);
+	if (!port_dev_mute(port)) /* else when it is reset */
+		err = up ? rte_eth_dev_set_link_up(port->dev.eth)
+			 : rte_eth_dev_set_link_down(port->dev.eth);
 	if (err < 0)
 		return cmd_fail(c, err, "Set link %s fail. Port '%s': %s", up ? "up" : "down",
 			port->name, strerror(-err));
