@@ -10,13 +10,15 @@ struct sluice;
 
 /* Control's, of one worker. */
 struct crowd {
-	uint64_t time;   /* ns: when we looked last */
-	uint64_t ran;    /* ns that its thread had had of a CPU by then */
-	uint64_t asleep; /* cycles that it had slept */
-	uint64_t cpu;    /* ns that all threads had had of its CPU; 0: we did not look */
-	uint32_t waits;  /* per mille of the last second in which it waited for its CPU */
-	uint32_t alone;  /* seconds in a row that nobody else was there, while crowded */
-	bool crowded;    /* others want its CPU: it is to sleep when it has nothing to do */
+	uint64_t time;     /* ns: when we looked last */
+	uint64_t ran;      /* ns that its thread had had of a CPU by then */
+	uint64_t asleep;   /* cycles that it had slept */
+	uint64_t cpu;      /* ns that all threads had had of its CPU; 0: we did not look */
+	uint32_t waits;    /* per mille of the last second in which it waited for its CPU */
+	uint32_t alone;    /* seconds in a row that nobody else was there, while crowded */
+	uint32_t patience; /* how many of them it takes */
+	uint32_t left;     /* sluice.now when it was crowded last; 0: never */
+	bool crowded;      /* others want its CPU: it is to sleep when it has nothing to do */
 };
 
 /**

@@ -124,7 +124,8 @@ def test_commands_wake(folder):
 @contextlib.contextmanager
 def somebody(cpu):
     """A process that wants all of a CPU."""
-    hog = subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
+    hog = subprocess.Popen([sys.executable, "-c", f"import os\nwhile os.getppid() == {os.getpid()}: pass"],
+                           preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
     try:
         yield hog
     finally:
@@ -170,6 +171,9 @@ def test_who_is_to_poll_polls(folder):
         switch.run("set sleep auto")
         switch.wait_until(lambda: core(switch)["crowded"], "notice of the other process")
         asleep(switch)
+        switch.run("set sleep 0")
+        switch.wait_until(lambda: not core(switch)["crowded"] and core(switch)["asleep_per_mille"] == 0, "polling again")
+        switch.run("set sleep auto")
         switch.run(f"config save {saved}")
         assert "set sleep" not in saved.read_text()
 

@@ -385,8 +385,12 @@ def test_both_die(folder):
         older = switch.process
         command = subprocess.Popen([TOP / "usertools/sluicectl", "-s", switch.control, "upgrade"], stderr=subprocess.PIPE, text=True)
         switch.wait_until(lambda: "is to take over" in switch.log, "beginning")
+        time.sleep(0.05)  # for the answer to who asked for it; the newer one's EAL takes longer
         older.kill()
         older.wait()
-        said = command.communicate(timeout=30)[1]
+        try:
+            said = command.communicate(timeout=30)[1]
+        finally:
+            command.kill()
         assert command.returncode == 1
         assert re.search(f"both processes, {older.pid} and [0-9]+, have ended: see their log, and start the switch again$", said)

@@ -59,6 +59,8 @@ class Upgraded(Sluice):
                         self.process = living[0]
                         return living[0]
             time.sleep(0.01)
+        for process in living:
+            process.kill()
         raise SluiceError(f"{self.name}: {len(living)} owners, of {len(processes)}:\n{self.log}")
 
     def close(self):
@@ -84,7 +86,12 @@ class Other:
 
     def poll(self):
         """0: all its threads have ended, and nothing of it is open any more."""
-        return 0 if select.select([self.fd], [], [], 0)[0] else None
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return 0 if poll.poll(0) else None
+
+    def __del__(self):
+        os.close(self.fd)
 
     def send_signal(self, number):
         signal.pidfd_send_signal(self.fd, number)
