@@ -143,12 +143,11 @@ static bool judge(const struct worker *w, struct crowd *c, uint32_t others)
 }
 
 /* `set sleep` says what it is to do. */
-static bool forget(struct crowd *c)
+static void forget(struct crowd *c)
 {
 	c->crowded = false;
 	c->cpu = 0;
 	c->left = 0;
-	return false;
 }
 
 /* @param judging	false: whether it is crowded interests nobody */
@@ -167,8 +166,10 @@ static bool look(struct worker *w, struct cpu_times *cpus, bool judging)
 	ran = minus(c->ran, before.ran);
 	slept = (c->asleep - before.asleep) * 1000 / w->us;
 	c->waits = before.time ? (uint32_t)(minus(elapsed, ran + slept) * 1000 / elapsed) : 0;
-	if (!judging)
-		return forget(c);
+	if (!judging) {
+		forget(c);
+		return false;
+	}
 	c->cpu = 0;
 	if (!c->crowded && c->waits < WAITS_LEAST)
 		return false;

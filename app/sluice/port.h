@@ -128,16 +128,7 @@ static inline uint32_t frame_of(uint16_t mtu)
 	return mtu + RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN;
 }
 
-/* What a device has counted. */
-struct port_dev_stats {
-	uint64_t rx_packets, rx_bytes, rx_missed, rx_errors, rx_nombuf;
-	uint64_t tx_packets, tx_bytes, tx_errors;
-};
-
-struct port_dev_counts {
-	struct port_dev_stats seen, before; /* last, and before it began from 0 again */
-	bool started;                       /* its configuration has worked */
-};
+struct port_dev_counts;
 
 struct port_dev {
 	uint16_t eth;    /* ethdev number */
@@ -145,6 +136,7 @@ struct port_dev {
 	bool picky;      /* `set promisc off` */
 	bool link_off;   /* `set link-down` */
 	bool left_out;   /* no plan has its queues: port_event.c */
+	bool started;    /* its configuration has worked */
 	bool stopped;    /* for good: what it held has come home */
 	uint32_t retry;  /* seconds: when it is reset again, as that has failed; or 0 */
 	uint32_t resets; /* it got when it asked for one */
@@ -167,6 +159,11 @@ struct port_counters {
 	uint64_t ring_drops[VIRTQ_DROP_COUNT]; /* VM ports, sum of port_ring_stats() */
 	uint64_t drops[SWITCH_DROP_COUNT];
 	uint64_t left_out; /* polls put off because it had used more than its share: share.h */
+};
+
+/* Of a device: what it said last, and what it had said before it began from 0 again. */
+struct port_dev_counts {
+	struct port_counters seen, before;
 };
 
 /* What `show port stats` showed last, for its rates. */

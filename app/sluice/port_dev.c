@@ -174,7 +174,7 @@ static int configure(struct port *port, const struct rte_eth_dev_info *info)
 	uint16_t eth = port->dev.eth;
 	int err = rte_eth_dev_configure(eth, port->n_rxq, port->n_txq, &conf);
 
-	if (err == 0 || port->n_txq == port->n_rxq || port->dev.counts->started)
+	if (err == 0 || port->n_txq == port->n_rxq || port->dev.started)
 		return err;
 	port->n_txq = port->n_rxq;
 	return rte_eth_dev_configure(eth, port->n_rxq, port->n_txq, &conf);
@@ -239,7 +239,7 @@ int port_dev_start(struct port *port)
 		port->rxq[i].usable = true;
 	for (unsigned i = 0; i < port->n_txq; i++)
 		port->txq[i].usable = true;
-	port->dev.counts->started = true;
+	port->dev.started = true;
 	return 0;
 }
 
@@ -444,15 +444,15 @@ void port_dev_devargs(const struct port *port, FILE *f)
 	free(whole);
 }
 
-/* a += b, of what a device has counted. */
-static void add(struct port_dev_stats *a, const struct port_dev_stats *b)
+/* a += b. */
+static void add(struct port_counters *a, const struct port_counters *b)
 {
 	for (size_t i = 0; i < sizeof(*a) / sizeof(uint64_t); i++)
 		((uint64_t *)a)[i] += ((const uint64_t *)b)[i];
 }
 
 /* It counts from 0 again, after a reset or of its own accord. */
-static bool is_less(const struct port_dev_stats *a, const struct port_dev_stats *b)
+static bool is_less(const struct port_counters *a, const struct port_counters *b)
 {
 	return a->rx_packets < b->rx_packets || a->tx_packets < b->tx_packets;
 }
@@ -460,12 +460,12 @@ static bool is_less(const struct port_dev_stats *a, const struct port_dev_stats 
 void port_dev_count(const struct port *port)
 {
 	struct port_dev_counts *counts = port->dev.counts;
-	struct port_dev_stats now;
+	struct port_counters now;
 	struct rte_eth_stats st;
 
 	if (rte_eth_stats_get(port->dev.eth, &st) < 0)
 		return;
-	now = (struct port_dev_stats){
+	now = (struct port_counters){
 		.rx_packets = st.ipackets,
 		.rx_bytes = st.ibytes,
 		.rx_missed = st.imissed,
@@ -482,18 +482,8 @@ void port_dev_count(const struct port *port)
 
 void port_dev_counters(const struct port *port, struct port_counters *c)
 {
-	struct port_dev_stats sum;
-
 	if (!port_dev_mute(port))
 		port_dev_count(port);
-	sum = port->dev.counts->seen;
-	add(&sum, &port->dev.counts->before);
-	c->rx_packets = sum.rx_packets;
-	c->rx_bytes = sum.rx_bytes;
-	c->rx_missed = sum.rx_missed;
-	c->rx_errors = sum.rx_errors;
-	c->rx_nombuf = sum.rx_nombuf;
-	c->tx_packets = sum.tx_packets;
-	c->tx_bytes = sum.tx_bytes;
-	c->tx_errors = sum.tx_errors;
+	*c = port->dev.counts->seen;
+	add(c, &port->dev.counts->before);
 }

@@ -256,9 +256,9 @@ uint32_t worker_sleep_us(const struct worker *w)
 int plan_worker_sleep(struct plan_worker *work, const struct worker *w)
 {
 	const struct sluice *sl = w->sl;
-	uint32_t n = 2;
+	uint32_t us = worker_sleep_us(w), n = 2;
 
-	if (worker_sleep_us(w) == 0 || !may_sleep(work, sl))
+	if (us == 0 || !may_sleep(work, sl))
 		return 0;
 	work->fds = calloc(work->n_streams + 2, sizeof(*work->fds));
 	if (!work->fds)
@@ -280,6 +280,6 @@ int plan_worker_sleep(struct plan_worker *work, const struct worker *w)
 		}
 	}
 	work->n_fds = n;
-	work->sleep_us = worker_sleep_us(w);
+	work->sleep_us = us;
 	return 0;
 }

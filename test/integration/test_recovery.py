@@ -128,20 +128,30 @@ def settled(read):
     return now
 
 
+def boot_ids(pair):
+    return [vm.check("cat /proc/sys/kernel/random/boot_id") for vm in pair.guests]
+
+
+def in_time(took):
+    """What wait_traffic() said each time, less what nobody had a CPU for."""
+    slowest = max(took, key=lambda one: one[0] - one[1])
+    assert slowest[0] - slowest[1] < RESUME_S, f"traffic after {slowest[0]:.2f} s, {slowest[1]:.2f} of them without a CPU"
+
+
 def unharmed(pair, boots):
     """No guest has been reset, has lost buffers or complains of anything."""
     # A guest posts new buffers once 32 of its 256 are used up; lost ones would add up.
     assert min(settled(pair.posted)) > 256 - 64, "receive buffers were lost"
-    for vm, boot in zip(pair.guests, boots):
+    assert boot_ids(pair) == boots
+    for vm in pair.guests:
         said = vm.check("dmesg")
-        assert vm.check("cat /proc/sys/kernel/random/boot_id") == boot
         for trouble in ("is not a head", "NETDEV WATCHDOG", "bad gso", "BUG", "timed out"):
             assert trouble not in said, said[-2000:]
 
 
 @pytest.mark.parametrize("copies", ["", " copy"], ids=["zero-copy", "copying"])
 def test_guests_go_on(pair, copies):
-    boots = [vm.check("cat /proc/sys/kernel/random/boot_id") for vm in pair.guests]
+    boots = boot_ids(pair)
     pair.wait_traffic(0)
     pair.load()
     took, went_back, repeated = [], 0, 0
@@ -161,10 +171,9 @@ def test_guests_go_on(pair, copies):
     finally:
         answers, twice = pair.idle()
     longest, late = max(took), sum(took_s > RESUME_S for took_s, _ in took)
-    slowest = max(took, key=lambda one: one[0] - one[1])
     print(f"\n{KILLS} ends{copies}: both ways again after {longest[0]:.2f} s at most ({longest[1]:.2f} s without a CPU), {late} times "
           f"after more than {RESUME_S} s; {went_back} chains went back, {repeated} were taken again; {answers} answers, {twice} twice")
-    assert slowest[0] - slowest[1] < RESUME_S, f"traffic after {slowest[0]:.2f} s, {slowest[1]:.2f} of them without a CPU"
+    in_time(took)
     assert twice <= repeated
     assert answers > KILLS
     unharmed(pair, boots)
@@ -188,7 +197,7 @@ def kill_one(pair, dice):
 
 def test_either_side_of_an_upgrade_is_killed(pair):
     """Row P4, at any moment: one of the two goes on, or, if both are gone, one that is started after them."""
-    boots = [vm.check("cat /proc/sys/kernel/random/boot_id") for vm in pair.guests]
+    boots = boot_ids(pair)
     dice, seen, took, repeated = random.Random(4), collections.Counter(), [], 0
     pair.wait_traffic(0)
     pair.load()
@@ -203,8 +212,7 @@ def test_either_side_of_an_upgrade_is_killed(pair):
     longest = max(took)
     print(f"\nP4: {KILLS} ends, after which went on: {dict(seen)}; both ways again after {longest[0]:.2f} s at most "
           f"({longest[1]:.2f} s without a CPU); {answers} answers, {twice} twice")
-    slowest = max(took, key=lambda one: one[0] - one[1])
-    assert slowest[0] - slowest[1] < RESUME_S, f"traffic after {slowest[0]:.2f} s, {slowest[1]:.2f} of them without a CPU"
+    in_time(took)
     assert twice <= repeated
     assert answers > KILLS
     unharmed(pair, boots)
